@@ -1,0 +1,360 @@
+"""The `OASIS` dataset: any source, once made into slices on disk, split by subject, in batches."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas
+import tensorflow as tf
+from tqdm import tqdm
+
+from errors import DatasetError
+from hyperparameters import Hyperparameters
+from sources import open_source
+from volumes import resized
+
+__all__ = ["OASIS", "SPLITS", "Hyperparameters"]
+
+SPLITS = ("train", "validation", "test")
+FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
+FORMAT = 1  # raise it when the files of a prepared folder change
+# Scans that are near-duplicates under two names; each pair is dealt out as one subject.
+SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
+# What a prepared folder's contents depend on, beside the files of the source.
+SLICE_FIELDS = (
+    "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
+)  # fmt: skip
+
+
+class OASIS:
+    """Brain slices with their subjects, from any of the sources of `--dataset`.
+
+    The first use makes `slices.npy`, `slices.csv` and `dataset.json` in a
+    folder of their own below `data_dir`; later uses with the same options read
+    them again. A folder that holds these three files is itself a source.
+
+    Args:
+        hyperparameters: `Hyperparameters`; which source, which slices, and
+            which share of the subjects for validation and test.
+        data_dir: Folder for prepared slices.
+        image_shape: `(H, W)` in pixels to fit the slices to, for a model that
+            has a size already. Default: the largest height and width found.
+
+    Attributes:
+        slices: uint8 array `(N, H, W)`, memory-mapped; 255 stands for 1.0, the
+            99.8th percentile of the scan's pixels above 0.
+        table: A row a slice: subject, session, source, plane, index,
+            position_mm, split, and the columns of the subject sheet (age, sex,
+            cdr, …). Blank is unknown.
+        description: The contents of `dataset.json`.
+        folder: Where these lie.
+
+    Raises:
+        DatasetError: If the source cannot be used; the message says why.
+        VolumeError: If one of its files cannot be read.
+    """
+
+    def __init__(self, hyperparameters, data_dir="data", image_shape=None):
+        source = Path(hyperparameters.dataset)
+        ready = (source / "slices.npy").is_file() and (source / "dataset.json").is_file()
+        if ready and image_shape in (None, _read_shape(source)):
+            self.folder = source
+        else:
+            self.folder = _prepare(hyperparameters, Path(data_dir), image_shape)
+        try:
+            self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
+            self.table = pandas.read_csv(self.folder / "slices.csv", dtype=_TEXT_COLUMNS)
+            self.description = json.loads((self.folder / "dataset.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{self.folder}: not a prepared dataset ({error}). Delete the folder to have it "
+                "made again"
+            ) from error
+        if (
+            self.slices.ndim != 3
+            or self.slices.dtype != np.uint8
+            or len(self.table) != len(self.slices)
+        ):
+            raise DatasetError(
+                f"{self.folder}: slices.npy and slices.csv do not belong together "
+                f"({self.slices.shape} {self.slices.dtype}, {len(self.table)} rows). "
+                "Delete the folder to have it made again"
+            )
+        self.table = self.table.fillna(dict.fromkeys(_TEXT_COLUMNS, ""))
+        self.table["split"] = _split(self.table, hyperparameters)
+
+    @property
+    def image_shape(self):
+        """`(H, W)` in pixels."""
+        return tuple(self.slices.shape[1:])
+
+    def rows(self, split):
+        """Row numbers of a split's slices, `(n,)`; of all slices for `"all"`."""
+        chosen = self.table["split"] == split
+        return np.flatnonzero(chosen | (split == "all"))
+
+    def subjects(self, split):
+        """Sorted names of a split's subjects."""
+        return sorted(set(self.table["subject"].iloc[self.rows(split)]))
+
+    def require(self, *splits):
+        """Refuses to go on without subjects in each split.
+
+        Raises:
+            DatasetError: If one is empty; the message gives the counts.
+        """
+        counts = {split: len(self.subjects(split)) for split in SPLITS}
+        for split in splits:
+            if not counts[split]:
+                raise DatasetError(
+                    f"{self.folder}: no {split} subject; its {sum(counts.values())} subjects "
+                    f"fall {counts}. Raise --{split}-fraction, deal them out anew with "
+                    "--split-seed, or add subjects"
+                    if split != "train"
+                    else f"{self.folder}: no subject left to train on; its subjects fall "
+                    f"{counts}. Lower --validation-fraction and --test-fraction, deal them out "
+                    "anew with --split-seed, or add subjects"
+                )
+
+    def images(self, rows):
+        """Slices as the models take them: float32 `(n, H, W, 1)` in [0, 1]."""
+        return self.slices[rows][..., None].astype(np.float32) / 255
+
+    def batches(self, split, batch_size, shuffle_seed=None):
+        """A `tf.data.Dataset` of float32 `(B, H, W, 1)` in [0, 1].
+
+        Only the slices of the current batches are in memory. With
+        `shuffle_seed`, each epoch has an order of its own and leaves out the
+        last, incomplete batch; without, the order is that of `rows(split)`.
+        """
+        rows = self.rows(split)
+
+        def read(batch):
+            slices = tf.numpy_function(lambda chosen: self.slices[chosen], [batch], tf.uint8)
+            slices = tf.ensure_shape(slices, (None, *self.image_shape))
+            return tf.cast(slices, tf.float32)[..., None] / 255
+
+        dataset = tf.data.Dataset.from_tensor_slices(rows)
+        if shuffle_seed is not None:
+            dataset = dataset.shuffle(len(rows), seed=shuffle_seed)
+        drop = shuffle_seed is not None and len(rows) >= batch_size
+        return (
+            dataset.batch(batch_size, drop_remainder=drop)
+            .map(read, num_parallel_calls=2)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def variance(self):
+        """Variance of the training pixels in [0, 1], measured over all of them."""
+        counts = np.zeros(256)
+        rows = self.rows("train")
+        for start in range(0, len(rows), 256):
+            block = self.slices[rows[start : start + 256]]
+            counts += np.bincount(block.ravel(), minlength=256)
+        levels = np.arange(256) / 255
+        mean = np.average(levels, weights=counts)
+        return float(np.average((levels - mean) ** 2, weights=counts))
+
+    def mean_slices(self):
+        """Mean training slices: one for each known index, and one over all.
+
+        Returns:
+            Dictionary from plane-and-index keys (see `position_keys`) and
+            from `"all"` to float32 `(H, W)` in [0, 1].
+        """
+        rows = self.rows("train")
+        keys = self.position_keys(rows)
+        sums, counts = {}, {}
+        for row, key in zip(rows, keys, strict=True):
+            for name in {key, "all"}:
+                sums[name] = sums.get(name, 0) + self.slices[row].astype(np.float64)
+                counts[name] = counts.get(name, 0) + 1
+        return {name: (sums[name] / counts[name] / 255).astype(np.float32) for name in sums}
+
+    def position_keys(self, rows):
+        """Where each slice lies, as text: `"axial 95"`, `" 95"` with the plane
+        unknown, `"all"` with the index unknown."""
+        table = self.table.iloc[rows]
+        return [
+            "all" if pandas.isna(index) else f"{plane} {int(index)}"
+            for plane, index in zip(table["plane"], table["index"], strict=True)
+        ]
+
+    def save_split(self, split, folder):
+        """Copies a split's slices to `folder`, which is then a source of its own."""
+        rows = self.rows(split)
+        folder.mkdir(parents=True)
+        np.save(folder / "slices.npy", self.slices[rows])
+        self.table.iloc[rows].to_csv(folder / "slices.csv", index=False)
+        (folder / "dataset.json").write_text(json.dumps(self.description, indent=2) + "\n")
+
+
+_TEXT_COLUMNS = {"subject": str, "session": str, "source": str, "plane": str, "split": str}
+
+
+def _read_shape(folder):
+    try:
+        return np.load(folder / "slices.npy", mmap_mode="r").shape[1:]
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder / 'slices.npy'}: cannot be read ({error})") from error
+
+
+def _prepare(hyperparameters, data_dir, image_shape):
+    """The folder with the slices of a source, made now unless it is there already."""
+    source = open_source(hyperparameters)
+    options = {name: getattr(hyperparameters, name) for name in SLICE_FIELDS}
+    options |= {"image_shape": image_shape, "format": FORMAT, "files": source.fingerprint}
+    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
+    folder = data_dir / f"{source.name}-{digest}"
+    if folder.is_dir():
+        return folder
+    partial = data_dir / f".{folder.name}-{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write_slices(source, hyperparameters, image_shape, partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process made the same folder meanwhile
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_slices(source, hyperparameters, image_shape, folder):
+    rows, pictures = [], []
+    scans = tqdm(source.scans(), total=source.count, desc="Slicing", unit="scan", disable=None)
+    for scan in scans:
+        pictures += _to_uint8(scan)
+        for index, position in zip(scan.indices, scan.positions_mm, strict=True):
+            rows.append(
+                {
+                    "subject": scan.subject,
+                    "session": scan.session,
+                    "source": source.name,
+                    "plane": scan.plane,
+                    "index": index,
+                    "position_mm": position,
+                    "split": scan.split,
+                }
+            )
+    table = _join_sheet(pandas.DataFrame(rows), source.sheet)
+    table["index"] = table["index"].astype("Int64")
+    sizes = {picture.shape for picture in pictures}
+    shape = image_shape or tuple(max(sides) for sides in zip(*sizes, strict=True))
+    slices = np.lib.format.open_memmap(
+        folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(pictures), *shape)
+    )
+    for row, picture in enumerate(pictures):
+        slices[row] = fit_picture(picture, shape)
+    slices.flush()
+    table.to_csv(folder / "slices.csv", index=False)
+    description = {
+        "source": source.name,
+        "options": {name: getattr(hyperparameters, name) for name in SLICE_FIELDS},
+        "subjects": int(table["subject"].nunique()),
+        "slices": len(table),
+        "image_shape": list(shape),
+        "sizes_found": sorted(map(list, sizes)),
+        "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
+        "0; brighter ones are clipped",
+        "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
+        "sha256": {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in ("slices.npy", "slices.csv")
+        },
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _to_uint8(scan):
+    """A scan's pictures, scaled together so that 255 is its full scale."""
+    stack = np.concatenate([picture.ravel() for picture in scan.pictures])
+    foreground = stack[stack > 0]
+    if not foreground.size:
+        raise DatasetError(
+            f"{scan.subject} {scan.session}: all of its slices are black. Choose other slices "
+            "with --slice-range, or take the scan out of the folder"
+        )
+    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
+    return [
+        np.round((picture / full_scale).clip(0, 1) * 255).astype(np.uint8)
+        for picture in scan.pictures
+    ]
+
+
+def fit_picture(picture, shape):
+    """A uint8 picture `(H, W)` amid black of another `shape`, never squashed.
+
+    One that is too large in either direction is made smaller in both alike.
+    """
+    scale = min(1.0, shape[0] / picture.shape[0], shape[1] / picture.shape[1])
+    if scale < 1:
+        sides = (max(int(side * scale), 1) for side in picture.shape)
+        picture = resized(picture, *sides).round().clip(0, 255).astype(np.uint8)
+    height, width = picture.shape
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    fitted = np.zeros(shape, np.uint8)
+    fitted[top : top + height, left : left + width] = picture
+    return fitted
+
+
+def _join_sheet(table, sheet):
+    """Adds the sheet's columns to the slices of each session; age, sex and cdr always exist."""
+    for column in ("age", "sex", "cdr"):
+        if sheet is None or column not in sheet:
+            table[column] = None
+    if sheet is None:
+        return table
+    sheet = sheet.drop(columns=[c for c in sheet if c in _TEXT_COLUMNS or c == "index"])
+    ids = table["subject"] + ("_" + table["session"]).where(table["session"] != "", "")
+    return table.assign(ID=ids).merge(sheet, on="ID", how="left").drop(columns="ID")
+
+
+def _split(table, hyperparameters):
+    """Each slice's split: the source's own where it has one, else by the subject's name.
+
+    Raises:
+        DatasetError: If the source puts one subject into two splits.
+    """
+    ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
+    twice = ready_made["subject"][ready_made["subject"].duplicated()]
+    if len(twice):
+        raise DatasetError(
+            f"subject {twice.iloc[0]} lies in more than one of the source's train, validate and "
+            "test folders, and so would be trained on and scored. Move its slices into one"
+        )
+    known = dict(zip(ready_made["subject"], ready_made["split"], strict=True))
+    return [
+        known.get(subject) or subject_split(subject, hyperparameters)
+        for subject in table["subject"]
+    ]
+
+
+def subject_split(subject, hyperparameters):
+    """The split of a subject, from a hash of its name: adding subjects moves nobody."""
+    name = f"{hyperparameters.split_seed}:{SAME_PERSON.get(subject, subject)}"
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48  # [0, 1)
+    if place < hyperparameters.test_fraction:
+        return "test"
+    if place < hyperparameters.test_fraction + hyperparameters.validation_fraction:
+        return "validation"
+    return "train"
+
+
+def describe(dataset):
+    """One line: how many subjects and slices, of what size, in which split."""
+    parts = ", ".join(
+        f"{split} {len(dataset.subjects(split))} ({len(dataset.rows(split)):,})" for split in SPLITS
+    )
+    height, width = dataset.image_shape
+    return (
+        f"{dataset.table['subject'].nunique()} subjects, {len(dataset.table):,} slices of "
+        f"{height}x{width}: {parts}"
+    )

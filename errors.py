@@ -1,0 +1,47 @@
+"""The failures a user can mend, and how every script reports one: in one line."""
+
+import os
+import sys
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what was expected, what
+    was received, in which file, and what to do next."""
+
+
+class HyperparameterError(UserError):
+    """A flag, or a field of a saved configuration, that no run can use."""
+
+
+class DatasetError(UserError):
+    """A source that holds no usable slices, or splits into no usable parts."""
+
+
+class VolumeError(UserError):
+    """An image file that cannot be read as what it claims to be."""
+
+
+class RunFolderError(UserError):
+    """A folder that is not a run, or a run whose files do not belong together."""
+
+
+def run_script(main):
+    """Runs `main()` and ends the program: 0, or one line on standard error and
+    2 for what the user can mend, 130 for an interrupt, 1 for the rest."""
+    # TensorFlow reads this when it is imported, which `main` does after parsing.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_report(script, error, status=2))
+    except KeyboardInterrupt:
+        sys.exit(_report(script, "interrupted", status=130))
+    except (OSError, MemoryError) as error:
+        sys.exit(_report(script, error or "out of memory", status=1))
+
+
+def _report(script, error, status):
+    print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return status

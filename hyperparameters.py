@@ -1,0 +1,201 @@
+"""Every tunable number and flag of a run, as one frozen dataclass."""
+
+import argparse
+import dataclasses
+import json
+import math
+
+from errors import HyperparameterError
+
+__all__ = ["Hyperparameters", "add_flags", "hyperparameters_from_flags"]
+
+
+def _option(default, text, low=None, high=None, choices=None, group="data"):
+    """A field with its help text and the closed range, or the list, it must lie in."""
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "group": group}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters:
+    """The configuration of a run. Each field is a flag of `train.py`: `num_embeddings`
+    is `--num-embeddings`. Saved as `config.json` in the run folder.
+
+    Raises:
+        HyperparameterError: If a value is out of its range.
+    """
+
+    # Which slices
+    dataset: str = _option(
+        "oasis", "oasis, oasis1, oasis2, demo, or a folder of slices or of volumes"
+    )
+    plane: str = _option(
+        "axial", "plane cut from volumes", choices=("axial", "coronal", "sagittal")
+    )
+    slice_range: tuple[float, float] = _option(
+        (0.4, 0.6), "first and last position cut from a volume along the plane's axis"
+    )
+    slice_unit: str = _option(
+        "fraction",
+        "unit of --slice-range: fraction of the volume's extent, or mm of its coordinates",
+        choices=("fraction", "mm"),
+    )
+    slices_per_volume: int = _option(10, "slices cut from a volume, evenly spaced", low=1)
+    subject_pattern: str = _option(
+        "", "regular expression with the groups subject, and optionally session and index, "
+        "for the names of slices and volumes (default: those of OASIS, of the course's slices, "
+        "or a name that ends in the slice's number)"
+    )  # fmt: skip
+    demo_subjects: int = _option(40, "invented subjects of --dataset demo", low=3, high=100_000)
+    validation_fraction: float = _option(
+        0.1, "share of the subjects that choices are made on", low=0.0, high=0.9
+    )
+    test_fraction: float = _option(0.1, "share of the subjects kept for scores", low=0.0, high=0.9)
+    split_seed: int = _option(0, "another number deals the subjects out anew", low=0)
+
+    # The VQ-VAE
+    downsample: int = _option(
+        4, "pixels a code along each axis", choices=(4, 8, 16), group="VQ-VAE"
+    )
+    num_embeddings: int = _option(
+        512, "number of codes K in the codebook", low=2, high=65536, group="VQ-VAE"
+    )
+    embedding_dim: int = _option(8, "length D of each code", low=1, high=4096, group="VQ-VAE")
+    width: int = _option(64, "channels of encoder and decoder", low=2, high=4096, group="VQ-VAE")
+    residual_blocks: int = _option(
+        2, "residual blocks in the encoder, and again in the decoder", low=0, high=64, group="VQ-VAE"
+    )  # fmt: skip
+    ssim_weight: float = _option(
+        1.0, "weight of 1 - SSIM in the loss", low=0.0, high=1000.0, group="VQ-VAE"
+    )
+    commitment_cost: float = _option(
+        0.25, "weight beta of the commitment loss", low=0.0, high=1000.0, group="VQ-VAE"
+    )
+    codebook_update: str = _option(
+        "ema", "how the codebook learns: by moving average, or by the gradient of its own loss",
+        choices=("ema", "gradient"), group="VQ-VAE"
+    )  # fmt: skip
+    ema_decay: float = _option(
+        0.99, "weight of the past in the moving average", low=0.0, high=0.99999, group="VQ-VAE"
+    )
+    revive_below: float = _option(
+        1.0, "a code that stands for fewer latents a batch moves to where it is needed",
+        low=0.0, high=1e6, group="VQ-VAE"
+    )  # fmt: skip
+    warm_up_steps: int = _option(
+        100, "steps without the quantiser before k-means starts the codebook", low=0, group="VQ-VAE"
+    )  # fmt: skip
+    epochs: int = _option(30, "epochs of the VQ-VAE", low=1, group="VQ-VAE")
+    batch_size: int = _option(16, "slices a step", low=1, high=65536, group="VQ-VAE")
+    learning_rate: float = _option(
+        1e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="VQ-VAE"
+    )
+
+    # The prior
+    prior_filters: int = _option(64, "channels of the PixelCNN", low=2, high=4096, group="prior")
+    prior_residual_blocks: int = _option(
+        8, "residual blocks of the PixelCNN", low=0, high=256, group="prior"
+    )
+    prior_dilations: tuple[int, ...] = _option(
+        (1, 2, 4, 8), "spacing of the taps in successive residual blocks", low=1, high=64,
+        group="prior"
+    )  # fmt: skip
+    prior_dropout: float = _option(
+        0.1, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
+    )
+    prior_epochs: int = _option(30, "epochs of the prior", low=1, group="prior")
+    prior_batch_size: int = _option(16, "code grids a step", low=1, high=65536, group="prior")
+    prior_learning_rate: float = _option(
+        1e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="prior"
+    )
+
+    # Both
+    seed: int = _option(0, "seed of weights, order and revival", low=0, high=2**31 - 1, group="run")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            self._check(field)
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise HyperparameterError(
+                "--validation-fraction and --test-fraction must leave subjects to train on: "
+                f"their sum must be below 1. Received: "
+                f"{self.validation_fraction} + {self.test_fraction}"
+            )
+        low, high = self.slice_range
+        within = self.slice_unit == "mm" or 0 <= low <= high <= 1
+        if not (low <= high and within):
+            raise HyperparameterError(
+                "--slice-range must be two ascending positions, from 0 to 1 unless "
+                f"--slice-unit is mm. Received: {low:g} {high:g}"
+            )
+
+    def _check(self, field):
+        value, limits = getattr(self, field.name), field.metadata
+        flag = "--" + field.name.replace("_", "-")
+        kind = type(field.default)
+        values = value if kind is tuple else (value,)
+        kind = type(field.default[0]) if kind is tuple else kind
+        if not isinstance(values, tuple) or not values or not all(_is(v, kind) for v in values):
+            raise HyperparameterError(f"{flag} must be {kind.__name__}. Received: {value!r}")
+        if limits["choices"] and value not in limits["choices"]:
+            choices = ", ".join(map(str, limits["choices"]))
+            raise HyperparameterError(f"{flag} must be one of {choices}. Received: {value!r}")
+        low, high = limits["low"], limits["high"]
+        for number in values:
+            if (low is not None and number < low) or (high is not None and number > high):
+                bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise HyperparameterError(f"{flag} must be {bounds}. Received: {number}")
+        if field.name == "slice_range" and len(value) != 2:
+            raise HyperparameterError(f"{flag} takes two positions. Received: {value!r}")
+
+    def to_dictionary(self):
+        """The fields as JSON knows them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dictionary(cls, values):
+        """The inverse of `to_dictionary`; unknown and missing fields are errors."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            odd = sorted(set(values) ^ names) if isinstance(values, dict) else type(values)
+            raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is(value, kind):
+    """Whether a value is of a field's type: an integer will do for a float, NaN will not."""
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def add_flags(parser, names=None):
+    """Adds a flag for each field, or for each of `names`, to an `argparse` parser."""
+    groups = {}
+    for field in dataclasses.fields(Hyperparameters):
+        if names is not None and field.name not in names:
+            continue
+        group = field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        repeated = isinstance(field.default, tuple)
+        shown = " ".join(map(str, field.default)) if repeated else field.default
+        text = field.metadata["help"].replace("%", "%%")
+        groups[group].add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=type(field.default[0] if repeated else field.default),
+            nargs=(2 if field.name == "slice_range" else "+") if repeated else None,
+            choices=field.metadata["choices"],
+            default=argparse.SUPPRESS,
+            metavar=None if field.metadata["choices"] else field.name.split("_")[-1].upper(),
+            help=f"{text} (default: {shown})" if shown != "" else text,
+        )
+
+
+def hyperparameters_from_flags(arguments, base=None):
+    """The hyperparameters that the parsed flags make, over `base` or the defaults."""
+    names = {field.name for field in dataclasses.fields(Hyperparameters)}
+    given = {k: v for k, v in vars(arguments).items() if k in names}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return dataclasses.replace(base or Hyperparameters(), **given)

@@ -1,0 +1,623 @@
+"""Layers and models: the VQ-VAE that turns slices into codes, and the prior over its codes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from scores import ssim_for_training
+
+__all__ = [
+    "CodebookStatistics",
+    "PixelConvLayer",
+    "ResidualBlock",
+    "VQVAETrainer",
+    "VectorQuantizer",
+    "bits_per_code",
+    "build_decoder",
+    "build_encoder",
+    "build_pixelcnn",
+]
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class VectorQuantizer(keras.layers.Layer):
+    """Snaps each latent to its nearest code; gradients pass straight through.
+
+    Computes in float32 under any dtype policy: in bfloat16 one code in a
+    hundred comes out wrong. All of its state lies in weights, so that it is
+    trained, saved and resumed with the model.
+
+    Args:
+        num_embeddings: Integer, number of codes K in the codebook.
+        embedding_dim: Integer, length D of each code.
+        commitment_cost: Float, beta in the paper. Defaults to `0.25`.
+        codebook_update: `"ema"`, the codes follow the moving average of the
+            latents they stand for (appendix A.1 of the paper), or
+            `"gradient"`, they follow the gradient of the codebook loss
+            (equation 3).
+        ema_decay: Float in [0, 1), the weight of the past in the average.
+        revive_below: Float. A code that stands for fewer latents a batch than
+            this, by the moving average, is dead and moves to a latent of the
+            batch. `0` lets dead codes lie.
+        seed: Integer, draws the latents that dead codes move to.
+
+    Call arguments:
+        latents: Float tensor of shape `(B, h, w, D)`, the encoder's output.
+        training: Boolean, whether the codebook learns from this batch.
+
+    Returns:
+        Tensor of shape `(B, h, w, D)`. Its value is the nearest code; its
+        gradient with respect to `latents` is the identity.
+
+    Raises:
+        ValueError: If the last axis of `latents` is not `embedding_dim`, or
+            `codebook_update` is neither of the two.
+
+    Reference:
+
+    - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937)
+    """
+
+    def __init__(
+        self,
+        num_embeddings,
+        embedding_dim,
+        commitment_cost=0.25,
+        codebook_update="ema",
+        ema_decay=0.99,
+        revive_below=1.0,
+        seed=0,
+        **kwargs,
+    ):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        if codebook_update not in ("ema", "gradient"):
+            raise ValueError(
+                f'codebook_update must be "ema" or "gradient". Received: {codebook_update!r}'
+            )
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.commitment_cost = commitment_cost
+        self.codebook_update = codebook_update
+        self.ema_decay = ema_decay
+        self.revive_below = revive_below
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        if input_shape[-1] != self.embedding_dim:
+            raise ValueError(
+                f"The last axis of the latents must be embedding_dim={self.embedding_dim}. "
+                f"Received: shape {tuple(input_shape)}"
+            )
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.codebook = self.add_weight(
+            shape=shape,
+            initializer=keras.initializers.RandomUniform(-1, 1, seed=self.seed),
+            trainable=self.codebook_update == "gradient",
+            name="codebook",
+        )
+        # Latents a batch that each code stands for, and their sum, as moving averages.
+        self.ema_counts = self.add_weight(
+            shape=shape[:1], initializer="ones", trainable=False, name="ema_counts"
+        )
+        self.ema_sums = self.add_weight(
+            shape=shape, initializer="zeros", trainable=False, name="ema_sums"
+        )
+        self.start(self.codebook, latents_per_code=1.0)
+
+    def start(self, codebook, latents_per_code):
+        """Sets the codebook `(K, D)`, each code standing for so many latents a batch."""
+        self.codebook.assign(codebook)
+        self.ema_counts.assign(tf.fill([self.num_embeddings], float(latents_per_code)))
+        self.ema_sums.assign(self.codebook * self.ema_counts[:, None])
+
+    def call(self, latents, training=False):
+        flat = tf.reshape(latents, [-1, self.embedding_dim])  # (N, D)
+        indices = self._nearest(flat)  # (N,)
+        codes = tf.reshape(tf.gather(self.codebook, indices), tf.shape(latents))
+        loss = self.commitment_cost * tf.reduce_mean((tf.stop_gradient(codes) - latents) ** 2)
+        if self.codebook_update == "gradient":
+            loss += tf.reduce_mean((codes - tf.stop_gradient(latents)) ** 2)
+        self.add_loss(loss)
+        if training:
+            self._learn(flat, indices)
+        return latents + tf.stop_gradient(codes - latents)
+
+    def code_indices(self, latents):
+        """The nearest code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
+        latents = tf.cast(latents, "float32")
+        flat = tf.reshape(latents, [-1, self.embedding_dim])
+        return tf.reshape(self._nearest(flat), tf.shape(latents)[:-1])
+
+    def code_vectors(self, code_indices):
+        """The codes themselves: int `(B, h, w)` to float32 `(B, h, w, D)`."""
+        return tf.gather(self.codebook, code_indices)
+
+    def _nearest(self, flat):
+        # |z - e|^2 is least where z.e - |e|^2 / 2 is greatest. Taking the codebook's
+        # mean off both sides first keeps float32 from cancelling two large numbers.
+        centre = tf.reduce_mean(self.codebook, axis=0)
+        codebook = self.codebook - centre
+        scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
+        scores -= tf.reduce_sum(codebook**2, axis=1) / 2
+        return tf.argmax(scores, axis=1, output_type=tf.int32)
+
+    def _learn(self, flat, indices):
+        flat = tf.stop_gradient(flat)
+        ones = tf.ones_like(flat[:, 0])
+        counts = tf.math.unsorted_segment_sum(ones, indices, self.num_embeddings)
+        sums = tf.math.unsorted_segment_sum(flat, indices, self.num_embeddings)
+        counts = self.ema_decay * self.ema_counts + (1 - self.ema_decay) * counts
+        sums = self.ema_decay * self.ema_sums + (1 - self.ema_decay) * sums
+
+        # Dead codes go where the codebook errs most (the k-means++ rule), with
+        # twice the count that would kill them, to have time to find their use.
+        dead = counts < self.revive_below
+        errors = tf.reduce_sum((flat - tf.gather(self.codebook, indices)) ** 2, axis=1)
+        cumulative = tf.cumsum(errors)
+        draws = keras.random.uniform((self.num_embeddings,), seed=self.seed_generator)
+        drawn = tf.searchsorted(cumulative, draws * cumulative[-1])
+        newcomers = tf.gather(flat, tf.minimum(drawn, tf.size(errors) - 1))  # (K, D)
+        counts = tf.where(dead, 2.0 * self.revive_below, counts)
+        sums = tf.where(dead[:, None], newcomers * counts[:, None], sums)
+        if self.codebook_update == "ema":
+            codebook = sums / tf.maximum(counts, 1e-5)[:, None]
+        else:
+            codebook = tf.where(dead[:, None], newcomers, self.codebook)
+
+        self.ema_counts.assign(counts)
+        self.ema_sums.assign(sums)
+        self.codebook.assign(codebook)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "commitment_cost": self.commitment_cost,
+            "codebook_update": self.codebook_update,
+            "ema_decay": self.ema_decay,
+            "revive_below": self.revive_below,
+            "seed": self.seed,
+        }
+
+
+class CodebookStatistics(keras.metrics.Metric):
+    """Perplexity and usage of the codebook, counted over a whole epoch.
+
+    Averaged over batches, perplexity would be understated: 512 codes used
+    evenly, 64 indices a batch, give 59 in place of 490.
+
+    Args:
+        num_embeddings: Integer, number of codes K in the codebook.
+
+    Returns:
+        `result()` is a dictionary: `perplexity`, e to the entropy of the code
+        frequencies, from 1 to K; `codebook_usage`, the fraction of the codes
+        that occur at all, from 0 to 1.
+    """
+
+    def __init__(self, num_embeddings, name="codebook"):
+        super().__init__(name=name)
+        self.num_embeddings = num_embeddings
+        # Whole numbers: float32 would stop counting at 16,777,216 indices of one code.
+        self.counts = self.add_variable((num_embeddings,), "zeros", dtype="int64", name="counts")
+
+    def update_state(self, code_indices, sample_weight=None):
+        flat = tf.reshape(tf.cast(code_indices, tf.int32), [-1])
+        counts = tf.math.unsorted_segment_sum(
+            tf.ones_like(flat, tf.int64), flat, self.num_embeddings
+        )
+        self.counts.assign_add(counts)
+
+    def result(self):
+        counts = tf.cast(self.counts, tf.float32)
+        frequencies = counts / tf.maximum(tf.reduce_sum(counts), 1.0)
+        entropy = -tf.reduce_sum(tf.math.xlogy(frequencies, frequencies))
+        usage = tf.reduce_mean(tf.cast(counts > 0, tf.float32))
+        return {"perplexity": tf.exp(entropy), "codebook_usage": usage}
+
+
+def build_encoder(image_shape, downsample, embedding_dim, width, residual_blocks):
+    """The encoder, from images to latents.
+
+    Args:
+        image_shape: `(H, W)` in pixels, of any size: the image is padded with
+            black to a multiple of `downsample`.
+        downsample: Integer 4, 8 or 16, pixels a code along each axis.
+        embedding_dim: Integer, length D of a latent.
+        width: Integer, channels at the code grid; half as many at full size.
+        residual_blocks: Integer, how many at the code grid.
+
+    Returns:
+        `keras.Model` from `(B, H, W, 1)` in [0, 1] to `(B, h, w, D)`.
+    """
+    images = keras.Input((*image_shape, 1), name="images")
+    x = keras.layers.ZeroPadding2D(_padding(image_shape, downsample))(images)
+    for filters in _widths(downsample, width):
+        x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", activation="relu")(x)
+    x = keras.layers.Conv2D(width, 3, padding="same")(x)
+    x = _residual_blocks(x, width, residual_blocks)
+    return keras.Model(images, keras.layers.Conv2D(embedding_dim, 1)(x), name="encoder")
+
+
+def build_decoder(image_shape, downsample, embedding_dim, width, residual_blocks):
+    """The decoder, from quantised latents `(B, h, w, D)` to images `(B, H, W, 1)`.
+
+    The mirror image of `build_encoder`, with its arguments; the padding is
+    cropped off again. The output is linear: clip it to [0, 1] to show it.
+    """
+    (top, bottom), (left, right) = _padding(image_shape, downsample)
+    height, columns = image_shape[0] + top + bottom, image_shape[1] + left + right
+    latents = keras.Input((height // downsample, columns // downsample, embedding_dim))
+    x = keras.layers.Conv2D(width, 3, padding="same")(latents)
+    x = _residual_blocks(x, width, residual_blocks)
+    for filters in reversed(_widths(downsample, width)[:-1]):
+        x = keras.layers.Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu")(
+            x
+        )
+    x = keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", dtype="float32")(x)
+    images = keras.layers.Cropping2D(((top, bottom), (left, right)), dtype="float32")(x)
+    return keras.Model(latents, images, name="decoder")
+
+
+def _padding(image_shape, downsample):
+    """Black rows and columns around the image, `((top, bottom), (left, right))`."""
+    missing = [-size % downsample for size in image_shape]
+    return tuple((size // 2, size - size // 2) for size in missing)
+
+
+def _widths(downsample, width):
+    """Channels after each halving: few where the image is large, for speed."""
+    halvings = downsample.bit_length() - 1
+    return [max(width // 2, 1)] + [width] * (halvings - 1)
+
+
+def _residual_blocks(x, width, count):
+    for _ in range(count):
+        y = keras.layers.ReLU()(x)
+        y = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(y)
+        x = keras.layers.Add()([x, keras.layers.Conv2D(width, 1)(y)])
+    return keras.layers.ReLU()(x)
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class VQVAETrainer(keras.Model):
+    """The VQ-VAE with its losses: slices to codes and back.
+
+    The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, the
+    first term being the log-likelihood of a Gaussian whose variance is that of
+    the pixels, the second taken on reconstructions clipped to [0, 1].
+
+    Args:
+        image_shape: `(H, W)` of the slices in pixels, of any size.
+        variance: Float, variance of the training pixels in [0, 1]: measured,
+            see `OASIS.variance`.
+        num_embeddings: Integer, number of codes K.
+        embedding_dim: Integer, length D of each code.
+        downsample: 4, 8 or 16, pixels a code along each axis.
+        width: Integer, channels of the encoder and the decoder.
+        residual_blocks: Integer, in the encoder and again in the decoder.
+        ssim_weight: Float, weight of `1 - SSIM` in the loss.
+        commitment_cost, codebook_update, ema_decay, revive_below, seed: see
+            `VectorQuantizer`.
+
+    Call arguments:
+        images: Float tensor of shape `(B, H, W, 1)` in [0, 1].
+
+    Returns:
+        Reconstructions from the quantised latents, `(B, H, W, 1)` in [0, 1].
+
+    Raises:
+        ValueError: If `variance` is not that of pixels in [0, 1], which lies
+            above 0 and is at most 0.25.
+
+    Reference:
+
+    - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937)
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        variance,
+        num_embeddings=512,
+        embedding_dim=8,
+        downsample=4,
+        width=64,
+        residual_blocks=2,
+        ssim_weight=1.0,
+        commitment_cost=0.25,
+        codebook_update="ema",
+        ema_decay=0.99,
+        revive_below=1.0,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        # Pixels scaled twice have a variance 65,025 times too small, which
+        # would drown every other term of the loss and collapse the codebook.
+        if not 1e-4 < variance <= 0.25:
+            raise ValueError(
+                f"variance must be that of pixels in [0, 1], from 0.0001 to 0.25. "
+                f"Received: {variance}"
+            )
+        keras.utils.set_random_seed(seed)
+        self.image_shape = tuple(image_shape)
+        self.variance = variance
+        self.num_embeddings = num_embeddings
+        self.ssim_weight = ssim_weight
+        shape_arguments = (self.image_shape, downsample, embedding_dim, width, residual_blocks)
+        self.encoder = build_encoder(*shape_arguments)
+        self.decoder = build_decoder(*shape_arguments)
+        self.quantizer = VectorQuantizer(
+            num_embeddings,
+            embedding_dim,
+            commitment_cost=commitment_cost,
+            codebook_update=codebook_update,
+            ema_decay=ema_decay,
+            revive_below=revive_below,
+            seed=seed,
+        )
+        self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)
+        self.quantizer.build((None, *self.code_shape, embedding_dim))
+        self.loss_means = [
+            keras.metrics.Mean(name)
+            for name in ("loss", "reconstruction_loss", "commitment_loss", "ssim")
+        ]
+        self.codebook_statistics = CodebookStatistics(num_embeddings)
+        self.built = True
+
+    def call(self, images, training=False):
+        codes = self.quantizer(self.encoder(images), training=training)
+        return tf.clip_by_value(self.decoder(codes), 0.0, 1.0)
+
+    def encode(self, images):
+        """Images `(B, H, W, 1)` in [0, 1] to code indices, int32 `(B, h, w)`."""
+        return self.quantizer.code_indices(self.encoder(images))
+
+    def decode(self, code_indices):
+        """Code indices `(B, h, w)` to images `(B, H, W, 1)` in [0, 1]."""
+        images = self.decoder(self.quantizer.code_vectors(code_indices))
+        return tf.clip_by_value(images, 0.0, 1.0)
+
+    @property
+    def metrics(self):
+        return [*self.loss_means, self.codebook_statistics]
+
+    def train_step(self, images):
+        return self._step(images, training=True)
+
+    def test_step(self, images):
+        return self._step(images, training=False)
+
+    def warm_up_step(self, images):
+        """One step without the quantiser, so that k-means then starts from latents that
+        carry the image. An untrained encoder's latents hardly differ from one another."""
+        return self._step(images, training=True, quantize=False)
+
+    def _step(self, images, training, quantize=True):
+        with tf.GradientTape() as tape:
+            latents = self.encoder(images, training=training)
+            codes = self.quantizer(latents, training=training) if quantize else latents
+            commitment_loss = tf.add_n(self.quantizer.losses) if quantize else 0.0
+            reconstructions = self.decoder(codes, training=training)
+            reconstruction_loss = tf.reduce_mean((reconstructions - images) ** 2) / self.variance
+            ssim = tf.reduce_mean(
+                ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
+            )
+            loss = reconstruction_loss + self.ssim_weight * (1 - ssim) + commitment_loss
+            scaled_loss = self.optimizer.scale_loss(loss) if training else loss
+        if training:
+            variables = self.trainable_variables
+            self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        for mean, value in zip(
+            self.loss_means, (loss, reconstruction_loss, commitment_loss, ssim), strict=True
+        ):
+            mean.update_state(value, sample_weight=tf.shape(images)[0])
+        if quantize:
+            self.codebook_statistics.update_state(self.quantizer.code_indices(latents))
+        return self.get_metrics_result()
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class PixelConvLayer(keras.layers.Layer):
+    """A convolution that sees only codes already drawn, in reading order.
+
+    Args:
+        mask_type: `"A"` hides the current position and all later ones, for
+            the first layer; `"B"` hides the later ones only.
+        **kwargs: Those of `keras.layers.Conv2D`; `kernel_size` must be odd,
+            `strides` 1 and `padding` `"same"`.
+
+    Attributes:
+        mask_type: As above.
+        conv: The `keras.layers.Conv2D` that holds kernel and bias. Its kernel
+            is never changed by the mask: each call multiplies the two, so the
+            hidden weights keep no part in the output nor in the gradient.
+
+    Call arguments:
+        inputs: Float tensor of shape `(B, h, w, C)`.
+
+    Returns:
+        Float tensor of shape `(B, h, w, filters)`.
+
+    Raises:
+        ValueError: If `mask_type` is neither, or the convolution is not of
+            odd size, stride 1 and "same" padding.
+
+    Reference:
+
+    - [van den Oord et al., 2016](https://arxiv.org/abs/1601.06759), section 3.4
+    """
+
+    def __init__(self, mask_type, name=None, dtype=None, **kwargs):
+        super().__init__(name=name, dtype=dtype)
+        if mask_type not in ("A", "B"):
+            raise ValueError(f'mask_type must be "A" or "B". Received: {mask_type!r}')
+        self.mask_type = mask_type
+        self.conv = keras.layers.Conv2D(**{"padding": "same", **kwargs}, dtype=dtype)
+        if (
+            any(size % 2 == 0 for size in self.conv.kernel_size)
+            or self.conv.strides != (1, 1)
+            or self.conv.padding != "same"
+        ):
+            raise ValueError(
+                "PixelConvLayer takes an odd kernel_size, strides=1 and padding='same'. "
+                f"Received: kernel_size={self.conv.kernel_size}, strides={self.conv.strides}, "
+                f"padding={self.conv.padding!r}"
+            )
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    @property
+    def visible_kernel(self):
+        """The kernel's rows from the top to the current one, hidden taps at 0:
+        `(kernel_height // 2 + 1, kernel_width, C, filters)`. The rows below
+        are all hidden, so they need not be multiplied."""
+        height, width = self.conv.kernel_size
+        mask = np.ones((height // 2 + 1, width, 1, 1), "float32")
+        mask[-1, width // 2 + (self.mask_type == "B") :] = 0
+        return self.conv.kernel[: height // 2 + 1] * mask
+
+    def call(self, inputs):
+        height, width = self.conv.kernel_size
+        down, across = self.conv.dilation_rate
+        above, beside = height // 2 * down, width // 2 * across
+        padded = tf.pad(inputs, [[0, 0], [above, 0], [beside, beside], [0, 0]])
+        kernel = tf.cast(self.visible_kernel, inputs.dtype)
+        outputs = tf.nn.convolution(padded, kernel, dilations=(down, across))
+        return self.conv.activation(outputs + tf.cast(self.conv.bias, outputs.dtype))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.conv.filters)
+
+    def get_config(self):
+        conv = self.conv.get_config()
+        own = ("filters", "kernel_size", "padding", "dilation_rate", "activation")
+        return {
+            **super().get_config(),
+            "mask_type": self.mask_type,
+            **{key: conv[key] for key in own},
+        }
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class ResidualBlock(keras.layers.Layer):
+    """A 1x1, a masked 3x3 and a 1x1 convolution beside a skip connection.
+
+    Args:
+        filters: Integer, channels in and out; half as many inside.
+        dilation_rate: Integer, the spacing of the masked convolution's taps.
+        dropout: Float, fraction of the inner channels dropped in training.
+
+    Attributes:
+        filters: As above.
+        conv1: 1x1 convolution, ReLU.
+        pixel_conv: `PixelConvLayer` of type "B", 3x3, ReLU.
+        conv2: 1x1 convolution, ReLU.
+
+    Reference:
+
+    - [van den Oord et al., 2016](https://arxiv.org/abs/1601.06759), figure 5
+    """
+
+    def __init__(self, filters, dilation_rate=1, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.dilation_rate = dilation_rate
+        inner = max(filters // 2, 1)
+        dtype = self.dtype_policy
+        self.conv1 = keras.layers.Conv2D(inner, 1, activation="relu", dtype=dtype)
+        self.pixel_conv = PixelConvLayer(
+            "B",
+            filters=inner,
+            kernel_size=3,
+            dilation_rate=dilation_rate,
+            activation="relu",
+            dtype=dtype,
+        )
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.conv2 = keras.layers.Conv2D(filters, 1, activation="relu", dtype=dtype)
+
+    def build(self, input_shape):
+        inner = (*input_shape[:-1], self.conv1.filters)
+        self.conv1.build(input_shape)
+        self.pixel_conv.build(inner)
+        self.conv2.build(inner)
+
+    def call(self, inputs, training=False):
+        x = self.pixel_conv(self.conv1(inputs))
+        return inputs + self.conv2(self.dropout(x, training=training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "dilation_rate": self.dilation_rate,
+            "dropout": self.dropout.rate,
+        }
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class PositionBias(keras.layers.Layer):
+    """Adds a learned vector for each position of the grid, as in attention models.
+
+    A convolution alone does not know where in the head it stands, and its
+    first layers see a few rows only; the shape of the brain lies in these
+    vectors. They depend on no code, so nothing later is given away.
+    """
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(
+            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02, seed=0)
+        )
+
+    def call(self, inputs):
+        return inputs + tf.cast(self.bias, inputs.dtype)
+
+
+def build_pixelcnn(
+    code_shape, num_embeddings, filters, residual_blocks, dilations=(1,), dropout=0.0
+):
+    """The prior: the distribution of each code given those before it.
+
+    Args:
+        code_shape: `(h, w)` of the code grid.
+        num_embeddings: Integer, number of codes K.
+        filters: Integer, channels throughout.
+        residual_blocks: Integer, number of `ResidualBlock`s.
+        dilations: Integers, the blocks' dilation rates, taken in turn.
+        dropout: Float, see `ResidualBlock`.
+
+    Returns:
+        `keras.Model` from int32 code indices `(B, h, w)` to float32 logits
+        `(B, h, w, K)`. The logits at a position depend on the codes above it
+        and to its left only.
+    """
+    code_indices = keras.Input(code_shape, dtype="int32", name="code_indices")
+    # A convolution over one-hot codes is one over embeddings with a free table;
+    # at width `filters` / 2 it is many times cheaper than over 512 channels.
+    x = keras.layers.Embedding(num_embeddings, max(filters // 2, 1))(code_indices)
+    x = PixelConvLayer("A", filters=filters, kernel_size=7)(x)
+    x = PositionBias()(x)
+    for block in range(residual_blocks):
+        x = ResidualBlock(filters, dilations[block % len(dilations)], dropout)(x)
+    for _ in range(2):
+        x = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")(x)
+    logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32", name="logits")(x)
+    return keras.Model(code_indices, logits, name="pixelcnn")
+
+
+def bits_per_code(code_indices, logits):
+    """Mean cross-entropy of the codes in bits: int `(B, h, w)` and `(B, h, w, K)` to a scalar."""
+    nats = keras.losses.sparse_categorical_crossentropy(code_indices, logits, from_logits=True)
+    return tf.reduce_mean(nats) / tf.math.log(2.0)
