@@ -63,7 +63,7 @@ class Hyperparameters:
     embedding_dim: int = _option(8, "length D of each code", low=1, high=4096, group="VQ-VAE")
     width: int = _option(64, "channels of encoder and decoder", low=2, high=4096, group="VQ-VAE")
     residual_blocks: int = _option(
-        2, "residual blocks in the encoder, and again in the decoder", low=0, high=64, group="VQ-VAE"
+        2, "residual blocks in encoder, and again in decoder", low=0, high=64, group="VQ-VAE"
     )  # fmt: skip
     ssim_weight: float = _option(
         1.0, "weight of 1 - SSIM in the loss", low=0.0, high=1000.0, group="VQ-VAE"

@@ -9,13 +9,14 @@ from scores import ssim_for_training
 __all__ = [
     "CodebookStatistics",
     "PixelConvLayer",
+    "PositionBias",
     "ResidualBlock",
     "VQVAETrainer",
     "VectorQuantizer",
-    "bits_per_code",
     "build_decoder",
     "build_encoder",
     "build_pixelcnn",
+    "code_bits",
 ]
 
 
@@ -617,7 +618,15 @@ def build_pixelcnn(
     return keras.Model(code_indices, logits, name="pixelcnn")
 
 
-def bits_per_code(code_indices, logits):
-    """Mean cross-entropy of the codes in bits: int `(B, h, w)` and `(B, h, w, K)` to a scalar."""
+def code_bits(code_indices, logits):
+    """Sparse categorical cross-entropy of each code in bits.
+
+    Args:
+        code_indices: int32 `(B, h, w)`.
+        logits: Float `(B, h, w, K)`.
+
+    Returns:
+        Float32 tensor `(B, h, w)`; its mean is the bits per code.
+    """
     nats = keras.losses.sparse_categorical_crossentropy(code_indices, logits, from_logits=True)
-    return tf.reduce_mean(nats) / tf.math.log(2.0)
+    return nats / tf.math.log(2.0)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from demo import invent_slices, load_template
 from errors import DatasetError, VolumeError
-from volumes import cut_slice, is_volume, read_volume, slice_indices, AXES
+from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_SIDE = 4096  # pixels

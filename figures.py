@@ -1,0 +1,151 @@
+"""Every picture: the one file that knows matplotlib."""
+
+import math
+
+import matplotlib
+import numpy as np
+import pandas
+
+matplotlib.use("Agg")  # no window: runs on a cluster's node
+
+from matplotlib import pyplot  # noqa: E402
+
+CURVES = {
+    "loss": "loss",
+    "reconstruction_loss": "reconstruction loss (MSE / variance)",
+    "commitment_loss": "commitment loss",
+    "ssim": "SSIM",
+    "perplexity": "codebook perplexity",
+    "codebook_usage": "codebook usage",
+}
+
+
+def save_curves(history_csv, path):
+    """Training and validation curves of a stage, from its history file."""
+    history = pandas.read_csv(history_csv)
+    names = [name for name in CURVES if name in history]
+    columns = min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(4.5 * columns, 3.2 * rows), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes.flat, names, strict=False):
+        epochs = history["epoch"] + 1
+        axis.plot(epochs, history[name], label="training")
+        axis.plot(epochs, history["val_" + name], label="validation")
+        alone = len(names) == 1  # the prior's loss is its bits per code
+        axis.set(xlabel="epoch", title="bits per code" if alone else CURVES[name])
+        if name in ("reconstruction_loss", "commitment_loss", "loss") and not alone:
+            axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    _save(figure, path)
+
+
+def save_reconstructions(originals, reconstructions, ssim, names, path):
+    """Originals above their reconstructions, each pair with its SSIM.
+
+    Args:
+        originals, reconstructions: Arrays `(n, H, W)` in [0, 1].
+        ssim: `(n,)`.
+        names: Titles of the slices `(n,)`.
+    """
+    columns = min(len(originals), 8)
+    rows = math.ceil(len(originals) / columns)
+    figure, axes = _picture_axes(2 * rows, columns, originals.shape[1:])
+    for number in range(len(originals)):
+        row, column = 2 * (number // columns), number % columns
+        _show(axes[row, column], originals[number], names[number])
+        _show(axes[row + 1, column], reconstructions[number], f"SSIM {ssim[number]:.3f}")
+    _save(figure, path)
+
+
+def save_code_maps(originals, codes, num_embeddings, names, path):
+    """Originals above their code grids `(n, h, w)`, a colour a code."""
+    columns = min(len(originals), 8)
+    figure, axes = _picture_axes(2, columns, originals.shape[1:])
+    for number in range(columns):
+        _show(axes[0, number], originals[number], names[number])
+        axes[1, number].imshow(code_colours(codes[number], num_embeddings), interpolation="nearest")
+    _save(figure, path)
+
+
+def code_colours(codes, num_embeddings):
+    """Code grids as RGB in [0, 1], the same colour for a code in every picture."""
+    colours = np.random.default_rng(0).uniform(0.15, 1, size=(num_embeddings, 3))
+    return colours[codes]
+
+
+def save_pictures(pictures, path, title=None):
+    """Pictures `(n, H, W)` in [0, 1] as one grid."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    figure, axes = _picture_axes(rows, columns, pictures.shape[1:])
+    for axis, picture in zip(axes.flat, pictures, strict=False):
+        _show(axis, picture)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def save_histogram(values, baselines, path):
+    """How the slices' SSIM spreads, with a line for each baseline's mean.
+
+    Args:
+        values: `(n,)`.
+        baselines: Dictionary from a name to its mean SSIM.
+    """
+    figure, axis = pyplot.subplots(figsize=(6.5, 3.8), layout="constrained")
+    axis.hist(values, bins=40, label=f"reconstructions, n = {len(values):,} slices")
+    for number, (name, value) in enumerate(baselines.items()):
+        label = f"{name} (no model): {value:.3f}"
+        axis.axvline(value, color=f"C{number + 1}", linestyle="--", label=label)
+    axis.set(xlabel="SSIM, whole image", ylabel="slices")
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def save_extremes(originals, reconstructions, titles, path):
+    """A row a pair: the original, its reconstruction, and their absolute difference.
+
+    Args:
+        originals, reconstructions: Arrays `(n, H, W)` in [0, 1].
+        titles: `(n,)`.
+    """
+    columns = len(originals)
+    figure, axes = _picture_axes(3, columns, originals.shape[1:])
+    for column in range(columns):
+        _show(axes[0, column], originals[column], titles[column])
+        _show(axes[1, column], reconstructions[column], "reconstruction")
+        difference = np.abs(originals[column] - reconstructions[column])
+        _show(axes[2, column], (4 * difference).clip(0, 1), "4 x difference")
+    _save(figure, path)
+
+
+def save_picture(picture, path):
+    """One picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)
+    pyplot.imsave(path, pixels, cmap="gray", vmin=0, vmax=255)
+
+
+def _picture_axes(rows, columns, shape):
+    height = 1.7 * shape[0] / shape[1] + 0.18
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(1.7 * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _show(axis, picture, title=None):
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    if title:
+        axis.set_title(title, fontsize=7)
+
+
+def _save(figure, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

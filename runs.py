@@ -1,0 +1,202 @@
+"""A run folder: the configuration, the weights and the test slices that belong together."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dataset import OASIS
+from errors import RunFolderError, UserError
+from hyperparameters import Hyperparameters
+from modules import VQVAETrainer, build_pixelcnn
+
+CONFIG = "config.json"
+VQVAE_WEIGHTS = "vqvae.weights.h5"
+PRIOR_WEIGHTS = "pixelcnn.weights.h5"
+PRIOR_FACTS = "pixelcnn.json"
+CODE_COUNTS = "code_counts.npz"
+MEAN_SLICES = "mean_slices.npz"
+TEST_SLICES = "test_slices"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder and its configuration. Every model is rebuilt from `config.json`.
+
+    Attributes:
+        folder: Its path.
+        hyperparameters: `Hyperparameters` of the run.
+        image_shape: `(H, W)` of its slices in pixels.
+        variance: Float, variance of its training pixels in [0, 1].
+    """
+
+    folder: Path
+    hyperparameters: Hyperparameters
+    image_shape: tuple[int, int]
+    variance: float
+
+    def save(self):
+        """Writes `config.json`."""
+        config = {
+            "hyperparameters": self.hyperparameters.to_dictionary(),
+            "image_shape": list(self.image_shape),
+            "variance": self.variance,
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+            },
+        }
+        (self.folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    def build_vqvae(self):
+        """The VQ-VAE of the run, untrained."""
+        chosen = self.hyperparameters
+        return VQVAETrainer(
+            image_shape=self.image_shape,
+            variance=self.variance,
+            num_embeddings=chosen.num_embeddings,
+            embedding_dim=chosen.embedding_dim,
+            downsample=chosen.downsample,
+            width=chosen.width,
+            residual_blocks=chosen.residual_blocks,
+            ssim_weight=chosen.ssim_weight,
+            commitment_cost=chosen.commitment_cost,
+            codebook_update=chosen.codebook_update,
+            ema_decay=chosen.ema_decay,
+            revive_below=chosen.revive_below,
+            seed=chosen.seed,
+        )
+
+    def build_prior(self, code_shape):
+        """The prior of the run over code grids `(h, w)`, untrained."""
+        chosen = self.hyperparameters
+        return build_pixelcnn(
+            code_shape=code_shape,
+            num_embeddings=chosen.num_embeddings,
+            filters=chosen.prior_filters,
+            residual_blocks=chosen.prior_residual_blocks,
+            dilations=chosen.prior_dilations,
+            dropout=chosen.prior_dropout,
+        )
+
+    def load_vqvae(self):
+        """The trained VQ-VAE."""
+        vqvae = self.build_vqvae()
+        self._load_weights(vqvae, VQVAE_WEIGHTS)
+        return vqvae
+
+    def load_prior(self, code_shape):
+        """The trained prior, if its codes are those of the VQ-VAE in this folder."""
+        self.check_prior()
+        prior = self.build_prior(code_shape)
+        self._load_weights(prior, PRIOR_WEIGHTS)
+        return prior
+
+    def _load_weights(self, model, name):
+        path = self.folder / name
+        try:
+            model.load_weights(path)
+        # h5py and Keras raise OSError, ValueError, KeyError and others on damaged files.
+        except Exception as error:
+            raise RunFolderError(
+                f"{path}: these weights cannot be read into the model of {CONFIG} "
+                f"({type(error).__name__}: {str(error)[:200]}). Train again with train.py"
+            ) from error
+
+    def record_prior(self):
+        """Notes which VQ-VAE's codes the prior learned."""
+        facts = {"vqvae_sha256": sha256(self.folder / VQVAE_WEIGHTS)}
+        (self.folder / PRIOR_FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+
+    def check_prior(self):
+        """Refuses a prior whose codes came from another VQ-VAE: its codes mean other things."""
+        facts = self._read_json(PRIOR_FACTS)
+        if not isinstance(facts, dict) or facts.get("vqvae_sha256") != sha256(
+            self.folder / VQVAE_WEIGHTS
+        ):
+            raise RunFolderError(
+                f"{self.folder / PRIOR_WEIGHTS}: learned the codes of another VQ-VAE than "
+                f"{VQVAE_WEIGHTS} beside it. Put back the file it was trained with, or train again"
+            )
+
+    def test_slices(self):
+        """The test subjects' slices that the run keeps, as an `OASIS` dataset."""
+        folder = self.folder / TEST_SLICES
+        if not folder.is_dir():
+            raise RunFolderError(f"{folder}: missing. Copy the whole run folder, or train again")
+        return OASIS(dataclasses.replace(self.hyperparameters, dataset=str(folder)))
+
+    def read_arrays(self, name):
+        """The arrays of one of the run's `.npz` files, as a dictionary."""
+        path = self.folder / name
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
+        except Exception as error:
+            raise RunFolderError(
+                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
+            ) from error
+
+    def _read_json(self, name):
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
+            ) from error
+
+
+def open_run(folder):
+    """Opens a finished run folder; `None` opens the newest below `runs`.
+
+    Raises:
+        RunFolderError: If it is not one, or lacks a file.
+    """
+    folder = _newest_run() if folder is None else Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise RunFolderError(
+            f"{folder}: not a run folder, it has no {CONFIG}. Give one that train.py made as "
+            "--run-dir"
+        )
+    for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS, PRIOR_FACTS):
+        if not (folder / name).is_file():
+            raise RunFolderError(
+                f"{folder}: has no {name}; its training did not finish. Train again with "
+                f"train.py --run-dir {folder} --fresh"
+            )
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        height, width = config["image_shape"]
+        return Run(
+            folder=folder,
+            hyperparameters=Hyperparameters.from_dictionary(config["hyperparameters"]),
+            image_shape=(int(height), int(width)),
+            variance=float(config["variance"]),
+        )
+    except (ValueError, KeyError, TypeError, UserError) as error:
+        raise RunFolderError(
+            f"{folder / CONFIG}: not the configuration of a run ({error}). "
+            "Copy the whole run folder, or train again"
+        ) from error
+
+
+def _newest_run():
+    finished = sorted(Path("runs").glob(f"*/{PRIOR_FACTS}"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
+    return finished[-1].parent
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,207 @@
+"""Fits one run: the VQ-VAE, then the prior over its codes."""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+from errors import HyperparameterError, RunFolderError, run_script
+from hyperparameters import add_flags, hyperparameters_from_flags
+
+KMEANS_LATENTS = 50_000
+LEARNING_RATE_WARM_UP_STEPS = 50
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Then run predict.py and similarity.py."
+    )
+    parser.add_argument("--data-dir", default="data", help="prepared slices (default: data)")
+    parser.add_argument("--run-dir", help="where the run goes (default: runs/DATASET)")
+    parser.add_argument(
+        "--fresh", action="store_true", help="delete what an earlier run left in the run folder"
+    )
+    add_flags(parser)
+    arguments = parser.parse_args()
+    hyperparameters = hyperparameters_from_flags(arguments)
+
+    from dataset import OASIS, SPLITS, describe
+
+    dataset = OASIS(hyperparameters, arguments.data_dir)
+    dataset.require(*SPLITS)
+    print(f"{dataset.description['source']}: {describe(dataset)}")
+    folder = Path(arguments.run_dir or f"runs/{dataset.description['source']}")
+    run = start_run(folder, hyperparameters, dataset, arguments.fresh)
+    train_vqvae(run, dataset)
+    train_prior(run, dataset)
+    print(
+        f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"
+        f"New brains:  python predict.py --run-dir {folder}\n"
+        f"Scores:      python similarity.py --run-dir {folder}\n"
+        f"Curves:      {folder / 'figures'}, or tensorboard --logdir {folder / 'tensorboard'}"
+    )
+
+
+def start_run(folder, hyperparameters, dataset, fresh):
+    """Makes the run folder, with all that later scripts need beside the weights."""
+    import numpy as np
+
+    from runs import CONFIG, MEAN_SLICES, TEST_SLICES, Run
+
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: is a file. Give another --run-dir")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / CONFIG).is_file():
+            raise RunFolderError(
+                f"{folder}: holds other files than a run's. Give another --run-dir"
+            )
+        if not fresh:
+            raise RunFolderError(
+                f"{folder}: holds a run already. Give another --run-dir, or --fresh to delete it"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance())
+    run.save()
+    subjects = dataset.table[["subject", "split"]].drop_duplicates().sort_values("subject")
+    subjects.to_csv(folder / "split.csv", index=False)
+    dataset.save_split("test", folder / TEST_SLICES)
+    np.savez_compressed(folder / MEAN_SLICES, **dataset.mean_slices())
+    return run
+
+
+def train_vqvae(run, dataset):
+    """First stage: the VQ-VAE, its best weights on the validation subjects kept."""
+    from runs import VQVAE_WEIGHTS
+
+    chosen = run.hyperparameters
+    training = dataset.batches("train", chosen.batch_size, shuffle_seed=chosen.seed)
+    validation = dataset.batches("validation", chosen.batch_size)
+    steps = len(training) * chosen.epochs
+    vqvae = run.build_vqvae()
+    compile_for(vqvae, chosen.learning_rate, steps + chosen.warm_up_steps)
+    start_codebook(vqvae, training, chosen)
+    fit(
+        vqvae, training, validation, chosen.epochs, run.folder, "vqvae", VQVAE_WEIGHTS,
+        ("val_ssim", "val_perplexity", "val_codebook_usage"),
+    )  # fmt: skip
+
+
+def start_codebook(vqvae, training, chosen):
+    """A few steps without the quantiser, then k-means on what the encoder makes of the slices."""
+    import numpy as np
+    import tensorflow as tf
+    from sklearn.cluster import KMeans
+
+    vqvae.optimizer.build(vqvae.trainable_variables)
+    warm_up_step = tf.function(vqvae.warm_up_step)
+    for images in training.repeat().take(chosen.warm_up_steps):
+        warm_up_step(images)
+    per_batch = chosen.batch_size * int(np.prod(vqvae.code_shape))
+    wanted = max(KMEANS_LATENTS, 4 * chosen.num_embeddings)
+    latents = np.concatenate(
+        [
+            vqvae.encoder(images).numpy().reshape(-1, chosen.embedding_dim)
+            for images in training.take(max(8, wanted // per_batch))
+        ]
+    ).astype(np.float32)
+    if len(latents) < chosen.num_embeddings:
+        raise HyperparameterError(
+            f"--num-embeddings {chosen.num_embeddings}: the training slices have "
+            f"{len(latents)} latents only. Lower it, or --downsample"
+        )
+    drawn = np.random.default_rng(chosen.seed).permutation(len(latents))[:wanted]
+    kmeans = KMeans(chosen.num_embeddings, n_init=1, max_iter=20, random_state=chosen.seed)
+    kmeans.fit(latents[drawn])
+    codebook = kmeans.cluster_centers_.astype(np.float32)
+    vqvae.quantizer.start(codebook, per_batch / chosen.num_embeddings)
+
+
+def train_prior(run, dataset):
+    """Second stage: the prior over the finished VQ-VAE's codes."""
+    import numpy as np
+    import tensorflow as tf
+
+    from modules import code_bits
+    from runs import CODE_COUNTS, PRIOR_WEIGHTS
+    from scores import choose_smoothing, count_codes
+
+    chosen = run.hyperparameters
+    vqvae = run.load_vqvae()
+    codes = {
+        split: np.concatenate(
+            [vqvae.encode(images).numpy() for images in dataset.batches(split, chosen.batch_size)]
+        )
+        for split in ("train", "validation")
+    }  # int32 (n, h, w)
+    counts = count_codes(codes["train"], chosen.num_embeddings)
+    smoothing = choose_smoothing(counts, codes["validation"])
+    np.savez_compressed(run.folder / CODE_COUNTS, counts=counts, smoothing=smoothing)
+
+    def batches(split, shuffle):
+        grids = tf.data.Dataset.from_tensor_slices((codes[split], codes[split]))
+        grids = grids.shuffle(len(codes[split]), seed=chosen.seed) if shuffle else grids
+        drop = shuffle and len(codes[split]) >= chosen.prior_batch_size
+        return grids.batch(chosen.prior_batch_size, drop_remainder=drop).prefetch(2)
+
+    training = batches("train", shuffle=True)
+    prior = run.build_prior(vqvae.code_shape)
+    steps = len(training) * chosen.prior_epochs
+    compile_for(prior, chosen.prior_learning_rate, steps, loss=code_bits)
+    fit(
+        prior, training, batches("validation", shuffle=False), chosen.prior_epochs, run.folder,
+        "pixelcnn", PRIOR_WEIGHTS, ("val_loss",),
+    )  # fmt: skip
+    run.record_prior()
+
+
+def compile_for(model, learning_rate, steps, loss=None):
+    """Adam under a cosine schedule with a short rise."""
+    import keras
+    import tensorflow as tf
+
+    rise = min(LEARNING_RATE_WARM_UP_STEPS, steps - 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        learning_rate / 10, steps - rise, alpha=0.1, warmup_target=learning_rate, warmup_steps=rise
+    )
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule, beta_2=0.99),
+        loss=loss,
+        jit_compile="auto" if on_gpu else False,  # on a CPU, XLA halves the convolutions' speed
+    )
+
+
+def fit(model, training, validation, epochs, folder, stage, weights_name, shown):
+    """Trains a model, keeps its best weights on validation, and draws its curves."""
+    import keras
+
+    from figures import save_curves
+    from progress import ProgressBar
+
+    began = time.monotonic()
+    history = folder / f"{stage}_history.csv"
+    model.fit(
+        training,
+        validation_data=validation,
+        epochs=epochs,
+        shuffle=False,  # the data come shuffled
+        verbose=0,
+        callbacks=[
+            ProgressBar(stage, epochs * len(training), shown),
+            keras.callbacks.CSVLogger(str(history)),
+            keras.callbacks.TensorBoard(folder / "tensorboard" / stage, write_graph=False),
+            keras.callbacks.ModelCheckpoint(
+                str(folder / weights_name),
+                monitor="val_loss",
+                save_best_only=True,
+                save_weights_only=True,
+            ),
+        ],
+    )
+    save_curves(history, folder / "figures" / f"{stage}_curves.png")
+    print(f"{stage}: {epochs} epochs in {(time.monotonic() - began) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    run_script(main)
