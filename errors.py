@@ -26,6 +26,21 @@ class RunFolderError(UserError):
     """A folder that is not a run, or a run whose files do not belong together."""
 
 
+def import_tensorflow_quietly():
+    """Imports TensorFlow without the lines it writes to standard error, which no setting
+    silences: what stands there is then our own one line, or nothing."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def run_script(main):
     """Runs `main()` and ends the program: 0, or one line on standard error and
     2 for what the user can mend, 130 for an interrupt, 1 for the rest."""

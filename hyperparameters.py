@@ -7,7 +7,14 @@ import math
 
 from errors import HyperparameterError
 
-__all__ = ["Hyperparameters", "add_flags", "hyperparameters_from_flags"]
+__all__ = ["Hyperparameters", "Parser", "add_flags", "hyperparameters_from_flags"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that raises `HyperparameterError` on a wrong flag."""
+
+    def error(self, message):
+        raise HyperparameterError(f"{message}. See {self.prog} --help")
 
 
 def _option(default, text, low=None, high=None, choices=None, group="data"):
@@ -136,7 +143,8 @@ class Hyperparameters:
         values = value if kind is tuple else (value,)
         kind = type(field.default[0]) if kind is tuple else kind
         if not isinstance(values, tuple) or not values or not all(_is(v, kind) for v in values):
-            raise HyperparameterError(f"{flag} must be {kind.__name__}. Received: {value!r}")
+            expected = {float: "a finite number", int: "an integer", str: "text"}[kind]
+            raise HyperparameterError(f"{flag} must be {expected}. Received: {value!r}")
         if limits["choices"] and value not in limits["choices"]:
             choices = ", ".join(map(str, limits["choices"]))
             raise HyperparameterError(f"{flag} must be one of {choices}. Received: {value!r}")

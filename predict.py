@@ -1,13 +1,13 @@
 """Makes new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
-import argparse
 from pathlib import Path
 
-from errors import HyperparameterError, run_script
+from errors import HyperparameterError, import_tensorflow_quietly, run_script
+from hyperparameters import Parser
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
     parser.add_argument("--num-samples", type=int, default=16, help="new brains (default: 16)")
     parser.add_argument(
@@ -27,6 +27,7 @@ def main():
     arguments = parser.parse_args()
     check(arguments)
 
+    import_tensorflow_quietly()
     from runs import open_run
 
     run = open_run(arguments.run_dir)

@@ -1,13 +1,12 @@
 """Scores a run: how like the originals its reconstructions are, and how good its prior is."""
 
-import argparse
 import dataclasses
 import json
 import math
 from pathlib import Path
 
-from errors import DatasetError, HyperparameterError, run_script
-from hyperparameters import add_flags, hyperparameters_from_flags
+from errors import DatasetError, HyperparameterError, import_tensorflow_quietly, run_script
+from hyperparameters import Parser, add_flags, hyperparameters_from_flags
 
 BATCH_SIZE = 32
 # Flags of train.py that also say how another source is read; the run's own are the default.
@@ -24,7 +23,7 @@ baselines, and inside the brain."""
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
     parser.add_argument(
         "--dataset", help="score another source, as train.py takes it (default: the run's own)"
@@ -41,6 +40,7 @@ def main():
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()
 
+    import_tensorflow_quietly()
     from runs import open_run
 
     run = open_run(arguments.run_dir)

@@ -1,21 +1,18 @@
 """Fits one run: the VQ-VAE, then the prior over its codes."""
 
-import argparse
 import shutil
 import time
 from pathlib import Path
 
-from errors import HyperparameterError, RunFolderError, run_script
-from hyperparameters import add_flags, hyperparameters_from_flags
+from errors import HyperparameterError, RunFolderError, import_tensorflow_quietly, run_script
+from hyperparameters import Parser, add_flags, hyperparameters_from_flags
 
 KMEANS_LATENTS = 50_000
 LEARNING_RATE_WARM_UP_STEPS = 50
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Then run predict.py and similarity.py."
-    )
+    parser = Parser(description=__doc__, epilog="Then run predict.py and similarity.py.")
     parser.add_argument("--data-dir", default="data", help="prepared slices (default: data)")
     parser.add_argument("--run-dir", help="where the run goes (default: runs/DATASET)")
     parser.add_argument(
@@ -25,6 +22,7 @@ def main():
     arguments = parser.parse_args()
     hyperparameters = hyperparameters_from_flags(arguments)
 
+    import_tensorflow_quietly()
     from dataset import OASIS, SPLITS, describe
 
     dataset = OASIS(hyperparameters, arguments.data_dir)

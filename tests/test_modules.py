@@ -1,0 +1,380 @@
+"""The quantiser, the masked convolutions and the models built of them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modules import (
+    CodebookStatistics,
+    PixelConvLayer,
+    ResidualBlock,
+    VectorQuantizer,
+    VQVAETrainer,
+    build_pixelcnn,
+    code_bits,
+)
+
+SMALL = {"num_embeddings": 16, "embedding_dim": 3, "width": 8, "residual_blocks": 1}
+
+
+def small_vqvae(image_shape=(96, 80), **changes):
+    vqvae = VQVAETrainer(image_shape, variance=0.1, **{**SMALL, **changes})
+    vqvae.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
+    return vqvae
+
+
+def quantizer_of(**changes):
+    quantizer = VectorQuantizer(**{"num_embeddings": 7, "embedding_dim": 4, **changes})
+    quantizer.build((None, 3, 5, 4))
+    return quantizer
+
+
+@pytest.fixture
+def latents(random):
+    return tf.constant(random.normal(size=(2, 3, 5, 4)), tf.float32)
+
+
+def nearest_by_numpy(latents, codebook):
+    distances = ((latents[..., None, :] - codebook) ** 2).sum(-1)
+    return distances.argmin(-1)
+
+
+# The quantiser
+
+
+def test_quantizer_picks_the_nearest_code(latents):
+    quantizer = quantizer_of()
+    codebook = quantizer.codebook.numpy()
+    nearest = nearest_by_numpy(latents.numpy(), codebook)
+    np.testing.assert_array_equal(quantizer.code_indices(latents), nearest)
+    np.testing.assert_allclose(quantizer(latents), codebook[nearest], atol=1e-6)
+    np.testing.assert_array_equal(quantizer.code_vectors(nearest), codebook[nearest])
+
+
+def test_nearest_code_is_exact_far_from_the_origin(random):
+    # |z - e|^2 expanded about the origin would lose the small differences.
+    codebook = 1000 + random.normal(size=(64, 4)).astype("float32")
+    latents = 1000 + random.normal(size=(1, 20, 20, 4)).astype("float32")
+    quantizer = VectorQuantizer(64, 4)
+    quantizer.build((None, 20, 20, 4))
+    quantizer.start(codebook, 1.0)
+    expected = nearest_by_numpy(latents.astype("float64"), codebook.astype("float64"))
+    agreement = (quantizer.code_indices(latents).numpy() == expected).mean()
+    assert agreement > 0.995
+
+
+def test_gradient_passes_straight_through(latents):
+    quantizer = quantizer_of(commitment_cost=0.0)
+    weights = tf.random.stateless_normal(latents.shape, (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        out = tf.reduce_sum(weights * quantizer(latents))
+    np.testing.assert_allclose(tape.gradient(out, latents), weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_commitment_cost_scales_the_encoder_gradient_only(latents, update):
+    # The two losses are equal in value, so only gradients tell them apart.
+    quantizer = quantizer_of(commitment_cost=0.1, codebook_update=update)
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        quantizer(latents)
+        (loss,) = quantizer.losses
+    codes = quantizer.code_vectors(quantizer.code_indices(latents))
+    pull = 2 * (latents - codes) / tf.size(latents, tf.float32)
+    np.testing.assert_allclose(tape.gradient(loss, latents), 0.1 * pull, atol=1e-7)
+
+
+def test_codebook_loss_moves_each_code_to_its_latents(latents):
+    quantizer = quantizer_of(codebook_update="gradient")
+    with tf.GradientTape() as tape:
+        quantizer(latents)
+        (loss,) = quantizer.losses
+    gradient = tf.convert_to_tensor(tape.gradient(loss, quantizer.codebook)).numpy()
+    nearest = quantizer.code_indices(latents).numpy().ravel()
+    flat, codebook = latents.numpy().reshape(-1, 4), quantizer.codebook.numpy()
+    expected = np.zeros_like(codebook)
+    np.add.at(expected, nearest, 2 * (codebook[nearest] - flat) / flat.size)
+    np.testing.assert_allclose(gradient, expected, atol=1e-7)
+
+
+def test_ema_codebook_has_no_gradient(latents):
+    quantizer = quantizer_of()
+    assert quantizer.trainable_variables == []
+
+
+def test_ema_update_is_the_moving_average(latents):
+    quantizer = quantizer_of(ema_decay=0.9, revive_below=0.0)
+    before, flat = quantizer.codebook.numpy(), latents.numpy().reshape(-1, 4)
+    nearest = nearest_by_numpy(flat, before)
+    quantizer(latents, training=True)
+    counts = 0.9 + 0.1 * np.bincount(nearest, minlength=7)
+    sums = 0.9 * before
+    np.add.at(sums, nearest, 0.1 * flat)
+    np.testing.assert_allclose(quantizer.ema_counts, counts, rtol=1e-5)
+    np.testing.assert_allclose(quantizer.codebook, sums / counts[:, None], rtol=1e-4)
+
+
+def test_codebook_rests_outside_training(latents):
+    quantizer = quantizer_of()
+    before = quantizer.codebook.numpy()
+    quantizer(latents)
+    np.testing.assert_array_equal(quantizer.codebook, before)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_dead_codes_move_onto_latents_with_their_averages(latents, update):
+    quantizer = quantizer_of(revive_below=0.5, codebook_update=update, ema_decay=0.1)
+    far = np.full((7, 4), 100.0, "float32")
+    far[0] = 0  # takes every latent
+    quantizer.start(far, 1.0)
+    quantizer(latents, training=True)
+    codebook, flat = quantizer.codebook.numpy(), latents.numpy().reshape(-1, 4)
+    for code in range(1, 7):
+        assert np.abs(flat - codebook[code]).max(axis=1).min() < 1e-5
+        assert float(quantizer.ema_counts[code]) == pytest.approx(1.0)
+        np.testing.assert_allclose(quantizer.ema_sums[code], codebook[code], atol=1e-5)
+
+
+def test_living_codes_are_not_revived(latents):
+    quantizer = quantizer_of(ema_decay=0.99, revive_below=0.5)
+    before = quantizer.codebook.numpy()
+    quantizer(latents, training=True)
+    assert np.abs(quantizer.codebook.numpy() - before).max() < 0.2
+
+
+def test_quantizer_computes_in_float32_under_bfloat16(latents):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        quantizer = quantizer_of()
+        out = quantizer(tf.cast(latents, tf.bfloat16))
+        assert out.dtype == tf.float32
+        assert quantizer.compute_dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_quantizer_refuses_other_shapes_and_updates():
+    with pytest.raises(ValueError, match=r"embedding_dim=4.*Received: shape"):
+        quantizer_of().build((None, 3, 5, 6))
+    with pytest.raises(ValueError, match="Received: 'sgd'"):
+        quantizer_of(codebook_update="sgd")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        VectorQuantizer(7, 4, ema_decay=0.5, seed=3),
+        PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
+        ResidualBlock(6, dilation_rate=2, dropout=0.3),
+    ],
+)
+def test_layers_are_rebuilt_from_their_configuration(layer):
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+# Perplexity and usage
+
+
+def test_perplexity_is_counted_over_the_whole_epoch():
+    statistics = CodebookStatistics(512)
+    for start in range(0, 512, 64):
+        statistics.update_state(np.arange(start, start + 64))
+    result = statistics.result()
+    assert float(result["perplexity"]) == pytest.approx(512, rel=1e-5)
+    assert float(result["codebook_usage"]) == 1
+
+
+def test_perplexity_and_usage_against_the_definition(random):
+    indices = random.integers(0, 5, size=1000)
+    statistics = CodebookStatistics(8)
+    statistics.update_state(indices)
+    p = np.bincount(indices, minlength=8) / 1000
+    entropy = -sum(x * np.log(x) for x in p if x)
+    assert float(statistics.result()["perplexity"]) == pytest.approx(np.exp(entropy), rel=1e-5)
+    assert float(statistics.result()["codebook_usage"]) == pytest.approx(5 / 8)
+
+
+# The VQ-VAE
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (97, 81), (47, 62)])
+@pytest.mark.parametrize("downsample", [4, 8, 16])
+def test_any_image_size_comes_back_at_its_own_size(shape, downsample):
+    vqvae = small_vqvae(shape, downsample=downsample)
+    images = np.zeros((2, *shape, 1), "float32")
+    assert vqvae(images).shape == images.shape
+    codes = vqvae.encode(images)
+    assert codes.shape == (2, *(-(-side // downsample) for side in shape))
+    np.testing.assert_allclose(vqvae.decode(codes), vqvae(images), atol=1e-6)
+
+
+def test_reconstructions_pass_through_the_codebook(brains):
+    vqvae = small_vqvae()
+    images = brains[..., None]
+    before = vqvae(images).numpy()
+    vqvae.quantizer.start(np.zeros((16, 3), "float32"), 1.0)
+    after = vqvae(images).numpy()
+    assert np.abs(after - before).max() > 1e-3
+    # All latents fall on one code now, so all images come back alike.
+    np.testing.assert_allclose(after[0], after[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path, update):
+    vqvae = small_vqvae(codebook_update=update)
+    before = vqvae.quantizer.codebook.numpy()
+    vqvae.fit(tf.data.Dataset.from_tensors(brains[..., None]).repeat(3), verbose=0, shuffle=False)
+    trained = vqvae.quantizer.codebook.numpy()
+    assert np.abs(trained - before).max() > 1e-4
+    vqvae.save_weights(tmp_path / "vqvae.weights.h5")
+    again = small_vqvae(codebook_update=update, seed=1)
+    again.load_weights(tmp_path / "vqvae.weights.h5")
+    np.testing.assert_array_equal(again.quantizer.codebook, trained)
+    np.testing.assert_array_equal(again.quantizer.ema_counts, vqvae.quantizer.ema_counts)
+    np.testing.assert_array_equal(again.quantizer.ema_sums, vqvae.quantizer.ema_sums)
+    np.testing.assert_array_equal(again(brains[..., None]), vqvae(brains[..., None]))
+
+
+def test_loss_is_the_sum_of_its_documented_terms(brains):
+    vqvae = small_vqvae(ssim_weight=0.5)
+    images = tf.constant(brains[..., None])
+    logs = vqvae.test_step(images)
+    latents = vqvae.encoder(images)
+    codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
+    raw = vqvae.decoder(codes).numpy()
+    error = ((raw - images) ** 2).numpy().mean() / 0.1
+    commitment = 0.25 * ((codes - latents) ** 2).numpy().mean()
+    ssim = tf.reduce_mean(tf.image.ssim(images, raw.clip(0, 1), 1.0)).numpy()
+    assert float(logs["reconstruction_loss"]) == pytest.approx(error, rel=1e-4)
+    assert float(logs["commitment_loss"]) == pytest.approx(commitment, rel=1e-4)
+    assert float(logs["ssim"]) == pytest.approx(ssim, rel=1e-4)
+    total = error + 0.5 * (1 - ssim) + commitment
+    assert float(logs["loss"]) == pytest.approx(total, rel=1e-4)
+
+
+def test_training_lowers_the_loss(brains):
+    vqvae = small_vqvae()
+    batches = tf.data.Dataset.from_tensors(brains[..., None]).repeat(20)
+    losses = vqvae.fit(batches, epochs=3, verbose=0, shuffle=False).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_warm_up_leaves_the_codebook_alone(brains):
+    vqvae = small_vqvae()
+    codebook, kernel = vqvae.quantizer.codebook.numpy(), vqvae.encoder.weights[0].numpy()
+    vqvae.warm_up_step(tf.constant(brains[..., None]))
+    np.testing.assert_array_equal(vqvae.quantizer.codebook, codebook)
+    assert np.abs(vqvae.encoder.weights[0].numpy() - kernel).max() > 0
+
+
+@pytest.mark.parametrize("variance", [0.1 / 255**2, 0.0, 0.26, 8000.0])
+def test_a_variance_of_other_units_is_refused(variance):
+    with pytest.raises(ValueError, match="pixels in"):
+        small_vqvae().__class__((96, 80), variance=variance)
+
+
+# The prior
+
+
+@pytest.mark.parametrize("mask_type", ["A", "B"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_pixel_conv_layer_hides_later_positions(mask_type, dilation, random):
+    layer = PixelConvLayer(mask_type, filters=3, kernel_size=5, dilation_rate=dilation)
+    inputs = tf.constant(random.normal(size=(1, 6, 5, 2)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+    jacobian = np.abs(tape.jacobian(outputs, inputs).numpy()).sum((0, 3, 4, 7))
+    jacobian = jacobian.reshape(30, 30)  # (output position, input position)
+    later = np.triu(np.ones((30, 30)), k=0 if mask_type == "A" else 1).astype(bool)
+    assert (jacobian[later] == 0).all()
+    beside = jacobian[np.arange(1, 30), np.arange(0, 29)]
+    if dilation == 1:
+        assert (beside[np.arange(1, 30) % 5 > 0] > 0).all()
+    assert (np.diag(jacobian) > 0).all() == (mask_type == "B")
+
+
+@pytest.mark.parametrize("mask_type", ["A", "B"])
+def test_pixel_conv_layer_is_a_masked_convolution(mask_type, random):
+    layer = PixelConvLayer(mask_type, filters=3, kernel_size=3)
+    inputs = random.normal(size=(2, 5, 4, 2)).astype("float32")
+    layer.build(inputs.shape)
+    layer.conv.bias.assign(random.normal(size=3))
+    kernel = layer.conv.kernel.numpy()
+    kernel[1, 1 if mask_type == "A" else 2 :] = 0
+    kernel[2] = 0
+    expected = tf.nn.conv2d(inputs, kernel, 1, "SAME") + layer.conv.bias
+    np.testing.assert_allclose(layer(inputs), expected, atol=1e-5)
+
+
+def test_pixel_conv_layer_never_changes_its_kernel(random):
+    layer = PixelConvLayer("A", filters=3, kernel_size=3)
+    inputs = random.normal(size=(1, 4, 4, 2)).astype("float32")
+    layer(inputs)
+    before = layer.conv.kernel.numpy()
+    layer(inputs)
+    np.testing.assert_array_equal(layer.conv.kernel, before)
+    assert np.abs(before[2]).min() > 0  # hidden weights are kept, only multiplied away
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"kernel_size": 4}, {"kernel_size": 3, "strides": 2}, {"padding": "valid"}]
+)
+def test_pixel_conv_layer_refuses_what_it_cannot_mask(arguments):
+    with pytest.raises(ValueError, match="odd kernel_size"):
+        PixelConvLayer("A", **{"filters": 2, "kernel_size": 3, **arguments})
+    with pytest.raises(ValueError, match="Received: 'C'"):
+        PixelConvLayer("C", filters=2, kernel_size=3)
+
+
+def test_residual_block_has_the_published_parts(random):
+    block = ResidualBlock(filters=8)
+    inputs = random.normal(size=(1, 5, 5, 8)).astype("float32")
+    outputs = block(inputs)
+    assert block.filters == 8
+    assert block.conv1.kernel_size == block.conv2.kernel_size == (1, 1)
+    assert block.conv1.activation is block.conv2.activation is keras.activations.relu
+    assert block.pixel_conv.mask_type == "B"
+    inside = block.conv2(block.pixel_conv(block.conv1(inputs)))
+    np.testing.assert_allclose(outputs, inputs + inside, atol=1e-6)
+
+
+def test_prior_sees_no_current_and_no_later_code():
+    # Through the embeddings, the only way in: an exact-zero Jacobian.
+    prior = build_pixelcnn((5, 4), 6, filters=8, residual_blocks=3, dilations=(1, 2))
+    embedding = prior.layers[1]
+    rest = keras.Sequential(prior.layers[2:])
+    codes = np.random.default_rng(1).integers(0, 6, size=(1, 5, 4))
+    vectors = tf.convert_to_tensor(embedding(codes))
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        logits = rest(vectors)
+    np.testing.assert_allclose(logits, prior(codes), atol=1e-6)
+    jacobian = np.abs(tape.jacobian(logits, vectors).numpy()).sum((0, 3, 4, 7)).reshape(20, 20)
+    assert (jacobian[np.triu_indices(20)] == 0).all()
+    assert (jacobian[np.arange(1, 20), np.arange(19)][np.arange(1, 20) % 4 > 0] > 0).all()
+
+
+def test_prior_learns_the_shape_that_a_position_has():
+    # Half of the grid is always one code, the other half another: 0 bits by position.
+    codes = np.zeros((64, 6, 6), "int32")
+    codes[:, 3:] = 1
+    prior = build_pixelcnn((6, 6), 4, filters=16, residual_blocks=1)
+    prior.compile(optimizer=keras.optimizers.Adam(0.01), loss=code_bits, jit_compile=False)
+    prior.fit(codes, codes, epochs=30, batch_size=16, verbose=0)
+    assert prior.evaluate(codes, codes, verbose=0) < 0.05
+
+
+def test_code_bits_is_the_cross_entropy_in_bits(random):
+    codes, logits = (
+        random.integers(0, 8, (2, 3, 3)),
+        random.normal(size=(2, 3, 3, 8)).astype("float32"),
+    )
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log2(np.take_along_axis(p, codes[..., None], -1))[..., 0]
+    np.testing.assert_allclose(code_bits(codes, logits), expected, rtol=1e-5)
+    uniform = code_bits(codes, np.zeros((2, 3, 3, 8), "float32"))
+    np.testing.assert_allclose(uniform, 3.0, rtol=1e-6)

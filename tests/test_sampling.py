@@ -1,0 +1,78 @@
+"""The cached sampler against the plain loop."""
+
+import numpy as np
+import pytest
+
+from modules import build_pixelcnn
+from sampling import draw_codes, sample_code_grids
+
+
+@pytest.fixture(scope="module")
+def prior():
+    prior = build_pixelcnn((7, 6), 9, filters=12, residual_blocks=3, dilations=(1, 2))
+    random = np.random.default_rng(2)
+    # Far from their first values, so that every layer matters to what is drawn.
+    prior.set_weights([random.normal(0, 0.2, size=w.shape) for w in prior.get_weights()])
+    return prior
+
+
+def plain_loop(prior, uniforms, **options):
+    """The definition: a full forward pass for each code."""
+    codes = np.zeros(uniforms.shape, np.int32)
+    for row in range(codes.shape[1]):
+        for column in range(codes.shape[2]):
+            logits = prior(codes).numpy()[:, row, column]
+            codes[:, row, column] = draw_codes(logits, uniforms[:, row, column], **options)
+    return codes
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.6}, {"top_k": 4, "top_p": 0.9}]
+)
+def test_sampler_draws_the_codes_of_the_plain_loop(prior, options):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, **options)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, **options))
+    assert len(np.unique(codes)) > 2
+
+
+def test_same_uniforms_same_codes(prior):
+    uniforms = np.random.default_rng(4).random((2, 7, 6))
+    first = sample_code_grids(prior, uniforms)
+    np.testing.assert_array_equal(first, sample_code_grids(prior, uniforms))
+    other = sample_code_grids(prior, np.random.default_rng(5).random((2, 7, 6)))
+    assert (first != other).any()
+
+
+def test_a_wrong_grid_is_refused(prior):
+    with pytest.raises(ValueError, match="expected uniforms"):
+        sample_code_grids(prior, np.zeros((1, 6, 7)))
+
+
+def test_draws_follow_the_probabilities():
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    with np.errstate(divide="ignore"):
+        logits = np.tile(np.log(p), (100_000, 1))
+    drawn = draw_codes(logits, np.random.default_rng(0).random(100_000))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 1e5, p, atol=0.006)
+
+
+def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
+    logits = np.log(np.tile([0.5, 0.3, 0.15, 0.05], (20_000, 1)))
+    uniforms = np.random.default_rng(0).random(20_000)
+
+    def frequencies(**options):
+        return np.bincount(draw_codes(logits, uniforms, **options), minlength=4) / 20_000
+
+    np.testing.assert_allclose(frequencies(top_k=2), [0.625, 0.375, 0, 0], atol=0.015)
+    np.testing.assert_allclose(frequencies(top_p=0.79), [0.625, 0.375, 0, 0], atol=0.015)
+    np.testing.assert_allclose(frequencies(top_p=0.81), [0.526, 0.316, 0.158, 0], atol=0.015)
+    squared = np.array([0.25, 0.09, 0.0225, 0.0025])
+    np.testing.assert_allclose(frequencies(temperature=0.5), squared / squared.sum(), atol=0.015)
+    assert frequencies(temperature=0.01)[0] == 1
+
+
+def test_the_largest_uniform_draws_a_code_that_exists():
+    almost_one = np.array([np.nextafter(1.0, 0)])
+    assert draw_codes(np.zeros((1, 512)), almost_one)[0] == 511
+    assert draw_codes(np.zeros((1, 512)), almost_one, top_k=1)[0] < 512

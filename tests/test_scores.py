@@ -1,0 +1,124 @@
+"""SSIM against scikit-image, and the intervals."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from scores import (
+    bits_by_position,
+    choose_smoothing,
+    count_codes,
+    interval_by_subject,
+    slice_scores,
+    ssim_for_training,
+)
+
+
+@pytest.fixture
+def pairs(brains, random):
+    noisy = (brains + random.normal(0, 0.05, brains.shape)).clip(0, 1).astype("float32")
+    return brains, noisy
+
+
+def scikit_map(image, other):
+    _, full = structural_similarity(
+        image, other, data_range=1.0, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    return full[5:-5, 5:-5]
+
+
+def test_ssim_is_that_of_scikit_image(pairs):
+    images, others = pairs
+    scores = slice_scores(images[..., None], others[..., None])
+    for n, (image, other) in enumerate(zip(images, others, strict=True)):
+        full = scikit_map(image, other)
+        assert scores["ssim"][n] == pytest.approx(full.mean(), abs=1e-5)
+        brain = image[5:-5, 5:-5] > 0
+        assert scores["ssim_brain"][n] == pytest.approx(full[brain].mean(), abs=1e-5)
+        psnr = peak_signal_noise_ratio(image, other, data_range=1.0)
+        assert scores["psnr"][n] == pytest.approx(psnr, abs=1e-4)
+
+
+def test_training_ssim_is_the_same_function(pairs):
+    images, others = (pictures[..., None] for pictures in pairs)
+    expected = slice_scores(images, others)["ssim"]
+    np.testing.assert_allclose(ssim_for_training(images, others), expected, atol=1e-5)
+
+
+def test_identical_slices_score_one(brains):
+    scores = slice_scores(brains[..., None], brains[..., None])
+    np.testing.assert_allclose(scores["ssim"], 1)
+    np.testing.assert_allclose(scores["ssim_brain"], 1)
+    np.testing.assert_allclose(scores["psnr"], 100)
+
+
+def test_multiscale_needs_176_pixels(random):
+    small, large = random.random((1, 175, 176, 1)), random.random((1, 176, 176, 1))
+    assert np.isnan(slice_scores(small, small)["ms_ssim"]).all()
+    np.testing.assert_allclose(slice_scores(large, large)["ms_ssim"], 1, atol=1e-5)
+
+
+def test_a_slice_without_brain_has_no_score_inside_it(random):
+    black = np.zeros((1, 32, 32, 1))
+    assert np.isnan(slice_scores(black, black)["ssim_brain"]).all()
+
+
+@pytest.mark.parametrize("shift", [-1.5, 0.01, np.nan])
+def test_pixels_outside_0_to_1_are_refused(shift):
+    images = np.ones((1, 16, 16, 1))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        slice_scores(images, images + shift)
+
+
+def test_interval_draws_subjects_not_slices():
+    # Two subjects of 500 slices: the means 0, 0.5 and 1 are all a bootstrap can find.
+    values, subjects = np.repeat([0.0, 1.0], 500), np.repeat(["a", "b"], 500)
+    assert interval_by_subject(values, subjects) == {"mean": 0.5, "low": 0.0, "high": 1.0}
+
+
+def test_interval_covers_the_mean_about_95_times_in_100(random):
+    covered = 0
+    for trial in range(200):
+        effects = random.normal(size=30)
+        values = np.repeat(effects, 4) + random.normal(0, 0.1, size=120)
+        interval = interval_by_subject(values, np.repeat(np.arange(30), 4), seed=trial)
+        covered += interval["low"] <= 0 <= interval["high"]
+    assert 175 <= covered <= 200
+
+
+def test_interval_leaves_out_unknown_values():
+    known = interval_by_subject([0.2, 0.4, np.nan], ["a", "b", "c"])
+    assert known["mean"] == pytest.approx(0.3)
+    nothing = interval_by_subject([np.nan], ["a"])
+    assert nothing == {"mean": None, "low": None, "high": None}
+
+
+def test_bits_by_position_against_the_definition(random):
+    codes = random.integers(0, 3, size=(20, 2, 2))
+    counts = count_codes(codes, 4)
+    assert counts.sum() == 80
+    overall = (np.bincount(codes.ravel(), minlength=4) + 1) / 84
+    seen = [(codes[:, 1, 0] == k).sum() for k in range(4)]
+    grid = np.full((1, 2, 2), 3)
+    grid[0, 1, 0] = 2
+    unseen = -np.log2(2.0 * overall[3] / 22)
+    expected = (3 * unseen - np.log2((seen[2] + 2.0 * overall[2]) / 22)) / 4
+    assert bits_by_position(counts, 2.0, grid)[0] == pytest.approx(expected)
+
+
+def test_bits_by_position_is_a_code_length(random):
+    # The probabilities at a position add up to 1, or the baseline would flatter.
+    counts = count_codes(random.integers(0, 3, size=(10, 2, 3)), 5)
+    total = sum(
+        2 ** -bits_by_position(counts[:1, :1], 3.0, np.full((1, 1, 1), k)) for k in range(5)
+    )
+    assert total == pytest.approx(1)
+
+
+def test_smoothing_is_the_best_of_those_tried(random):
+    counts = count_codes(random.integers(0, 8, size=(4, 3, 3)), 8)
+    held_out = random.integers(0, 8, size=(50, 3, 3))
+    best = choose_smoothing(counts, held_out)
+    costs = {s: bits_by_position(counts, s, held_out).mean() for s in (0.3, 1.0, 10.0, 100.0)}
+    assert bits_by_position(counts, best, held_out).mean() <= min(costs.values())

@@ -1,0 +1,102 @@
+"""The guarded reader, and slices cut the right way up."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from errors import VolumeError
+from volumes import cut_slice, read_volume, slice_indices
+
+
+def phantom():
+    """RAS (6, 8, 10), each octant another value: 1 + 1 for right + 2 for front + 4 for top."""
+    x, y, z = np.indices((6, 8, 10))
+    return (1 + (x >= 3) + 2 * (y >= 4) + 4 * (z >= 5)).astype(np.float32)
+
+
+def save(path, axes="RAS", image_class=nibabel.Nifti1Image, sizes=(1, 1, 1)):
+    affine = np.diag([*sizes, 1.0])
+    affine[:3, 3] = -10, -20, -30
+    image = nibabel.Nifti1Image(phantom(), affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(axes)
+    )
+    image = image.as_reoriented(turn)
+    nibabel.save(image_class(np.asarray(image.dataobj), image.affine), path)
+    return path
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "ASL", "LIA", "PSR"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_every_orientation_is_read_as_ras(tmp_path, axes, suffix):
+    volume = read_volume(save(tmp_path / f"a{suffix}", axes))
+    np.testing.assert_array_equal(volume.voxels, phantom())
+    assert volume.origin == (-10, -20, -30)
+    assert volume.voxels.dtype == np.float32
+
+
+def test_analyze_pairs_with_a_trailing_axis_are_read(tmp_path):
+    data = phantom()[..., None].astype(">i2")
+    nibabel.save(nibabel.AnalyzeImage(data, None), tmp_path / "a.hdr")
+    voxels = read_volume(tmp_path / "a.hdr").voxels
+    np.testing.assert_array_equal(voxels, phantom()[::-1])  # Analyze is LAS
+
+
+def test_slices_stand_upright():
+    # 1 is left, back, bottom; 2 is right, 3 front, 5 top.
+    from volumes import Volume
+
+    volume = Volume(phantom(), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    axial = cut_slice(volume, "axial", 0)
+    assert (axial[0, 0], axial[0, -1], axial[-1, 0], axial[-1, -1]) == (3, 4, 1, 2)
+    coronal = cut_slice(volume, "coronal", 0)
+    assert (coronal[0, 0], coronal[0, -1], coronal[-1, 0], coronal[-1, -1]) == (5, 6, 1, 2)
+    sagittal = cut_slice(volume, "sagittal", 0)
+    assert (sagittal[0, 0], sagittal[0, -1], sagittal[-1, 0], sagittal[-1, -1]) == (5, 7, 1, 3)
+    assert axial.shape == (8, 6)
+    assert coronal.shape == (10, 6)
+    assert sagittal.shape == (10, 8)
+
+
+def test_pixels_come_out_square(tmp_path):
+    volume = read_volume(save(tmp_path / "a.nii", sizes=(1, 1, 2)))
+    assert cut_slice(volume, "coronal", 0).shape == (20, 6)
+    assert cut_slice(volume, "axial", 0).shape == (8, 6)
+
+
+def test_slice_indices_by_fraction_and_by_millimetre():
+    np.testing.assert_array_equal(
+        slice_indices(101, 2.0, -100, (0, 1), "fraction", 3), [0, 50, 100]
+    )
+    np.testing.assert_array_equal(slice_indices(101, 2.0, -100, (-20, 20), "mm", 3), [40, 50, 60])
+    np.testing.assert_array_equal(slice_indices(101, 1.0, 0, (0.5, 0.5), "fraction", 9), [50])
+    np.testing.assert_array_equal(slice_indices(10, 1.0, 0, (-50, 3), "mm", 2), [0, 3])
+    assert len(slice_indices(10, 1.0, 0, (50, 60), "mm", 5)) == 0
+
+
+def corrupt(path, kind):
+    data = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "not an image":
+        path.write_bytes(b"<html>404</html>" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "absurd size":
+        path.write_bytes(data[:42] + b"\xff\x7f" * 3 + data[48:])
+    elif kind == "a series":
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)), path)
+    elif kind == "NaN":
+        voxels = phantom()
+        voxels[2, 2, 2] = np.nan
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["truncated", "not an image", "empty", "absurd size", "a series", "NaN"]
+)
+def test_bad_volumes_are_named(tmp_path, kind):
+    path = save(tmp_path / "broken.nii")
+    corrupt(path, kind)
+    with pytest.raises(VolumeError, match=r"broken\.nii: "):
+        read_volume(path)
