@@ -67,7 +67,7 @@ class Hyperparameters:
     num_embeddings: int = _option(
         512, "number of codes K in the codebook", low=2, high=65536, group="VQ-VAE"
     )
-    embedding_dim: int = _option(8, "length D of each code", low=1, high=4096, group="VQ-VAE")
+    embedding_dim: int = _option(4, "length D of each code", low=1, high=4096, group="VQ-VAE")
     width: int = _option(64, "channels of encoder and decoder", low=2, high=4096, group="VQ-VAE")
     residual_blocks: int = _option(
         2, "residual blocks in encoder, and again in decoder", low=0, high=64, group="VQ-VAE"
@@ -95,7 +95,7 @@ class Hyperparameters:
     epochs: int = _option(30, "epochs of the VQ-VAE", low=1, group="VQ-VAE")
     batch_size: int = _option(16, "slices a step", low=1, high=65536, group="VQ-VAE")
     learning_rate: float = _option(
-        1e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="VQ-VAE"
+        2e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="VQ-VAE"
     )
 
     # The prior

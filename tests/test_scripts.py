@@ -1,0 +1,302 @@
+"""The three scripts, end to end in a temporary folder, and what they say of bad input."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+import predict
+import similarity
+import train
+from errors import run_script
+
+ROOT = Path(train.__file__).parent
+REAL = ROOT.parent / "shared" / "data" / "oasis1_coronal"
+TINY = [
+    "--epochs", 1, "--prior-epochs", 1, "--num-embeddings", 16, "--width", 8,
+    "--residual-blocks", 1, "--prior-filters", 8, "--prior-residual-blocks", 1,
+    "--batch-size", 4, "--warm-up-steps", 2,
+]  # fmt: skip
+
+
+def run(module, *flags):
+    """The exit status of a script, in this process."""
+    sys.argv = [f"{module.__name__}.py", *map(str, flags)]
+    try:
+        run_script(module.main)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, brains):
+    """A folder with slices of twelve invented subjects and a run trained on them."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "slices").mkdir()
+    for n in range(24):
+        pixels = np.roll(brains[n % 8], n // 8, axis=0) * 200
+        name = f"case_{n // 2:03d}_slice_{n % 2}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(place / "slices" / name)
+    assert run(train, *train_flags(place), "--run-dir", place / "run") == 0
+    return place
+
+
+def train_flags(place):
+    shares = ["--test-fraction", 0.25, "--validation-fraction", 0.25]
+    return ["--dataset", place / "slices", "--data-dir", place / "data", *shares, *TINY]
+
+
+@pytest.fixture
+def copy(place, tmp_path):
+    """A copy of the run, to break."""
+    shutil.copytree(place / "run", tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def refused(capfd, module, *flags):
+    """The one line that a script says before it exits with status 2."""
+    capfd.readouterr()
+    assert run(module, *flags) == 2
+    error = capfd.readouterr().err
+    lines = [line for line in error.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    assert error.endswith(lines[0] + "\n")
+    return lines[0]
+
+
+# The whole line
+
+
+def test_train_leaves_a_whole_run(place):
+    names = {path.name for path in (place / "run").iterdir()}
+    assert names >= {
+        "config.json", "split.csv", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json",
+        "vqvae_history.csv", "pixelcnn_history.csv", "figures", "tensorboard", "test_slices",
+    }  # fmt: skip
+    history = pandas.read_csv(place / "run/vqvae_history.csv")
+    for name in ("reconstruction_loss", "commitment_loss", "ssim", "perplexity", "codebook_usage"):
+        assert {name, "val_" + name} <= set(history)
+    split = pandas.read_csv(place / "run/split.csv")
+    assert len(split) == split["subject"].nunique() == 12
+
+
+def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(predict, "--run-dir", copy, "--num-samples", 3, "--num-reconstructions", 2) == 0
+    brains = [np.load(copy / f"samples/brain_{n:04d}.npy") for n in range(3)]
+    for n, brain in enumerate(brains):
+        assert brain.shape == (96, 80)
+        assert brain.min() >= 0
+        assert brain.max() <= 1
+        picture = np.asarray(Image.open(copy / f"samples/brain_{n:04d}.png").convert("L"))
+        assert np.abs(picture / 255 - brain).max() <= 0.5 / 255 + 1e-6
+    codes = np.load(copy / "samples/codes_0001.npy")
+    assert codes.shape == (24, 20)
+    assert Image.open(copy / "samples/codes_0001.png").size == (20, 24)
+    for name in ("encoded", "reconstructed", "generated"):
+        assert (copy / f"figures/{name}.png").is_file()
+    # The same seed draws the same brains, another seed others; none of the old ones stay.
+    assert run(predict, "--run-dir", copy, "--num-samples", 2) == 0
+    np.testing.assert_array_equal(np.load(copy / "samples/brain_0001.npy"), brains[1])
+    assert not (copy / "samples/brain_0002.npy").exists()
+    assert run(predict, "--run-dir", copy, "--num-samples", 2, "--seed", 1) == 0
+    assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
+
+
+def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(similarity, "--run-dir", copy) == 0
+    report = json.loads((copy / "similarity.json").read_text())
+    table = pandas.read_csv(copy / "similarity.csv")
+    split = pandas.read_csv(copy / "split.csv")
+    tested = set(split["subject"][split["split"] == "test"])
+    assert set(table["subject"]) == tested
+    assert report["subjects"] == len(tested)
+    assert report["slices"] == len(table) == 2 * len(tested)
+    for scores in (report["reconstruction"], *report["baselines"].values()):
+        for name in ("ssim", "ssim_brain", "psnr"):
+            assert scores[name]["low"] <= scores[name]["mean"] <= scores[name]["high"]
+    assert report["reconstruction"]["ssim"]["mean"] == pytest.approx(table["ssim"].mean())
+    assert report["codebook"]["size"] == 16
+    assert 0 < report["codebook"]["usage"] <= 1
+    assert report["prior"]["bits_per_code_uniform"] == 4
+    assert report["prior"]["bits_per_code"] > 0
+    printed = capsys.readouterr().out
+    assert f"{len(tested)} subjects" in printed
+    assert "It means little here" in printed
+
+
+def test_similarity_scores_what_the_codes_give_back(copy):
+    # Recomputed here from the saved weights, through encode and decode, with scikit-image.
+    from skimage.metrics import structural_similarity
+
+    from runs import open_run
+
+    assert run(similarity, "--run-dir", copy) == 0
+    table = pandas.read_csv(copy / "similarity.csv")
+    opened = open_run(copy)
+    slices, vqvae = opened.test_slices(), opened.load_vqvae()
+    images = slices.images(np.arange(len(slices.table)))
+    back = vqvae.decode(vqvae.encode(images)).numpy()
+    for n in range(len(images)):
+        expected = structural_similarity(
+            images[n, ..., 0], back[n, ..., 0], data_range=1.0, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False,
+        )  # fmt: skip
+        assert table["ssim"][n] == pytest.approx(expected, abs=1e-4)
+
+
+def test_similarity_on_a_source_of_another_size(copy, tmp_path, random, capfd):
+    for n in range(2):
+        pixels = random.integers(0, 255, (60, 130)).astype(np.uint8)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"other/stranger{n}_slice_0.png")
+    flags = ["--run-dir", copy, "--dataset", tmp_path / "other", "--split", "all"]
+    flags += ["--data-dir", tmp_path / "data", "--output", tmp_path / "out/strangers.json"]
+    assert run(similarity, *flags) == 0
+    assert json.loads((tmp_path / "out/strangers.json").read_text())["subjects"] == 2
+    assert "warning" not in capfd.readouterr().err
+    assert not (copy / "similarity.json").exists()
+
+
+def test_scoring_training_subjects_is_warned_of(copy, place, capfd):
+    flags = ["--run-dir", copy, "--split", "all", "--data-dir", place / "data"]
+    assert run(similarity, *flags) == 0
+    split = pandas.read_csv(copy / "split.csv")
+    known = (split["split"] != "test").sum()
+    assert f"warning: {known} of these subjects" in capfd.readouterr().err
+
+
+def test_the_readme_recipe_loads_the_weights(place, monkeypatch):
+    monkeypatch.chdir(place)
+    readme = (ROOT / "README.md").read_text()
+    (recipe,) = re.findall(r"```python\n(from dataset import \*.*?)```", readme, flags=re.S)
+    recipe = recipe.replace("runs/demo", "run")
+    names = {}
+    exec(recipe, names)  # noqa: S102
+    assert names["vqvae_trainer"].quantizer.codebook.shape == (16, 4)
+    trained = names["vqvae_trainer"].get_weights()
+    from runs import open_run
+
+    for one, other in zip(trained, open_run("run").load_vqvae().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# Bad input
+
+
+def test_help_answers_in_under_a_second():
+    for script in ("train", "predict", "similarity"):
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, ROOT / f"{script}.py", "--help"], capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert "--run-dir" in done.stdout
+        assert "tensorflow" not in done.stderr
+        assert time.monotonic() - began < 1.0, script
+
+
+def test_one_line_is_all_that_stands_on_standard_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/case_1_slice_0.png").write_bytes(b"\x89PNG broken")
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--dataset", tmp_path / "in"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "case_1_slice_0.png" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--dataset", "nowhere"], "nowhere: no such folder"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--downsample", "5"], "--downsample"),
+        (["--test-fraction", "0"], "no test subject"),
+        (["--learning-rate", "fast"], "--learning-rate"),
+        (["--dataset", "oasis"], "--dataset demo"),
+    ],
+)
+def test_train_refuses_in_one_line(place, tmp_path, capfd, flags, said):
+    base = [*train_flags(place), "--run-dir", tmp_path / "run"]
+    assert said in refused(capfd, train, *base, *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_never_overwrites_a_run(place, copy, tmp_path, capfd):
+    before = (copy / "vqvae.weights.h5").read_bytes()
+    assert "--fresh" in refused(capfd, train, *train_flags(place), "--run-dir", copy)
+    assert (copy / "vqvae.weights.h5").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("kept")
+    flags = [*train_flags(place), "--run-dir", tmp_path / "mine", "--fresh"]
+    assert "other files" in refused(capfd, train, *flags)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("module", [predict, similarity])
+def test_a_folder_that_is_no_run_is_refused(module, tmp_path, capfd):
+    assert "not a run folder" in refused(capfd, module, "--run-dir", tmp_path)
+
+
+@pytest.mark.parametrize("module", [predict, similarity])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json", "test_slices"],
+)
+def test_missing_and_damaged_files_of_a_run_are_named(module, name, copy, capfd):
+    path = copy / name
+    if path.is_dir():
+        path = path / "slices.npy"
+    path.write_bytes(path.read_bytes()[:64])
+    assert name in refused(capfd, module, "--run-dir", copy)
+    path.unlink()
+    assert str(copy) in refused(capfd, module, "--run-dir", copy)
+
+
+def test_a_prior_of_another_vqvae_is_refused(copy, place, tmp_path, capfd):
+    flags = [*train_flags(place), "--run-dir", tmp_path / "other", "--seed", 1]
+    assert run(train, *flags) == 0
+    shutil.copy(tmp_path / "other/vqvae.weights.h5", copy)
+    for module in (predict, similarity):
+        assert "another VQ-VAE" in refused(capfd, module, "--run-dir", copy)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--temperature", 0], ["--top-p", 1.5], ["--num-samples", 0], ["--seed", -1]]
+)
+def test_predict_refuses_flags_out_of_range(copy, capfd, flags):
+    assert flags[0] in refused(capfd, predict, "--run-dir", copy, *flags)
+
+
+def test_similarity_refuses_an_output_that_is_no_report(copy, tmp_path, capfd):
+    assert "--output" in refused(capfd, similarity, "--run-dir", copy, "--output", tmp_path)
+
+
+# Real slices
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the OASIS-1 slices are not beside the project")
+def test_real_slices_are_read_and_split_by_subject(tmp_path):
+    from dataset import OASIS, Hyperparameters
+
+    dataset = OASIS(Hyperparameters(dataset=str(REAL)), tmp_path)
+    assert dataset.slices.shape == (3060, 176, 176)
+    assert dataset.table["subject"].nunique() == 306
+    assert dataset.table["age"].between(18, 96).all()
+    assert set(dataset.table["index"]) == set(range(90, 100))
+    assert 0.08 < dataset.variance() < 0.16
+    dataset.require("train", "validation", "test")
