@@ -101,7 +101,7 @@ class Hyperparameters:
     # The prior
     prior_filters: int = _option(64, "channels of the PixelCNN", low=2, high=4096, group="prior")
     prior_residual_blocks: int = _option(
-        8, "residual blocks of the PixelCNN", low=0, high=256, group="prior"
+        6, "residual blocks of the PixelCNN", low=0, high=256, group="prior"
     )
     prior_dilations: tuple[int, ...] = _option(
         (1, 2, 4, 8), "spacing of the taps in successive residual blocks", low=1, high=64,
@@ -113,7 +113,7 @@ class Hyperparameters:
     prior_epochs: int = _option(30, "epochs of the prior", low=1, group="prior")
     prior_batch_size: int = _option(16, "code grids a step", low=1, high=65536, group="prior")
     prior_learning_rate: float = _option(
-        1e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="prior"
+        3e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="prior"
     )
 
     # Both
