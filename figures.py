@@ -5,6 +5,7 @@ import math
 import matplotlib
 import numpy as np
 import pandas
+from PIL import Image
 
 matplotlib.use("Agg")  # no window: runs on a cluster's node
 
@@ -20,8 +21,15 @@ CURVES = {
 }
 
 
-def save_curves(history_csv, path):
-    """Training and validation curves of a stage, from its history file."""
+def save_curves(history_csv, path, levels=None):
+    """Training and validation curves of a stage, from its history file.
+
+    Args:
+        history_csv: The file that training wrote.
+        path: Of the PNG.
+        levels: Dictionary from a name to a value of the loss, drawn as dotted
+            lines: what the loss would be without the model.
+    """
     history = pandas.read_csv(history_csv)
     names = [name for name in CURVES if name in history]
     columns = min(len(names), 3)
@@ -34,6 +42,8 @@ def save_curves(history_csv, path):
         axis.plot(epochs, history[name], label="training")
         axis.plot(epochs, history["val_" + name], label="validation")
         alone = len(names) == 1  # the prior's loss is its bits per code
+        for number, (label, value) in enumerate((levels or {}).items()):
+            axis.axhline(value, color=f"C{number + 2}", linestyle=":", label=label)
         axis.set(xlabel="epoch", title="bits per code" if alone else CURVES[name])
         if name in ("reconstruction_loss", "commitment_loss", "loss") and not alone:
             axis.set_yscale("log")
@@ -126,7 +136,7 @@ def save_picture(picture, path):
     """One picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)
-    pyplot.imsave(path, pixels, cmap="gray", vmin=0, vmax=255)
+    Image.fromarray(pixels).save(path)
 
 
 def _picture_axes(rows, columns, shape):

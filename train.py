@@ -1,11 +1,15 @@
 """Fits one run: the VQ-VAE, then the prior over its codes."""
 
+import math
 import shutil
 import time
 from pathlib import Path
 
 from errors import HyperparameterError, RunFolderError, import_tensorflow_quietly, run_script
 from hyperparameters import Parser, add_flags, hyperparameters_from_flags
+
+# TensorFlow and all that needs it are imported where they are used, after the flags are parsed:
+# `--help` and a wrong flag are answered at once.
 
 KMEANS_LATENTS = 50_000
 LEARNING_RATE_WARM_UP_STEPS = 50
@@ -122,7 +126,7 @@ def train_prior(run, dataset):
 
     from modules import code_bits
     from runs import CODE_COUNTS, PRIOR_WEIGHTS
-    from scores import choose_smoothing, count_codes
+    from scores import bits_by_position, choose_smoothing, count_codes
 
     chosen = run.hyperparameters
     vqvae = run.load_vqvae()
@@ -146,9 +150,13 @@ def train_prior(run, dataset):
     prior = run.build_prior(vqvae.code_shape)
     steps = len(training) * chosen.prior_epochs
     compile_for(prior, chosen.prior_learning_rate, steps, loss=code_bits)
+    levels = {
+        "uniform": math.log2(chosen.num_embeddings),
+        "by position": bits_by_position(counts, smoothing, codes["validation"]).mean(),
+    }
     fit(
         prior, training, batches("validation", shuffle=False), chosen.prior_epochs, run.folder,
-        "pixelcnn", PRIOR_WEIGHTS, ("val_loss",),
+        "pixelcnn", PRIOR_WEIGHTS, ("val_loss",), levels,
     )  # fmt: skip
     run.record_prior()
 
@@ -170,7 +178,7 @@ def compile_for(model, learning_rate, steps, loss=None):
     )
 
 
-def fit(model, training, validation, epochs, folder, stage, weights_name, shown):
+def fit(model, training, validation, epochs, folder, stage, weights_name, shown, levels=None):
     """Trains a model, keeps its best weights on validation, and draws its curves."""
     import keras
 
@@ -197,7 +205,7 @@ def fit(model, training, validation, epochs, folder, stage, weights_name, shown)
             ),
         ],
     )
-    save_curves(history, folder / "figures" / f"{stage}_curves.png")
+    save_curves(history, folder / "figures" / f"{stage}_curves.png", levels)
     print(f"{stage}: {epochs} epochs in {(time.monotonic() - began) / 60:.1f} minutes")
 
 
