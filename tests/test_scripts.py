@@ -105,8 +105,11 @@ def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
     for name in ("encoded", "reconstructed", "generated"):
         assert (copy / f"figures/{name}.png").is_file()
     # The same seed draws the same brains, another seed others; none of the old ones stay.
-    assert run(predict, "--run-dir", copy, "--num-samples", 2) == 0
+    assert run(predict, "--run-dir", copy, "--num-samples", 3) == 0
     np.testing.assert_array_equal(np.load(copy / "samples/brain_0001.npy"), brains[1])
+    assert run(predict, "--run-dir", copy, "--num-samples", 2) == 0
+    again = np.load(copy / "samples/brain_0001.npy")
+    np.testing.assert_allclose(again, brains[1], atol=1e-6)  # a batch of 2 is summed otherwise
     assert not (copy / "samples/brain_0002.npy").exists()
     assert run(predict, "--run-dir", copy, "--num-samples", 2, "--seed", 1) == 0
     assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
