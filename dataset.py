@@ -41,15 +41,16 @@ class OASIS:
         hyperparameters: `Hyperparameters`; which source, which slices, and
             which share of the subjects for validation and test.
         data_dir: Folder for prepared slices.
-        image_shape: `(H, W)` in pixels to fit the slices to, for a model that
-            has a size already. Default: the largest height and width found.
+        image_shape: `(H, W)` in pixels to fit the slices to (in memory), for a
+            model that has a size already. Default: the largest height and width
+            found.
 
     Attributes:
-        slices: uint8 array `(N, H, W)`, memory-mapped; 255 stands for 1.0, the
+        slices: uint8 array `(N, H, W)`, memory-mapped unless fitted; 255 stands for 1.0, the
             99.8th percentile of the scan's pixels above 0.
         table: A row a slice: subject, session, source, plane, index,
-            position_mm, split, and the columns of the subject sheet (age, sex,
-            cdr, …). Blank is unknown.
+            position_mm, height and width before fitting, split, and the
+            columns of the subject sheet (age, sex, cdr, …). Blank is unknown.
         description: The contents of `dataset.json`.
         folder: Where these lie.
 
@@ -60,16 +61,16 @@ class OASIS:
 
     def __init__(self, hyperparameters, data_dir="data", image_shape=None):
         source = Path(hyperparameters.dataset)
-        ready = (source / "slices.npy").is_file() and (source / "dataset.json").is_file()
-        if ready and image_shape in (None, _read_shape(source)):
-            self.folder = source
-        else:
-            self.folder = _prepare(hyperparameters, Path(data_dir), image_shape)
+        ready = is_prepared(source)
+        self.folder = source if ready else _prepare(hyperparameters, Path(data_dir))
         try:
             self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
             self.table = pandas.read_csv(self.folder / "slices.csv", dtype=_TEXT_COLUMNS)
             self.description = json.loads((self.folder / "dataset.json").read_text())
-        except (OSError, ValueError) as error:
+            missing = {"subject", "plane", "index", "height", "width"} - set(self.table)
+            if missing or not isinstance(self.description, dict):
+                raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
+        except (OSError, EOFError, ValueError) as error:
             raise DatasetError(
                 f"{self.folder}: not a prepared dataset ({error}). Delete the folder to have it "
                 "made again"
@@ -84,6 +85,8 @@ class OASIS:
                 f"({self.slices.shape} {self.slices.dtype}, {len(self.table)} rows). "
                 "Delete the folder to have it made again"
             )
+        if image_shape not in (None, self.image_shape):
+            self.slices = np.stack([fit_picture(picture, image_shape) for picture in self.slices])
         self.table = self.table.fillna(dict.fromkeys(_TEXT_COLUMNS, ""))
         self.table["split"] = _split(self.table, hyperparameters)
 
@@ -113,7 +116,9 @@ class OASIS:
                 raise DatasetError(
                     f"{self.folder}: no {split} subject; its {sum(counts.values())} subjects "
                     f"fall {counts}. Raise --{split}-fraction, deal them out anew with "
-                    "--split-seed, or add subjects"
+                    "--split-seed, add subjects (to a folder for that split, if the source has "
+                    "such folders), or say with --subject-pattern which part of a name is the "
+                    "subject"
                     if split != "train"
                     else f"{self.folder}: no subject left to train on; its subjects fall "
                     f"{counts}. Lower --validation-fraction and --test-fraction, deal them out "
@@ -184,6 +189,11 @@ class OASIS:
             for plane, index in zip(table["plane"], table["index"], strict=True)
         ]
 
+    def refitted(self, rows):
+        """How many of these slices had another size and were padded or shrunk."""
+        sizes = self.table[["height", "width"]].iloc[rows].to_numpy()
+        return int((sizes != self.image_shape).any(axis=1).sum())
+
     def save_split(self, split, folder):
         """Copies a split's slices to `folder`, which is then a source of its own."""
         rows = self.rows(split)
@@ -196,27 +206,30 @@ class OASIS:
 _TEXT_COLUMNS = {"subject": str, "session": str, "source": str, "plane": str, "split": str}
 
 
-def _read_shape(folder):
-    try:
-        return np.load(folder / "slices.npy", mmap_mode="r").shape[1:]
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{folder / 'slices.npy'}: cannot be read ({error})") from error
+def is_prepared(folder):
+    """Whether a folder holds slices made by an earlier use, or by `save_split`."""
+    return all((folder / name).is_file() for name in ("slices.npy", "slices.csv", "dataset.json"))
 
 
-def _prepare(hyperparameters, data_dir, image_shape):
+def _prepare(hyperparameters, data_dir):
     """The folder with the slices of a source, made now unless it is there already."""
     source = open_source(hyperparameters)
     options = {name: getattr(hyperparameters, name) for name in SLICE_FIELDS}
-    options |= {"image_shape": image_shape, "format": FORMAT, "files": source.fingerprint}
+    options |= {"format": FORMAT, "files": source.fingerprint}
     digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
     folder = data_dir / f"{source.name}-{digest}"
     if folder.is_dir():
         return folder
     partial = data_dir / f".{folder.name}-{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        _write_slices(source, hyperparameters, image_shape, partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DatasetError(
+            f"{data_dir}: cannot hold prepared slices ({error.strerror}). Give another --data-dir"
+        ) from error
+    try:
+        _write_slices(source, hyperparameters, partial)
         try:
             partial.rename(folder)
         except OSError:
@@ -227,12 +240,14 @@ def _prepare(hyperparameters, data_dir, image_shape):
     return folder
 
 
-def _write_slices(source, hyperparameters, image_shape, folder):
+def _write_slices(source, hyperparameters, folder):
     rows, pictures = [], []
     scans = tqdm(source.scans(), total=source.count, desc="Slicing", unit="scan", disable=None)
     for scan in scans:
         pictures += _to_uint8(scan)
-        for index, position in zip(scan.indices, scan.positions_mm, strict=True):
+        for picture, index, position in zip(
+            scan.pictures, scan.indices, scan.positions_mm, strict=True
+        ):
             rows.append(
                 {
                     "subject": scan.subject,
@@ -241,13 +256,15 @@ def _write_slices(source, hyperparameters, image_shape, folder):
                     "plane": scan.plane,
                     "index": index,
                     "position_mm": position,
+                    "height": picture.shape[0],
+                    "width": picture.shape[1],
                     "split": scan.split,
                 }
             )
     table = _join_sheet(pandas.DataFrame(rows), source.sheet)
     table["index"] = table["index"].astype("Int64")
     sizes = {picture.shape for picture in pictures}
-    shape = image_shape or tuple(max(sides) for sides in zip(*sizes, strict=True))
+    shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
     slices = np.lib.format.open_memmap(
         folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(pictures), *shape)
     )
@@ -265,12 +282,14 @@ def _write_slices(source, hyperparameters, image_shape, folder):
         "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
         "0; brighter ones are clipped",
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
-        "sha256": {
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in ("slices.npy", "slices.csv")
-        },
+        "sha256": {name: _sha256(folder / name) for name in ("slices.npy", "slices.csv")},
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_uint8(scan):
@@ -279,7 +298,7 @@ def _to_uint8(scan):
     foreground = stack[stack > 0]
     if not foreground.size:
         raise DatasetError(
-            f"{scan.subject} {scan.session}: all of its slices are black. Choose other slices "
+            f"subject {scan.subject} {scan.session}: all its slices are black. Choose other slices "
             "with --slice-range, or take the scan out of the folder"
         )
     full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
@@ -307,21 +326,20 @@ def fit_picture(picture, shape):
 
 def _join_sheet(table, sheet):
     """Adds the sheet's columns to the slices of each session; age, sex and cdr always exist."""
-    for column in ("age", "sex", "cdr"):
-        if sheet is None or column not in sheet:
-            table[column] = None
     if sheet is None:
-        return table
-    sheet = sheet.drop(columns=[c for c in sheet if c in _TEXT_COLUMNS or c == "index"])
+        return table.assign(age=None, sex=None, cdr=None)
+    sheet = sheet.drop(columns=[column for column in sheet if column in table])
     ids = table["subject"] + ("_" + table["session"]).where(table["session"] != "", "")
-    return table.assign(ID=ids).merge(sheet, on="ID", how="left").drop(columns="ID")
+    table = table.assign(ID=ids).merge(sheet, on="ID", how="left").drop(columns="ID")
+    return table.assign(**{c: None for c in ("age", "sex", "cdr") if c not in table})
 
 
 def _split(table, hyperparameters):
-    """Each slice's split: the source's own where it has one, else by the subject's name.
+    """Each slice's split: the source's own if it has one, else by the subject's name.
 
     Raises:
-        DatasetError: If the source puts one subject into two splits.
+        DatasetError: If the source puts one subject into two splits, or only
+            some into any.
     """
     ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
     twice = ready_made["subject"][ready_made["subject"].duplicated()]
@@ -330,9 +348,15 @@ def _split(table, hyperparameters):
             f"subject {twice.iloc[0]} lies in more than one of the source's train, validate and "
             "test folders, and so would be trained on and scored. Move its slices into one"
         )
+    unknown = set(table["subject"]) - set(ready_made["subject"])
+    if unknown and len(ready_made):
+        raise DatasetError(
+            f"subject {min(unknown)} lies in none of the source's train, validate and test "
+            "folders, but others do. Move its slices into one"
+        )
     known = dict(zip(ready_made["subject"], ready_made["split"], strict=True))
     return [
-        known.get(subject) or subject_split(subject, hyperparameters)
+        known[subject] if known else subject_split(subject, hyperparameters)
         for subject in table["subject"]
     ]
 

@@ -22,6 +22,10 @@ class VolumeError(UserError):
     """An image file that cannot be read as what it claims to be."""
 
 
+class TrainingError(UserError):
+    """Training that cannot go on as configured."""
+
+
 class RunFolderError(UserError):
     """A folder that is not a run, or a run whose files do not belong together."""
 
@@ -42,10 +46,12 @@ def import_tensorflow_quietly():
 
 
 def run_script(main):
-    """Runs `main()` and ends the program: 0, or one line on standard error and
-    2 for what the user can mend, 130 for an interrupt, 1 for the rest."""
-    # TensorFlow reads this when it is imported, which `main` does after parsing.
+    """Runs `main()` and ends the program: 0, or one line on standard error and 2 for what the
+    user can mend, 130 for an interrupt, 1 for a failing disk or memory. Any other exception is
+    a defect of ours and keeps its traceback."""
+    # TensorFlow and Keras read these when they are imported, which `main` does after parsing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     script = Path(sys.argv[0]).name
     try:
         main()
@@ -54,7 +60,13 @@ def run_script(main):
     except KeyboardInterrupt:
         sys.exit(_report(script, "interrupted", status=130))
     except (OSError, MemoryError) as error:
-        sys.exit(_report(script, error or "out of memory", status=1))
+        sys.exit(_report(script, str(error) or "out of memory", status=1))
+    except Exception as error:
+        # TensorFlow's own class for it; by name, to import TensorFlow no earlier than needed.
+        if type(error).__name__ != "ResourceExhaustedError":
+            raise
+        message = "out of memory: lower --batch-size and --prior-batch-size"
+        sys.exit(_report(script, message, status=1))
 
 
 def _report(script, error, status):

@@ -73,10 +73,13 @@ def save_reconstructions(originals, reconstructions, ssim, names, path):
 def save_code_maps(originals, codes, num_embeddings, names, path):
     """Originals above their code grids `(n, h, w)`, a colour a code."""
     columns = min(len(originals), 8)
-    figure, axes = _picture_axes(2, columns, originals.shape[1:])
-    for number in range(columns):
-        _show(axes[0, number], originals[number], names[number])
-        axes[1, number].imshow(code_colours(codes[number], num_embeddings), interpolation="nearest")
+    rows = math.ceil(len(originals) / columns)
+    figure, axes = _picture_axes(2 * rows, columns, originals.shape[1:])
+    for number in range(len(originals)):
+        row, column = 2 * (number // columns), number % columns
+        _show(axes[row, column], originals[number], names[number])
+        colours = code_colours(codes[number], num_embeddings)
+        axes[row + 1, column].imshow(colours, interpolation="nearest")
     _save(figure, path)
 
 

@@ -86,8 +86,8 @@ class Hyperparameters:
         0.99, "weight of the past in the moving average", low=0.0, high=0.99999, group="VQ-VAE"
     )
     revive_below: float = _option(
-        1.0, "a code that stands for fewer latents a batch moves to where it is needed",
-        low=0.0, high=1e6, group="VQ-VAE"
+        0.016, "a code that stands for less than this share of its fair share of the latents moves "
+        "to where it is needed", low=0.0, high=1.0, group="VQ-VAE"
     )  # fmt: skip
     warm_up_steps: int = _option(
         100, "steps without the quantiser before k-means starts the codebook", low=0, group="VQ-VAE"

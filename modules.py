@@ -37,14 +37,16 @@ class VectorQuantizer(keras.layers.Layer):
             `"gradient"`, they follow the gradient of the codebook loss
             (equation 3).
         ema_decay: Float in [0, 1), the weight of the past in the average.
-        revive_below: Float. A code that stands for fewer latents a batch than
-            this, by the moving average, is dead and moves to a latent of the
-            batch. `0` lets dead codes lie.
+        revive_below: Float. A code that stands for less than this share of
+            a fair share (latents a batch, divided by K), by the moving average,
+            is dead and moves to a latent of the batch. `0` lets dead codes lie.
         seed: Integer, draws the latents that dead codes move to.
 
     Call arguments:
         latents: Float tensor of shape `(B, h, w, D)`, the encoder's output.
         training: Boolean, whether the codebook learns from this batch.
+        code_indices: int32 tensor of shape `(B, h, w)`, the nearest codes if
+            they are known already. Default: they are searched for.
 
     Returns:
         Tensor of shape `(B, h, w, D)`. Its value is the nearest code; its
@@ -66,7 +68,7 @@ class VectorQuantizer(keras.layers.Layer):
         commitment_cost=0.25,
         codebook_update="ema",
         ema_decay=0.99,
-        revive_below=1.0,
+        revive_below=0.016,
         seed=0,
         **kwargs,
     ):
@@ -83,7 +85,6 @@ class VectorQuantizer(keras.layers.Layer):
         self.ema_decay = ema_decay
         self.revive_below = revive_below
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
         if input_shape[-1] != self.embedding_dim:
@@ -92,9 +93,10 @@ class VectorQuantizer(keras.layers.Layer):
                 f"Received: shape {tuple(input_shape)}"
             )
         shape = (self.num_embeddings, self.embedding_dim)
+        start = keras.initializers.RandomUniform(-1, 1, seed=self.seed)
         self.codebook = self.add_weight(
             shape=shape,
-            initializer=keras.initializers.RandomUniform(-1, 1, seed=self.seed),
+            initializer=start,
             trainable=self.codebook_update == "gradient",
             name="codebook",
         )
@@ -103,9 +105,12 @@ class VectorQuantizer(keras.layers.Layer):
             shape=shape[:1], initializer="ones", trainable=False, name="ema_counts"
         )
         self.ema_sums = self.add_weight(
-            shape=shape, initializer="zeros", trainable=False, name="ema_sums"
+            shape=shape, initializer=start, trainable=False, name="ema_sums"
         )
-        self.start(self.codebook, latents_per_code=1.0)
+        # Seeds the draws of revival. A seed generator's state is not saved with the weights.
+        self.updates = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="updates"
+        )
 
     def start(self, codebook, latents_per_code):
         """Sets the codebook `(K, D)`, each code standing for so many latents a batch."""
@@ -113,39 +118,36 @@ class VectorQuantizer(keras.layers.Layer):
         self.ema_counts.assign(tf.fill([self.num_embeddings], float(latents_per_code)))
         self.ema_sums.assign(self.codebook * self.ema_counts[:, None])
 
-    def call(self, latents, training=False):
-        flat = tf.reshape(latents, [-1, self.embedding_dim])  # (N, D)
-        indices = self._nearest(flat)  # (N,)
-        codes = tf.reshape(tf.gather(self.codebook, indices), tf.shape(latents))
+    def call(self, latents, training=False, code_indices=None):
+        if code_indices is None:
+            code_indices = self.code_indices(latents)
+        codes = self.code_vectors(code_indices)
         loss = self.commitment_cost * tf.reduce_mean((tf.stop_gradient(codes) - latents) ** 2)
         if self.codebook_update == "gradient":
             loss += tf.reduce_mean((codes - tf.stop_gradient(latents)) ** 2)
         self.add_loss(loss)
         if training:
-            self._learn(flat, indices)
+            flat = tf.reshape(tf.stop_gradient(latents), [-1, self.embedding_dim])  # (N, D)
+            self._learn(flat, tf.reshape(code_indices, [-1]))
         return latents + tf.stop_gradient(codes - latents)
 
     def code_indices(self, latents):
         """The nearest code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
-        latents = tf.cast(latents, "float32")
-        flat = tf.reshape(latents, [-1, self.embedding_dim])
-        return tf.reshape(self._nearest(flat), tf.shape(latents)[:-1])
-
-    def code_vectors(self, code_indices):
-        """The codes themselves: int `(B, h, w)` to float32 `(B, h, w, D)`."""
-        return tf.gather(self.codebook, code_indices)
-
-    def _nearest(self, flat):
+        flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.embedding_dim])  # (N, D)
         # |z - e|^2 is least where z.e - |e|^2 / 2 is greatest. Taking the codebook's
         # mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
         scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
         scores -= tf.reduce_sum(codebook**2, axis=1) / 2
-        return tf.argmax(scores, axis=1, output_type=tf.int32)
+        nearest = tf.argmax(scores, axis=1, output_type=tf.int32)
+        return tf.reshape(nearest, tf.shape(latents)[:-1])
+
+    def code_vectors(self, code_indices):
+        """The codes themselves: int `(B, h, w)` to float32 `(B, h, w, D)`."""
+        return tf.gather(self.codebook, code_indices)
 
     def _learn(self, flat, indices):
-        flat = tf.stop_gradient(flat)
         ones = tf.ones_like(flat[:, 0])
         counts = tf.math.unsorted_segment_sum(ones, indices, self.num_embeddings)
         sums = tf.math.unsorted_segment_sum(flat, indices, self.num_embeddings)
@@ -154,19 +156,27 @@ class VectorQuantizer(keras.layers.Layer):
 
         # Dead codes go where the codebook errs most (the k-means++ rule), with
         # twice the count that would kill them, to have time to find their use.
-        dead = counts < self.revive_below
+        fair_share = tf.cast(tf.size(indices), tf.float32) / self.num_embeddings
+        fatal = self.revive_below * fair_share
+        dead = counts < fatal
         errors = tf.reduce_sum((flat - tf.gather(self.codebook, indices)) ** 2, axis=1)
         cumulative = tf.cumsum(errors)
-        draws = keras.random.uniform((self.num_embeddings,), seed=self.seed_generator)
+        draws = tf.random.stateless_uniform(
+            [self.num_embeddings], seed=tf.stack([self.seed, tf.convert_to_tensor(self.updates)])
+        )
         drawn = tf.searchsorted(cumulative, draws * cumulative[-1])
         newcomers = tf.gather(flat, tf.minimum(drawn, tf.size(errors) - 1))  # (K, D)
-        counts = tf.where(dead, 2.0 * self.revive_below, counts)
+        counts = tf.where(dead, 2 * fatal, counts)
         sums = tf.where(dead[:, None], newcomers * counts[:, None], sums)
         if self.codebook_update == "ema":
-            codebook = sums / tf.maximum(counts, 1e-5)[:, None]
+            # Of a code unused for long, count and sum both vanish: it stays where it is.
+            used = (counts > 1e-5)[:, None]
+            means = sums / tf.where(used, counts[:, None], 1.0)
+            codebook = tf.where(used, means, self.codebook)
         else:
             codebook = tf.where(dead[:, None], newcomers, self.codebook)
 
+        self.updates.assign_add(1)
         self.ema_counts.assign(counts)
         self.ema_sums.assign(sums)
         self.codebook.assign(codebook)
@@ -286,13 +296,13 @@ def _residual_blocks(x, width, count):
     return keras.layers.ReLU()(x)
 
 
-@keras.saving.register_keras_serializable(package="oasisvq")
 class VQVAETrainer(keras.Model):
     """The VQ-VAE with its losses: slices to codes and back.
 
-    The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, the
-    first term being the log-likelihood of a Gaussian whose variance is that of
-    the pixels, the second taken on reconstructions clipped to [0, 1].
+    The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with
+    the codebook loss beside them if `codebook_update` is `"gradient"`. The
+    first term is relative to what the mean intensity alone would leave; SSIM
+    is taken on reconstructions clipped to [0, 1].
 
     Args:
         image_shape: `(H, W)` of the slices in pixels, of any size.
@@ -335,7 +345,7 @@ class VQVAETrainer(keras.Model):
         commitment_cost=0.25,
         codebook_update="ema",
         ema_decay=0.99,
-        revive_below=1.0,
+        revive_below=0.016,
         seed=0,
         **kwargs,
     ):
@@ -347,7 +357,6 @@ class VQVAETrainer(keras.Model):
                 f"variance must be that of pixels in [0, 1], from 0.0001 to 0.25. "
                 f"Received: {variance}"
             )
-        keras.utils.set_random_seed(seed)
         self.image_shape = tuple(image_shape)
         self.variance = variance
         self.num_embeddings = num_embeddings
@@ -403,25 +412,33 @@ class VQVAETrainer(keras.Model):
 
     def _step(self, images, training, quantize=True):
         with tf.GradientTape() as tape:
-            latents = self.encoder(images, training=training)
-            codes = self.quantizer(latents, training=training) if quantize else latents
-            commitment_loss = tf.add_n(self.quantizer.losses) if quantize else 0.0
+            latents = codes = self.encoder(images, training=training)
+            quantizer_loss = commitment_loss = 0.0
+            if quantize:
+                # Found before the codebook learns: statistics afterwards would count
+                # every revived code as used, for it lies on a latent of this very batch.
+                code_indices = self.quantizer.code_indices(latents)
+                self.codebook_statistics.update_state(code_indices)
+                codes = self.quantizer(latents, training=training, code_indices=code_indices)
+                quantizer_loss = tf.add_n(self.quantizer.losses)
+                commitment_loss = self.quantizer.commitment_cost * tf.reduce_mean(
+                    (tf.cast(latents, tf.float32) - codes) ** 2
+                )
             reconstructions = self.decoder(codes, training=training)
             reconstruction_loss = tf.reduce_mean((reconstructions - images) ** 2) / self.variance
             ssim = tf.reduce_mean(
                 ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
             )
-            loss = reconstruction_loss + self.ssim_weight * (1 - ssim) + commitment_loss
+            loss = reconstruction_loss + self.ssim_weight * (1 - ssim) + quantizer_loss
             scaled_loss = self.optimizer.scale_loss(loss) if training else loss
         if training:
-            variables = self.trainable_variables
+            variables = self.encoder.trainable_variables + self.decoder.trainable_variables
+            variables += self.quantizer.trainable_variables if quantize else []
             self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
         for mean, value in zip(
             self.loss_means, (loss, reconstruction_loss, commitment_loss, ssim), strict=True
         ):
             mean.update_state(value, sample_weight=tf.shape(images)[0])
-        if quantize:
-            self.codebook_statistics.update_state(self.quantizer.code_indices(latents))
         return self.get_metrics_result()
 
 
@@ -433,7 +450,7 @@ class PixelConvLayer(keras.layers.Layer):
         mask_type: `"A"` hides the current position and all later ones, for
             the first layer; `"B"` hides the later ones only.
         **kwargs: Those of `keras.layers.Conv2D`; `kernel_size` must be odd,
-            `strides` 1 and `padding` `"same"`.
+            `strides` 1 and `padding` `"same"`, the default here.
 
     Attributes:
         mask_type: As above.
@@ -456,8 +473,8 @@ class PixelConvLayer(keras.layers.Layer):
     - [van den Oord et al., 2016](https://arxiv.org/abs/1601.06759), section 3.4
     """
 
-    def __init__(self, mask_type, name=None, dtype=None, **kwargs):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, mask_type, name=None, dtype=None, trainable=True, **kwargs):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
         if mask_type not in ("A", "B"):
             raise ValueError(f'mask_type must be "A" or "B". Received: {mask_type!r}')
         self.mask_type = mask_type
@@ -493,19 +510,18 @@ class PixelConvLayer(keras.layers.Layer):
         padded = tf.pad(inputs, [[0, 0], [above, 0], [beside, beside], [0, 0]])
         kernel = tf.cast(self.visible_kernel, inputs.dtype)
         outputs = tf.nn.convolution(padded, kernel, dilations=(down, across))
-        return self.conv.activation(outputs + tf.cast(self.conv.bias, outputs.dtype))
+        if self.conv.use_bias:
+            outputs += tf.cast(self.conv.bias, outputs.dtype)
+        return self.conv.activation(outputs)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.conv.filters)
 
     def get_config(self):
         conv = self.conv.get_config()
-        own = ("filters", "kernel_size", "padding", "dilation_rate", "activation")
-        return {
-            **super().get_config(),
-            "mask_type": self.mask_type,
-            **{key: conv[key] for key in own},
-        }
+        for shared in ("name", "dtype", "trainable"):  # the layer's own
+            conv.pop(shared)
+        return {**super().get_config(), "mask_type": self.mask_type, **conv}
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")

@@ -1,9 +1,12 @@
 """Makes new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
+import json
 from pathlib import Path
 
 from errors import HyperparameterError, import_tensorflow_quietly, run_script
 from hyperparameters import Parser
+
+DRAW_FLAGS = ("num_samples", "temperature", "top_k", "top_p", "seed")
 
 
 def main():
@@ -60,7 +63,7 @@ def check(arguments):
 
 
 def show_reconstructions(run, vqvae, count, figures, samples):
-    """Test slices of different subjects, their codes, and what the codes give back."""
+    """Test slices, evenly spaced over the subjects, their codes, and what the codes give back."""
     import numpy as np
 
     from figures import code_colours, save_code_maps, save_reconstructions
@@ -106,6 +109,8 @@ def show_samples(vqvae, prior, arguments, figures, samples):
     brains = np.concatenate([vqvae.decode(batch).numpy()[..., 0] for batch in batches])
     save_pictures(brains[:64], figures / "generated.png")
     save_each(samples, "brain", brains)
+    drawn = {name: getattr(arguments, name) for name in DRAW_FLAGS}
+    (samples / "brains.json").write_text(json.dumps(drawn, indent=2) + "\n")
     print(f"Drew {len(brains)} new brains, seed {arguments.seed}")
 
 
@@ -116,8 +121,9 @@ def save_each(folder, name, arrays, pictures=None):
     from figures import save_picture
 
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{name}_*"):
-        old.unlink()
+    for old in folder.glob(f"{name}_[0-9][0-9][0-9][0-9]*.*"):
+        if old.suffix in (".npy", ".png"):
+            old.unlink()
     for number, array in enumerate(arrays):
         path = Path(folder / f"{name}_{number:04d}.npy")
         np.save(path, array)

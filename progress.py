@@ -1,7 +1,10 @@
-"""A progress bar over a whole stage of training, with the time left."""
+"""What is watched while a stage trains: a bar with the time left, and the loss."""
 
 import keras
+import numpy as np
 from tqdm import tqdm
+
+from errors import TrainingError
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -30,3 +33,25 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.bar.close()
+
+
+class StopIfNotFinite(keras.callbacks.Callback):
+    """Ends training at the first batch whose loss is no number.
+
+    Raises:
+        TrainingError: It names the stage, the epoch and the step.
+    """
+
+    def __init__(self, stage):
+        super().__init__()
+        self.stage, self.epoch = stage, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"{self.stage}: the loss is {float(logs['loss'])} at epoch {self.epoch + 1}, step "
+                f"{batch + 1}. Lower the learning rate and start again with --fresh"
+            )

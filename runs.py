@@ -8,14 +8,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas
 import tensorflow as tf
 
-from dataset import OASIS
-from errors import RunFolderError, UserError
+from dataset import OASIS, is_prepared
+from errors import DatasetError, RunFolderError, UserError
 from hyperparameters import Hyperparameters
 from modules import VQVAETrainer, build_pixelcnn
 
 CONFIG = "config.json"
+SPLIT = "split.csv"
 VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
 PRIOR_FACTS = "pixelcnn.json"
@@ -111,34 +113,51 @@ class Run:
             ) from error
 
     def record_prior(self):
-        """Notes which VQ-VAE's codes the prior learned."""
-        facts = {"vqvae_sha256": sha256(self.folder / VQVAE_WEIGHTS)}
+        """Notes which VQ-VAE's codes the prior learned, by the hashes of both files."""
+        facts = {name: sha256(self.folder / name) for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS)}
         (self.folder / PRIOR_FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
     def check_prior(self):
         """Refuses a prior whose codes came from another VQ-VAE: its codes mean other things."""
         facts = self._read_json(PRIOR_FACTS)
-        if not isinstance(facts, dict) or facts.get("vqvae_sha256") != sha256(
-            self.folder / VQVAE_WEIGHTS
-        ):
-            raise RunFolderError(
-                f"{self.folder / PRIOR_WEIGHTS}: learned the codes of another VQ-VAE than "
-                f"{VQVAE_WEIGHTS} beside it. Put back the file it was trained with, or train again"
-            )
+        for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS):
+            if not isinstance(facts, dict) or facts.get(name) != sha256(self.folder / name):
+                raise RunFolderError(
+                    f"{self.folder / name}: not the file that {PRIOR_FACTS} records: the prior "
+                    f"must have learned the codes of the VQ-VAE beside it. Copy the whole run "
+                    "folder, or train again"
+                )
 
     def test_slices(self):
         """The test subjects' slices that the run keeps, as an `OASIS` dataset."""
         folder = self.folder / TEST_SLICES
-        if not folder.is_dir():
-            raise RunFolderError(f"{folder}: missing. Copy the whole run folder, or train again")
-        return OASIS(dataclasses.replace(self.hyperparameters, dataset=str(folder)))
+        try:
+            if not is_prepared(folder):
+                raise DatasetError(f"{folder}: not whole")
+            return OASIS(dataclasses.replace(self.hyperparameters, dataset=str(folder)))
+        except DatasetError as error:
+            raise RunFolderError(
+                f"{folder}: not the test slices of a run ({error}). Copy the whole run folder, or "
+                "train again"
+            ) from error
 
-    def read_arrays(self, name):
-        """The arrays of one of the run's `.npz` files, as a dictionary."""
+    def split(self):
+        """Dictionary from each subject's name to its split, when the run was trained."""
+        path = self.folder / SPLIT
+        try:
+            table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            return dict(zip(table["subject"], table["split"], strict=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
+            ) from error
+
+    def read_arrays(self, name, *required):
+        """The arrays of one of the run's `.npz` files, as a dictionary with the `required` keys."""
         path = self.folder / name
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+                return {key: arrays[key] for key in {*arrays, *required}}
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
         except Exception as error:
             raise RunFolderError(
@@ -173,6 +192,15 @@ def open_run(folder):
                 f"{folder}: has no {name}; its training did not finish. Train again with "
                 f"train.py --run-dir {folder} --fresh"
             )
+    return read_config(folder)
+
+
+def read_config(folder):
+    """The run whose `config.json` lies in a folder, trained or not.
+
+    Raises:
+        RunFolderError: If that is not the configuration of a run.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text())
         height, width = config["image_shape"]

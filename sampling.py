@@ -8,6 +8,8 @@ from modules import PixelConvLayer, PositionBias, ResidualBlock
 
 __all__ = ["draw_codes", "sample_code_grids"]
 
+GRIDS_AT_ONCE = 64  # a 44x44 grid's caches take about 2 MB
+
 
 def sample_code_grids(prior, uniforms, temperature=1.0, top_k=0, top_p=1.0):
     """Draws code grids from the prior, in reading order.
@@ -29,25 +31,38 @@ def sample_code_grids(prior, uniforms, temperature=1.0, top_k=0, top_p=1.0):
         ValueError: If the prior has a layer that this sampler does not know,
             or another grid than `uniforms`.
     """
-    batch, height, width = uniforms.shape
+    _, height, width = uniforms.shape
     if prior.input_shape[1:] != (height, width):
         raise ValueError(
             f"expected uniforms (B, h, w) of {prior.input_shape}, got {uniforms.shape}"
         )
+    codes = np.zeros(uniforms.shape, np.int32)
+    rows = -(-len(uniforms) // GRIDS_AT_ONCE) * height
+    with tqdm(total=rows, desc="Sampling", unit="row", leave=False, disable=None) as bar:
+        for start in range(0, len(uniforms), GRIDS_AT_ONCE):
+            some = slice(start, start + GRIDS_AT_ONCE)
+            codes[some] = _sample(prior, uniforms[some], (temperature, top_k, top_p), bar)
+    return codes
+
+
+def _sample(prior, uniforms, options, bar):
+    """`sample_code_grids` for as many grids as memory takes at once."""
+    batch, height, width = uniforms.shape
     _, embedding, first, *rest = prior.layers
     table = embedding.get_weights()[0]  # (K, E)
     first = _CachedConvolution(first, batch, height, width)
     steps = [_step(layer, batch, height, width) for layer in rest]
 
     codes = np.zeros((batch, height, width), np.int32)
-    for row in tqdm(range(height), desc="Sampling", unit="row", leave=False, disable=None):
+    for row in range(height):
         for column in range(width):
             x = first.output(row, column)  # (B, F); mask A: no need of the current code
             for step in steps:
                 x = step(x, row, column)
-            drawn = draw_codes(x, uniforms[:, row, column], temperature, top_k, top_p)
+            drawn = draw_codes(x, uniforms[:, row, column], *options)
             codes[:, row, column] = drawn
             first.remember(table[drawn], row, column)
+        bar.update()
     return codes
 
 
@@ -94,7 +109,7 @@ class _CachedConvolution:
         taps = taps[(taps[:, 0] < rows - 1) | (taps[:, 1] < hidden)]  # (T, 2)
         self.kernel = kernel[taps[:, 0], taps[:, 1]].reshape(-1, filters)  # (T C, F)
         self.tap_rows, self.tap_columns = taps[:, 0] * down, taps[:, 1] * across
-        self.bias = keras.ops.convert_to_numpy(layer.conv.bias)
+        self.bias = keras.ops.convert_to_numpy(layer.conv.bias) if layer.conv.use_bias else 0
         self.activation = _activation(layer.conv)
         self.above, self.beside = (rows - 1) * down, columns // 2 * across
         padded = (batch, height + self.above, width + 2 * self.beside, channels)
@@ -114,6 +129,8 @@ class _CachedConvolution:
 
 def _step(layer, batch, height, width):
     """A layer as a function of its new input `(B, C)` and the position `row, column`."""
+    if isinstance(layer, PixelConvLayer) and layer.visible_kernel.shape[:2] == (1, 1):
+        layer = layer.conv  # of type B: it sees the current position alone, nothing to remember
     if isinstance(layer, PixelConvLayer):
         return _CachedConvolution(layer, batch, height, width)
     if isinstance(layer, PositionBias):

@@ -74,7 +74,8 @@ def interval_by_subject(values, subjects, seed=0):
         seed: Integer, draws the bootstrap samples.
 
     Returns:
-        `{"mean", "low", "high"}`, or three `None`s where nothing is known.
+        `{"mean", "low", "high"}`; `None` for what is not known: all three
+        without a value, the interval with a single subject.
     """
     values = np.asarray(values, dtype=np.float64)
     _, owners = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
@@ -84,10 +85,13 @@ def interval_by_subject(values, subjects, seed=0):
     sums, counts = sums[counts > 0], counts[counts > 0]
     if not len(sums):
         return {"mean": None, "low": None, "high": None}
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) == 1:  # one subject tells nothing of others
+        return {"mean": mean, "low": None, "high": None}
     drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAPS, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high)}
+    return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def ssim_for_training(images, others):

@@ -1,14 +1,15 @@
 """Scores a run: how like the originals its reconstructions are, and how good its prior is."""
 
-import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 
 from errors import DatasetError, HyperparameterError, import_tensorflow_quietly, run_script
 from hyperparameters import Parser, add_flags, hyperparameters_from_flags
 
 BATCH_SIZE = 32
+BASELINES = ("black", "mean_slice")
 # Flags of train.py that also say how another source is read; the run's own are the default.
 SOURCE_FLAGS = (
     "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
@@ -17,9 +18,9 @@ INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
 0.50 to 0.69    fair
 below 0.50      poor
-It means little here: most of a slice is black, so the mean training slice, which shows no
-subject at all, passes for {verdict} with {mean_slice:.3f}. Judge a run by its distance to the
-baselines, and inside the brain."""
+It means little here: black ground, and heads that lie alike, score without any model. The mean
+training slice, which shows no subject at all, has {mean_slice:.3f}: "{verdict}". Judge a run by
+its distance to the baselines, and inside the brain."""
 
 
 def main():
@@ -39,6 +40,11 @@ def main():
     )  # fmt: skip
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()
+    hyperparameters_from_flags(arguments)  # refuses what is out of range, at once
+    ignored = [name for name in SOURCE_FLAGS if arguments.dataset is None and name in arguments]
+    if ignored:
+        flag = "--" + ignored[0].replace("_", "-")
+        raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
 
     import_tensorflow_quietly()
     from runs import open_run
@@ -65,26 +71,17 @@ def open_slices(run, arguments):
     """The slices to score: those the run keeps, or another source at the run's image size."""
     from dataset import OASIS
 
+    if arguments.dataset is None and arguments.split == "test":
+        return run.test_slices()
     if arguments.dataset is None:
-        if arguments.split == "test":
-            return run.test_slices()
-        source = run.hyperparameters.dataset
-    else:
-        source = arguments.dataset
-    base = dataclasses.replace(run.hyperparameters, dataset=source)
-    del arguments.dataset  # set above; the other flags say how it is read
-    chosen = hyperparameters_from_flags(arguments, base)
+        arguments.dataset = run.hyperparameters.dataset
+    chosen = hyperparameters_from_flags(arguments, run.hyperparameters)
     return OASIS(chosen, arguments.data_dir, run.image_shape)
 
 
 def warn_of_training_subjects(run, slices, rows):
     """Says so on standard error when a subject was trained on: its scores flatter."""
-    import sys
-
-    import pandas
-
-    split = pandas.read_csv(run.folder / "split.csv", dtype=str)
-    known = set(split["subject"][split["split"] != "test"])
+    known = {subject for subject, split in run.split().items() if split != "test"}
     seen = known & set(slices.table["subject"].iloc[rows])
     if seen:
         print(
@@ -111,7 +108,8 @@ def score(run, slices, rows):
 
     vqvae = run.load_vqvae()
     prior = run.load_prior(vqvae.code_shape)
-    means, counts = run.read_arrays(MEAN_SLICES), run.read_arrays(CODE_COUNTS)
+    means = run.read_arrays(MEAN_SLICES, "all")
+    counts = run.read_arrays(CODE_COUNTS, "counts", "smoothing")
     keys = slices.position_keys(rows)
     codebook = CodebookStatistics(vqvae.num_embeddings)
     columns = {}
@@ -137,13 +135,19 @@ def score(run, slices, rows):
     named = slices.table.iloc[rows].reset_index(drop=True)
     table = pandas.concat([named[["subject", "session", "plane", "index"]], scores], axis=1)
     report = summarise(table, SCORE_NAMES, codebook.result(), vqvae)
+    report["baselines"]["positions_known"] = float(np.mean([key in means for key in keys]))
+    report["refitted"] = slices.refitted(rows)
 
     order = np.argsort(table["ssim"].to_numpy())
     middle = len(order) // 2
-    chosen = list(dict.fromkeys([*order[::-1][:3], *order[middle:][:3], *order[:3]]))
+    chosen = np.resize(np.concatenate([order[::-1][:3], order[middle:][:3], order[:3]]), 9)
     originals = slices.images(rows[chosen])
     reconstructions = vqvae.decode(vqvae.encode(originals)).numpy()
-    titles = [f"{table['subject'][n]}  SSIM {table['ssim'][n]:.3f}" for n in chosen]
+    kinds = ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
+    titles = [
+        f"{kind}: {table['subject'][n]}  SSIM {table['ssim'][n]:.3f}"
+        for kind, n in zip(kinds, chosen, strict=True)
+    ]
     return report, table, (titles, originals[..., 0], reconstructions[..., 0])
 
 
@@ -158,10 +162,7 @@ def summarise(table, score_names, codebook, vqvae):
         "subjects": int(table["subject"].nunique()),
         "slices": len(table),
         "reconstruction": intervals("", score_names),
-        "baselines": {
-            "black": intervals("black_", score_names),
-            "mean_slice": intervals("mean_slice_", score_names),
-        },
+        "baselines": {name: intervals(f"{name}_", score_names) for name in BASELINES},
         "codebook": {
             "size": vqvae.num_embeddings,
             "usage": float(codebook["codebook_usage"]),
@@ -188,8 +189,7 @@ def save(output, run, report, table, extremes):
     inside = output.parent == run.folder
     figures = run.folder / "figures" if inside else output.parent
     baselines = {
-        name.replace("_", " "): scores["ssim"]["mean"]
-        for name, scores in report["baselines"].items()
+        name.replace("_", " "): report["baselines"][name]["ssim"]["mean"] for name in BASELINES
     }
     save_histogram(table["ssim"], baselines, figures / f"{output.stem}_histogram.png")
     titles, originals, reconstructions = extremes
@@ -205,7 +205,8 @@ def print_report(report):
         f"{report['source']}, split {report['split']}: {report['subjects']} subjects, "
         f"{report['slices']:,} slices; mean [95% interval over subjects]"
     )
-    rows = {"reconstruction": report["reconstruction"], **report["baselines"]}
+    rows = {"reconstruction": report["reconstruction"]}
+    rows |= {name: report["baselines"][name] for name in BASELINES}
     names = list(report["reconstruction"])
     print(f"{'':16}" + "".join(f"{name:>26}" for name in names))
     for label, scores in rows.items():
@@ -217,6 +218,12 @@ def print_report(report):
         f"position's own frequencies {prior['bits_per_code_by_position']:.3f}, uniform "
         f"{prior['bits_per_code_uniform']:.3f}\n"
     )
+    if report["refitted"]:
+        print(f"{report['refitted']:,} slices had another size and stand on black, or shrunk\n")
+    known = report["baselines"]["positions_known"]
+    print(
+        f"mean slice: the training slices' mean at the same position for {known:.0%} of the slices"
+    )
     mean_slice = report["baselines"]["mean_slice"]["ssim"]["mean"]
     verdict = "good" if mean_slice >= 0.7 else "fair" if mean_slice >= 0.5 else "poor"
     print(INTERPRETATION.format(mean_slice=mean_slice, verdict=verdict))
@@ -226,6 +233,8 @@ def _cell(interval):
     if interval["mean"] is None:
         return "-"
     digits = 2 if interval["mean"] > 1 else 4
+    if interval["low"] is None:
+        return f"{interval['mean']:.{digits}f}"
     return (
         f"{interval['mean']:.{digits}f} [{interval['low']:.{digits}f}, "
         f"{interval['high']:.{digits}f}]"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,17 @@ from PIL import Image
 
 from demo import invent_slices, load_template
 from errors import DatasetError, VolumeError
+from names import SUFFIXES, names_in_path
 from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_SIDE = 4096  # pixels
 
-# Tried in turn on a file's name without its suffix.
-NAME_PATTERNS = (
-    r"(?P<subject>OAS[12]_\d{4})_(?P<session>MR\d+)(?:\D.*?(?P<index>\d+)|.*)?",
-    r"(?P<subject>case_\d+)_slice_(?P<index>\d+)",
-    r"(?P<subject>sub-[^_.]+)(?:_(?P<session>ses-[^_.]+))?(?:.*?(?P<index>\d+)|.*)?",
-    r"(?P<subject>.*[^\d._-])[._-]*?(?:[._-]slice)?[._-](?P<index>\d+)",
-    r"(?P<subject>.*\D.*)",
-)
-SPLIT_FOLDER = re.compile(r"(?:^|.*[_-])(train|training|validate|validation|val|test)", re.I)
-SPLIT_NAMES = {"tr": "train", "va": "validation", "te": "test"}
+# Files beside the brains that are not brains: label maps.
+NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
+# What an unpacked OASIS disc holds beside the atlas volumes: Analyze files whose orientation
+# stands in no header, so that each slice would be cut in the wrong plane.
+UNORIENTED = re.compile(r"(_anon(_sbj_111)?|^mpr-\d+(\.nifti)?)\.hdr$", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +67,28 @@ def open_source(hyperparameters):
             "unpacked slices or volumes as --dataset FOLDER, or try --dataset demo"
         )
     folder = Path(name)
-    if not folder.is_dir():
+    if not name or not folder.is_dir():
         raise DatasetError(
             f"--dataset {name}: no such folder. Expected demo, or a folder of slices "
             "(.png, .jpg) or of volumes (.nii, .nii.gz, .hdr with .img)"
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if not NOT_BRAINS.search(path.name)]
     volumes = [path for path in files if is_volume(path)]
-    pictures = [
-        path
-        for path in files
-        if path.name.lower().endswith(PICTURE_SUFFIXES) and not path.name.startswith("seg_")
-    ]
+    masked = [path for path in volumes if "_t88_masked_gfc" in path.name]
+    volumes = masked or volumes  # of an OASIS disc, the skull-stripped atlas volumes
+    pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
+    if volumes and pictures:
+        raise DatasetError(
+            f"{folder}: holds slices ({pictures[0].name}) and volumes ({volumes[0].name}). "
+            "Put them into two folders and choose one"
+        )
+    for path in volumes:
+        if UNORIENTED.search(path.name):
+            raise DatasetError(
+                f"{path}: an OASIS scan before its registration cannot be read yet. Take the "
+                "..._t88_masked_gfc volumes"
+            )
     if volumes:
         return _Volumes(folder, volumes, hyperparameters)
     if pictures:
@@ -107,6 +114,8 @@ class _Demo:
         template = load_template()
         for number in range(self.count):
             pictures, indices, positions = invent_slices(template, number, *cut)
+            if not len(indices):
+                raise DatasetError("--dataset demo: no slice of the template is in --slice-range")
             yield Scan(
                 f"invented_{number:04d}", "", "", chosen.plane,
                 list(pictures), indices.tolist(), positions.tolist(),
@@ -123,34 +132,17 @@ class _Folder:
         self.hyperparameters = hyperparameters
         self.sheet = _read_sheet(folder)
         self.pattern = _compiled(hyperparameters.subject_pattern)
+        headers = [path for path in files if path.suffix.lower() == ".hdr"]
+        images = [path.with_suffix(".img") for path in headers]
+        watched = [*files, *filter(Path.is_file, images), *sorted(folder.glob("*.csv"))]
         self.fingerprint = [
             f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
-            for path in [*files, *sorted(folder.glob("*.csv"))]
+            for path in watched
         ]
 
     def _names(self, path):
         """Subject, session, slice number (or `None`) and split, from a file's path."""
-        relative = path.relative_to(self.folder)
-        stem = re.sub(r"(\.(nii|gz|png|jpe?g|hdr|img))+$", "", path.name, flags=re.I)
-        folder = path.parent.name if len(relative.parts) > 1 else ""
-        if self.pattern is not None:
-            match = self.pattern.search(relative.as_posix())
-            if not match:
-                raise DatasetError(
-                    f"{path}: --subject-pattern {self.pattern.pattern!r} does not match it. "
-                    "Mend the pattern, or take the file out of the folder"
-                )
-        else:
-            matches = (re.fullmatch(pattern, stem) for pattern in NAME_PATTERNS)
-            match = next((found for found in matches if found), None)
-        found = match.groupdict() if match else {"subject": folder or stem, "index": stem}
-        index = found.get("index")
-        index = int(index) if index and index.isdecimal() else None
-        split = ""
-        for part in relative.parts[:-1]:
-            ready_made = SPLIT_FOLDER.fullmatch(part)
-            split = SPLIT_NAMES[ready_made[1].lower()[:2]] if ready_made else split
-        return found["subject"], found.get("session") or "", index, split
+        return names_in_path(path.relative_to(self.folder), self.pattern)
 
 
 class _Pictures(_Folder):
@@ -184,7 +176,7 @@ class _Volumes(_Folder):
         axis = AXES[chosen.plane]
         for path in self.files:
             subject, session, number, split = self._names(path)
-            if self.pattern is None and number is not None and not session:
+            if number is not None and f"{subject}_{number}" == SUFFIXES.sub("", path.name):
                 subject = f"{subject}_{number}"  # brain_1.nii.gz is a subject, not slice 1
             volume = read_volume(path)
             size, origin = volume.voxels.shape[axis], volume.origin[axis]
@@ -213,7 +205,7 @@ def read_picture(path):
         VolumeError: If it cannot be read, or is absurdly large.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if max(image.size) > LARGEST_SIDE:
                 raise VolumeError(
                     f"{path}: {image.size[0]}x{image.size[1]} pixels. Expected at most "
@@ -235,7 +227,7 @@ def _read_sheet(folder):
     """The subject sheet in a folder, a `.csv` with an `ID` column; blanks are kept as unknown."""
     for path in sorted(folder.glob("*.csv")):
         try:
-            sheet = pandas.read_csv(path)
+            sheet = pandas.read_csv(path, dtype={"ID": str})
         except (ValueError, OSError) as error:
             raise DatasetError(
                 f"{path}: cannot be read as a sheet ({error}). Mend it, or take it out"

@@ -1,11 +1,19 @@
 """Fits one run: the VQ-VAE, then the prior over its codes."""
 
 import math
+import os
 import shutil
 import time
 from pathlib import Path
 
-from errors import HyperparameterError, RunFolderError, import_tensorflow_quietly, run_script
+from errors import (
+    DatasetError,
+    HyperparameterError,
+    RunFolderError,
+    TrainingError,
+    import_tensorflow_quietly,
+    run_script,
+)
 from hyperparameters import Parser, add_flags, hyperparameters_from_flags
 
 # TensorFlow and all that needs it are imported where they are used, after the flags are parsed:
@@ -32,8 +40,10 @@ def main():
     dataset = OASIS(hyperparameters, arguments.data_dir)
     dataset.require(*SPLITS)
     print(f"{dataset.description['source']}: {describe(dataset)}")
+    check_trainable(hyperparameters, dataset)
     folder = Path(arguments.run_dir or f"runs/{dataset.description['source']}")
     run = start_run(folder, hyperparameters, dataset, arguments.fresh)
+    print(f"Training on {device()}")
     train_vqvae(run, dataset)
     train_prior(run, dataset)
     print(
@@ -44,11 +54,43 @@ def main():
     )
 
 
+def check_trainable(hyperparameters, dataset):
+    """Refuses what could not be trained, before any folder is made or emptied."""
+    from scores import WINDOW_SIZE
+
+    height, width = dataset.image_shape
+    if min(height, width) < WINDOW_SIZE:
+        raise DatasetError(
+            f"{dataset.folder}: slices of {height}x{width}. Expected sides of at least "
+            f"{WINDOW_SIZE} pixels, the window of SSIM"
+        )
+    if not 1e-4 < dataset.variance() <= 0.25:
+        raise DatasetError(
+            f"{dataset.folder}: the training pixels hardly differ from one another (variance "
+            f"{dataset.variance():.2g}). Expected brains"
+        )
+    stride = hyperparameters.downsample
+    latents = math.ceil(height / stride) * math.ceil(width / stride) * len(dataset.rows("train"))
+    if latents < hyperparameters.num_embeddings:
+        raise HyperparameterError(
+            f"--num-embeddings {hyperparameters.num_embeddings}: the training slices have "
+            f"{latents} latents only. Lower it, or --downsample"
+        )
+
+
+def device():
+    """What TensorFlow computes on."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return f"{len(gpus)} GPU" if gpus else f"the CPU ({os.cpu_count()} cores); no GPU was found"
+
+
 def start_run(folder, hyperparameters, dataset, fresh):
     """Makes the run folder, with all that later scripts need beside the weights."""
     import numpy as np
 
-    from runs import CONFIG, MEAN_SLICES, TEST_SLICES, Run
+    from runs import CONFIG, MEAN_SLICES, SPLIT, TEST_SLICES, Run, read_config
 
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file. Give another --run-dir")
@@ -61,12 +103,13 @@ def start_run(folder, hyperparameters, dataset, fresh):
             raise RunFolderError(
                 f"{folder}: holds a run already. Give another --run-dir, or --fresh to delete it"
             )
+        read_config(folder)  # raises if another program's config.json lies there
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance())
     run.save()
     subjects = dataset.table[["subject", "split"]].drop_duplicates().sort_values("subject")
-    subjects.to_csv(folder / "split.csv", index=False)
+    subjects.to_csv(folder / SPLIT, index=False)
     dataset.save_split("test", folder / TEST_SLICES)
     np.savez_compressed(folder / MEAN_SLICES, **dataset.mean_slices())
     return run
@@ -74,12 +117,15 @@ def start_run(folder, hyperparameters, dataset, fresh):
 
 def train_vqvae(run, dataset):
     """First stage: the VQ-VAE, its best weights on the validation subjects kept."""
+    import keras
+
     from runs import VQVAE_WEIGHTS
 
     chosen = run.hyperparameters
     training = dataset.batches("train", chosen.batch_size, shuffle_seed=chosen.seed)
     validation = dataset.batches("validation", chosen.batch_size)
     steps = len(training) * chosen.epochs
+    keras.utils.set_random_seed(chosen.seed)
     vqvae = run.build_vqvae()
     compile_for(vqvae, chosen.learning_rate, steps + chosen.warm_up_steps)
     start_codebook(vqvae, training, chosen)
@@ -104,13 +150,13 @@ def start_codebook(vqvae, training, chosen):
     latents = np.concatenate(
         [
             vqvae.encoder(images).numpy().reshape(-1, chosen.embedding_dim)
-            for images in training.take(max(8, wanted // per_batch))
+            for images in training.repeat().take(max(8, -(-wanted // per_batch)))
         ]
     ).astype(np.float32)
-    if len(latents) < chosen.num_embeddings:
-        raise HyperparameterError(
-            f"--num-embeddings {chosen.num_embeddings}: the training slices have "
-            f"{len(latents)} latents only. Lower it, or --downsample"
+    if not np.isfinite(latents).all():
+        raise TrainingError(
+            "vqvae: the encoder's output is not finite after the warm-up. Lower --learning-rate "
+            "and start again with --fresh"
         )
     drawn = np.random.default_rng(chosen.seed).permutation(len(latents))[:wanted]
     kmeans = KMeans(chosen.num_embeddings, n_init=1, max_iter=20, random_state=chosen.seed)
@@ -121,6 +167,7 @@ def start_codebook(vqvae, training, chosen):
 
 def train_prior(run, dataset):
     """Second stage: the prior over the finished VQ-VAE's codes."""
+    import keras
     import numpy as np
     import tensorflow as tf
 
@@ -147,6 +194,7 @@ def train_prior(run, dataset):
         return grids.batch(chosen.prior_batch_size, drop_remainder=drop).prefetch(2)
 
     training = batches("train", shuffle=True)
+    keras.utils.set_random_seed(chosen.seed)
     prior = run.build_prior(vqvae.code_shape)
     steps = len(training) * chosen.prior_epochs
     compile_for(prior, chosen.prior_learning_rate, steps, loss=code_bits)
@@ -183,7 +231,7 @@ def fit(model, training, validation, epochs, folder, stage, weights_name, shown,
     import keras
 
     from figures import save_curves
-    from progress import ProgressBar
+    from progress import ProgressBar, StopIfNotFinite
 
     began = time.monotonic()
     history = folder / f"{stage}_history.csv"
@@ -194,6 +242,7 @@ def fit(model, training, validation, epochs, folder, stage, weights_name, shown,
         shuffle=False,  # the data come shuffled
         verbose=0,
         callbacks=[
+            StopIfNotFinite(stage),
             ProgressBar(stage, epochs * len(training), shown),
             keras.callbacks.CSVLogger(str(history)),
             keras.callbacks.TensorBoard(folder / "tensorboard" / stage, write_graph=False),

@@ -1,6 +1,8 @@
 """One guarded reader: an Analyze or NIfTI file to an oriented float volume."""
 
 import dataclasses
+import logging
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -10,6 +12,7 @@ from errors import VolumeError
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr")
 LARGEST_VOLUME = 2**28  # voxels; a header of 10 KB can claim gigabytes
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what is wrong, we say ourselves
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
@@ -43,7 +46,8 @@ def read_volume(path):
         VolumeError: Whatever is wrong with the file.
     """
     try:
-        image = nibabel.load(path)
+        with warnings.catch_warnings(action="ignore"):
+            image = nibabel.load(path)
         shape = tuple(size for size in image.shape[3:] if size != 1)
         if len(image.shape) < 3 or shape or min(image.shape[:3]) < 1:
             raise VolumeError(
@@ -55,8 +59,10 @@ def read_volume(path):
                 f"{path}: its header claims {image.shape} voxels, more than {LARGEST_VOLUME:,}. "
                 "Take the file out of the folder"
             )
+        _check_length(path, image)
         image = nibabel.as_closest_canonical(image.slicer[(...,) + (0,) * (image.ndim - 3)])
-        voxels = np.asarray(image.dataobj, dtype=np.float32)
+        with warnings.catch_warnings(action="ignore"):
+            voxels = np.asarray(image.dataobj, dtype=np.float32)
     except VolumeError:
         raise
     # nibabel raises many kinds of exception on a damaged file, and promises none.
@@ -69,11 +75,28 @@ def read_volume(path):
         raise VolumeError(
             f"{path}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
         )
-    voxel_size = tuple(float(size) for size in image.header.get_zooms()[:3])
+    voxel_size = tuple(float(size) for size in nibabel.affines.voxel_sizes(image.affine))
     origin = tuple(float(x) for x in image.affine[:3, 3])
     if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
         raise VolumeError(f"{path}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
     return Volume(voxels, voxel_size, origin)
+
+
+def _check_length(path, image):
+    """Refuses a header that does not fit its data, which would load as scrambled voxels."""
+    data = Path(path).with_suffix(".img") if Path(path).suffix.lower() == ".hdr" else Path(path)
+    if data.suffix.lower() == ".gz":
+        return  # a wrong length ends the decompression in an error of its own
+    dtype = image.get_data_dtype()
+    claimed = image.dataobj.offset + np.prod(image.shape, dtype=float) * dtype.itemsize
+    found = data.stat().st_size
+    too_long = found > claimed and data.suffix.lower() == ".img"  # NIfTI may hold more
+    if dtype.kind not in "iuf" or found < claimed or too_long:
+        raise VolumeError(
+            f"{data}: {found:,} bytes, where the header claims {claimed:,.0f} of type {dtype}. "
+            "Expected real numbers, as many as claimed: fetch the file again, or take it out of "
+            "the folder"
+        )
 
 
 def slice_indices(size, voxel_size, origin, slice_range, slice_unit, count):
@@ -95,17 +118,16 @@ def cut_slice(volume, plane, index):
     """One slice as a picture: float `(H, W)`, the top or the front up, the left on the left.
 
     Axial and coronal slices have the subject's left on the left; sagittal
-    ones face right. Pixels are square, so that nothing looks squashed.
+    ones face right. Pixels are 1 mm wide and high, so that nothing looks
+    squashed and heads from different scanners keep their sizes.
     """
     axis = AXES[plane]
     across, up = [other for other in range(3) if other != axis]
     picture = np.take(volume.voxels, index, axis=axis).T[::-1]  # rows from the top down
     height_mm, width_mm = volume.voxel_size[up], volume.voxel_size[across]
-    smallest = min(height_mm, width_mm)
-    if max(height_mm, width_mm) > 1.01 * smallest:
-        height = round(picture.shape[0] * height_mm / smallest)
-        width = round(picture.shape[1] * width_mm / smallest)
-        picture = resized(picture, height, width)
+    height, width = round(picture.shape[0] * height_mm), round(picture.shape[1] * width_mm)
+    if picture.shape != (height, width):
+        picture = resized(picture, max(height, 1), max(width, 1))
     return picture
 
 

@@ -3,7 +3,9 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import keras
 import numpy as np
 import pytest
 
@@ -21,6 +23,12 @@ def brains(template):
     pictures = [invent_slices(template, n, "axial", (0.5, 0.5), "fraction", 1)[0] for n in range(8)]
     pictures = np.concatenate(pictures)[:, 6:198:2, 4:164:2]
     return (pictures / pictures.max()).clip(0, 1)
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """The same first weights in every run of a test."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

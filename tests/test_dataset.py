@@ -1,10 +1,10 @@
 """Sources, the slices made of them, and the split by subject."""
 
+import hashlib
 import json
 import os
 
 import numpy as np
-import pandas
 import pytest
 from PIL import Image
 
@@ -51,25 +51,6 @@ def test_the_sheet_is_joined_and_blanks_stay_unknown(coronal, tmp_path):
     assert (table.loc["OAS1_0003", "sex"] == "F").all()
     assert table["cdr"].isna().all()
     assert table.loc["OAS1_0012", "age"].isna().all()  # no row in the sheet, still there
-
-
-@pytest.mark.parametrize(
-    ("name", "subject", "session", "index"),
-    [
-        ("OAS1_0001_MR1_a.jpg", "OAS1_0001", "MR1", None),
-        ("OAS2_0001_MR2.17.png", "OAS2_0001", "MR2", 17),
-        ("case_441_slice_0.nii.png", "case_441", "", 0),
-        ("sub-07_ses-2_slice-033.png", "sub-07", "ses-2", 33),
-        ("patient_A-12.png", "patient_A", "", 12),
-        ("brain.png", "brain", "", None),
-        ("deep/pat7/031.png", "pat7", "", 31),
-    ],
-)
-def test_names_of_slices(tmp_path, name, subject, session, index):
-    write_png(tmp_path / "in" / name, np.full((16, 16), 9))
-    row = open_folder(tmp_path / "in", tmp_path).table.iloc[0]
-    assert (row["subject"], row["session"]) == (subject, session)
-    assert (None if pandas.isna(row["index"]) else int(row["index"])) == index
 
 
 def test_a_subject_pattern_overrides_the_names(tmp_path):
@@ -164,11 +145,13 @@ def test_each_scan_is_scaled_by_its_own_percentile(tmp_path):
     pixels = np.zeros((40, 40))
     pixels[10:30, 10:30] = np.linspace(1, 100, 400).reshape(20, 20)
     write_png(tmp_path / "in/case_1_slice_0.png", pixels)
+    write_png(tmp_path / "in/case_1_slice_1.png", pixels // 2)  # dimmer, of the same scan
     write_png(tmp_path / "in/case_2_slice_0.png", 2 * pixels)
     slices = open_folder(tmp_path / "in", tmp_path).slices
-    assert slices.max() == 255
-    assert np.abs(slices[0].astype(int) - slices[1]).max() <= 3
-    foreground = np.floor(pixels)[pixels > 0]
+    assert slices[0].max() == slices[2].max() == 255
+    assert 120 < slices[1].max() < 135
+    assert np.abs(slices[0].astype(int) - slices[2]).max() <= 3
+    foreground = np.concatenate([np.floor(pixels)[pixels > 0], (pixels // 2)[pixels >= 2]])
     full_scale = np.percentile(foreground, 99.8)
     expected = np.round((np.floor(pixels) / full_scale).clip(0, 1) * 255)
     np.testing.assert_array_equal(slices[0], expected)
@@ -219,6 +202,27 @@ def test_split_depends_on_the_name_alone():
         assert sum(s == split for s in splits.values()) / 2000 == pytest.approx(share, abs=0.03)
 
 
+def test_split_is_the_same_on_every_machine():
+    chosen = Hyperparameters()
+    names = ["OAS1_0001", "OAS1_0006", "OAS1_0018", "OAS1_0023", "case_441", "sub-07"]
+    place = {name: hashlib.sha256(f"0:{name}".encode()).hexdigest()[:3] for name in names}
+    expected = {
+        name: "test" if share < "19a" else "validation" if share < "333" else "train"
+        for name, share in place.items()  # 0.1 is 0x19a of 0x1000, 0.2 is 0x333
+    }
+    assert {name: subject_split(name, chosen) for name in names} == expected
+
+
+def test_sessions_of_a_subject_stay_together(tmp_path):
+    for n in range(40):
+        for session in ("MR1", "MR2"):
+            write_png(tmp_path / f"in/OAS1_{n:04d}_{session}.95.png", np.full((16, 16), 9))
+    dataset = open_folder(tmp_path / "in", tmp_path, test_fraction=0.3)
+    assert len(dataset.table) == 80
+    assert (dataset.table.groupby("subject")["split"].nunique() == 1).all()
+    assert dataset.table["split"].nunique() == 3
+
+
 def test_a_larger_test_share_keeps_the_test_subjects():
     few = Hyperparameters(test_fraction=0.1)
     many = Hyperparameters(test_fraction=0.2)
@@ -262,6 +266,10 @@ def test_shuffled_batches_hold_the_same_slices_in_an_order_of_the_seed(coronal, 
     def epoch(seed):
         return np.concatenate([b.numpy() for b in dataset.batches("train", 1, seed)])
 
+    batches = dataset.batches("train", 1, 1)
+    one, two = (np.concatenate([b.numpy() for b in batches]) for _ in range(2))
+    assert (one != two).any()  # each epoch has an order of its own
+    assert all(len(b) == 4 for b in dataset.batches("train", 4, 1))
     first, again, other = epoch(1), epoch(1), epoch(2)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -305,6 +313,71 @@ def test_a_bad_picture_is_named_and_leaves_nothing_behind(coronal, tmp_path):
         read_picture(path)
 
 
+def test_a_sheet_with_numbers_for_names_is_joined(tmp_path):
+    for n in (7, 8):
+        write_png(tmp_path / f"in/{n}/slice_1.png", np.full((16, 16), 9))
+    (tmp_path / "in/sheet.csv").write_text("ID,Age,position_mm\n7,61,5\n8,72,6\n")
+    table = open_folder(tmp_path / "in", tmp_path).table
+    assert list(table["age"].astype(str)) in (["61", "72"], ["61.0", "72.0"])
+    assert table["position_mm"].isna().all()  # ours, not the sheet's
+
+
+def test_slices_and_volumes_in_one_folder_are_refused(tmp_path):
+    write_png(tmp_path / "in/case_1_slice_0.png", np.full((16, 16), 9))
+    (tmp_path / "in/template.nii").write_bytes(b"")
+    with pytest.raises(DatasetError, match="two folders"):
+        open_folder(tmp_path / "in", tmp_path)
+
+
+def test_of_an_oasis_disc_the_masked_atlas_volumes_are_taken(tmp_path):
+    import nibabel
+
+    folder = tmp_path / "disc1/OAS1_0001_MR1"
+    folder.mkdir(parents=True)
+    voxels = np.ones((12, 14, 12), ">i2")
+    stem = "OAS1_0001_MR1_mpr"
+    for name in ("n4_anon_111_t88_gfc", "n4_anon_111_t88_masked_gfc", "1_anon"):
+        nibabel.save(nibabel.AnalyzeImage(voxels, None), folder / f"{stem}_{name}.hdr")
+    fseg = folder / f"{stem}_n4_anon_111_t88_masked_gfc_fseg.hdr"
+    nibabel.save(nibabel.AnalyzeImage(voxels, None), fseg)
+    dataset = open_folder(tmp_path / "disc1", tmp_path, slices_per_volume=2)
+    assert len(dataset.table) == 2
+    (folder / f"{stem}_n4_anon_111_t88_masked_gfc.hdr").unlink()
+    with pytest.raises(DatasetError, match=r"mpr_1_anon\.hdr: .*cannot be read yet"):
+        open_folder(tmp_path / "disc1", tmp_path)
+
+
+def test_a_source_with_some_ready_made_splits_is_refused(tmp_path):
+    write_png(tmp_path / "in/train/case_001_slice_0.png", np.full((16, 16), 9))
+    write_png(tmp_path / "in/more/case_002_slice_0.png", np.full((16, 16), 9))
+    with pytest.raises(DatasetError, match="case_002"):
+        open_folder(tmp_path / "in", tmp_path)
+
+
+def test_the_data_of_an_analyze_pair_are_watched(tmp_path):
+    import nibabel
+
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in/brain_1.hdr"
+    voxels = np.ones((12, 14, 16), "<i2")
+    nibabel.save(nibabel.AnalyzeImage(voxels, None), path)
+    first = open_folder(tmp_path / "in", tmp_path)
+    os.utime(path.with_suffix(".img"), ns=(1, 1))
+    assert open_folder(tmp_path / "in", tmp_path).folder != first.folder
+
+
+def test_a_data_dir_that_is_a_file_is_refused(coronal, tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(DatasetError, match="--data-dir"):
+        open_folder(coronal, tmp_path)
+
+
+def test_demo_outside_the_template_is_refused(tmp_path):
+    chosen = Hyperparameters(dataset="demo", slice_unit="mm", slice_range=(500.0, 600.0))
+    with pytest.raises(DatasetError, match="--slice-range"):
+        OASIS(chosen, tmp_path)
+
+
 def test_a_black_scan_is_named(tmp_path):
     write_png(tmp_path / "in/case_1_slice_0.png", np.zeros((16, 16)))
     with pytest.raises(DatasetError, match=r"case_1 .*black"):
@@ -314,9 +387,10 @@ def test_a_black_scan_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["slices.npy", "slices.csv", "dataset.json"])
 def test_a_damaged_prepared_folder_says_so(coronal, tmp_path, name):
     folder = open_folder(coronal, tmp_path).folder
-    (folder / name).write_bytes(b"\x00garbage")
-    with pytest.raises(DatasetError, match="Delete the folder"):
-        open_folder(coronal, tmp_path)
+    for damage in (b"\x00garbage", b"", b"null"):
+        (folder / name).write_bytes(damage)
+        with pytest.raises(DatasetError, match="Delete the folder"):
+            open_folder(coronal, tmp_path)
 
 
 def test_dataset_json_tells_what_made_it(coronal, tmp_path):

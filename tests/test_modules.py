@@ -131,17 +131,93 @@ def test_dead_codes_move_onto_latents_with_their_averages(latents, update):
     quantizer.start(far, 1.0)
     quantizer(latents, training=True)
     codebook, flat = quantizer.codebook.numpy(), latents.numpy().reshape(-1, 4)
+    fair_share = len(flat) / 7
     for code in range(1, 7):
+        count = float(quantizer.ema_counts[code])
         assert np.abs(flat - codebook[code]).max(axis=1).min() < 1e-5
-        assert float(quantizer.ema_counts[code]) == pytest.approx(1.0)
-        np.testing.assert_allclose(quantizer.ema_sums[code], codebook[code], atol=1e-5)
+        assert count == pytest.approx(2 * 0.5 * fair_share)
+        np.testing.assert_allclose(quantizer.ema_sums[code], count * codebook[code], rtol=1e-5)
+    assert len(np.unique(codebook[1:], axis=0)) > 3  # not all onto one latent
+    drawn = quantizer.codebook.numpy()[1:]
+    quantizer.start(far, 1.0)
+    quantizer(latents, training=True)
+    assert (quantizer.codebook.numpy()[1:] != drawn).any()  # each update draws anew
+
+
+def test_dead_codes_go_where_the_codebook_errs_most():
+    latents = np.zeros((1, 10, 10, 4), "float32")
+    latents[0, 7, 3] = 50.0  # the one latent that no code is near
+    quantizer = quantizer_of(revive_below=0.9, ema_decay=0.1)
+    quantizer.start(np.eye(7, 4, dtype="float32"), 1.0)
+    quantizer(tf.constant(latents), training=True)
+    nearest = np.abs(quantizer.codebook.numpy() - 50).max(axis=1)
+    assert (nearest < 1e-3).sum() >= 4
+
+
+def test_a_code_unused_for_long_stays_where_it_is(latents):
+    quantizer = quantizer_of(revive_below=0.0, ema_decay=0.5)
+    far = np.full((7, 4), 100.0, "float32")
+    far[0] = 0
+    quantizer.start(far, 1.0)
+    for _ in range(200):
+        quantizer(latents, training=True)
+    np.testing.assert_allclose(quantizer.codebook[1:], far[1:])
+
+
+def test_living_codes_follow_their_gradient_alone_in_gradient_mode(brains):
+    vqvae = small_vqvae(codebook_update="gradient", revive_below=0.0)
+    quantizer, images = vqvae.quantizer, tf.constant(brains[..., None])
+    before = quantizer.codebook.numpy()
+    quantizer(vqvae.encoder(images), training=True)
+    np.testing.assert_array_equal(quantizer.codebook, before)
+    vqvae.train_step(images)
+    moved = np.abs(quantizer.codebook.numpy() - before).max(axis=1) > 0
+    used = np.unique(vqvae.encode(images))
+    assert moved[used].any()
 
 
 def test_living_codes_are_not_revived(latents):
     quantizer = quantizer_of(ema_decay=0.99, revive_below=0.5)
     before = quantizer.codebook.numpy()
+    quantizer.start(before, 30 / 7)  # each has its fair share
     quantizer(latents, training=True)
     assert np.abs(quantizer.codebook.numpy() - before).max() < 0.2
+
+
+def test_a_model_built_by_fit_starts_with_a_whole_codebook():
+    # Values assigned while Keras builds lazily are lost: only initializers count.
+    class Lazy(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.quantizer = VectorQuantizer(7, 4, revive_below=0.0)
+
+        def call(self, inputs, training=False):
+            return self.quantizer(inputs, training=training)
+
+    model, inputs = Lazy(), np.full((2, 3, 5, 4), 9.0, "float32")
+    model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+    model.fit(inputs, inputs, verbose=0)
+    assert (np.abs(model.quantizer.codebook.numpy()).max(axis=1) > 0.05).all()
+
+
+def test_training_statistics_do_not_count_revived_codes(brains):
+    vqvae = small_vqvae(revive_below=0.9)
+    far = np.full((16, 3), 1000.0, "float32")
+    far[0] = 0
+    vqvae.quantizer.start(far, 1.0)
+    logs = vqvae.train_step(tf.constant(brains[..., None]))
+    assert float(logs["codebook_usage"]) == pytest.approx(1 / 16)
+    assert float(logs["perplexity"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_commitment_metric_is_the_commitment_alone(brains, update):
+    vqvae = small_vqvae(codebook_update=update)
+    images = tf.constant(brains[..., None])
+    latents = vqvae.encoder(images)
+    codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
+    expected = 0.25 * ((latents - codes) ** 2).numpy().mean()
+    assert float(vqvae.test_step(images)["commitment_loss"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_quantizer_computes_in_float32_under_bfloat16(latents):
@@ -167,6 +243,7 @@ def test_quantizer_refuses_other_shapes_and_updates():
     [
         VectorQuantizer(7, 4, ema_decay=0.5, seed=3),
         PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
+        PixelConvLayer("A", filters=4, kernel_size=5, use_bias=False, kernel_initializer="ones"),
         ResidualBlock(6, dilation_rate=2, dropout=0.3),
     ],
 )
@@ -257,8 +334,8 @@ def test_loss_is_the_sum_of_its_documented_terms(brains):
 
 def test_training_lowers_the_loss(brains):
     vqvae = small_vqvae()
-    batches = tf.data.Dataset.from_tensors(brains[..., None]).repeat(20)
-    losses = vqvae.fit(batches, epochs=3, verbose=0, shuffle=False).history["loss"]
+    batches = tf.data.Dataset.from_tensors(brains[..., None]).repeat(40)
+    losses = vqvae.fit(batches, epochs=4, verbose=0, shuffle=False).history["loss"]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -308,6 +385,13 @@ def test_pixel_conv_layer_is_a_masked_convolution(mask_type, random):
     kernel[2] = 0
     expected = tf.nn.conv2d(inputs, kernel, 1, "SAME") + layer.conv.bias
     np.testing.assert_allclose(layer(inputs), expected, atol=1e-5)
+
+
+def test_pixel_conv_layer_goes_without_a_bias(random):
+    inputs = random.normal(size=(1, 4, 4, 2)).astype("float32")
+    layer = PixelConvLayer("B", filters=3, kernel_size=3, use_bias=False)
+    assert np.abs(layer(inputs)).max() > 0
+    np.testing.assert_array_equal(layer(np.zeros_like(inputs)), 0)
 
 
 def test_pixel_conv_layer_never_changes_its_kernel(random):

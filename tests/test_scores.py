@@ -84,7 +84,40 @@ def test_interval_covers_the_mean_about_95_times_in_100(random):
         values = np.repeat(effects, 4) + random.normal(0, 0.1, size=120)
         interval = interval_by_subject(values, np.repeat(np.arange(30), 4), seed=trial)
         covered += interval["low"] <= 0 <= interval["high"]
-    assert 175 <= covered <= 200
+    assert 180 <= covered <= 197
+
+
+def test_mean_is_over_slices_not_over_subjects():
+    interval = interval_by_subject([0, 0, 0, 1], ["a", "a", "a", "b"])
+    assert interval["mean"] == 0.25
+
+
+def test_one_subject_has_no_interval():
+    assert interval_by_subject([0.2, 0.4], ["a", "a"]) == {
+        "mean": pytest.approx(0.3), "low": None, "high": None,
+    }  # fmt: skip
+
+
+def test_multiscale_against_its_definition(random):
+    # Contrast at four scales, SSIM at the fifth, each half the last by 2x2 means.
+    image = np.kron(random.random((11, 11)), np.ones((16, 16)))
+    other = (image + random.normal(0, 0.1, image.shape)).clip(0, 1)
+    weights, product = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333], 1.0
+    x, y = image, other
+    for scale, weight in enumerate(weights):
+        full, means = scikit_map(x, y), [gaussian_mean(x), gaussian_mean(y)]
+        luminance = (2 * means[0] * means[1] + 1e-4) / (means[0] ** 2 + means[1] ** 2 + 1e-4)
+        product *= (full.mean() if scale == 4 else (full / luminance).mean()) ** weight
+        if scale < 4:
+            x, y = (z.reshape(len(z) // 2, 2, -1, 2).mean((1, 3)) for z in (x, y))
+    scores = slice_scores(image[None, ..., None], other[None, ..., None])
+    assert scores["ms_ssim"][0] == pytest.approx(product, abs=1e-4)
+
+
+def gaussian_mean(image):
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(image, 1.5, truncate=3.5)[5:-5, 5:-5]
 
 
 def test_interval_leaves_out_unknown_values():

@@ -58,7 +58,7 @@ def test_slices_stand_upright():
     assert sagittal.shape == (10, 8)
 
 
-def test_pixels_come_out_square(tmp_path):
+def test_pixels_are_one_millimetre(tmp_path):
     volume = read_volume(save(tmp_path / "a.nii", sizes=(1, 1, 2)))
     assert cut_slice(volume, "coronal", 0).shape == (20, 6)
     assert cut_slice(volume, "axial", 0).shape == (8, 6)
@@ -72,6 +72,33 @@ def test_slice_indices_by_fraction_and_by_millimetre():
     np.testing.assert_array_equal(slice_indices(101, 1.0, 0, (0.5, 0.5), "fraction", 9), [50])
     np.testing.assert_array_equal(slice_indices(10, 1.0, 0, (-50, 3), "mm", 2), [0, 3])
     assert len(slice_indices(10, 1.0, 0, (50, 60), "mm", 5)) == 0
+
+
+def test_spacing_and_origin_are_the_affines_in_every_orientation(tmp_path):
+    volume = read_volume(save(tmp_path / "a.nii", "ASL", sizes=(1, 1.25, 2)))
+    assert volume.voxel_size == (1, 1.25, 2)
+    np.testing.assert_array_equal(volume.voxels, phantom())
+    image = nibabel.load(tmp_path / "a.nii")
+    image.header["pixdim"][1:4] = 3  # what stands beside the affine does not count
+    nibabel.save(image, tmp_path / "b.nii")
+    assert read_volume(tmp_path / "b.nii").voxel_size == (1, 1.25, 2)
+
+
+@pytest.mark.parametrize(("at", "value"), [(42, b"\x04\x00"), (70, b"\x02\x00\x08\x00")])
+def test_an_analyze_header_that_does_not_fit_its_data_is_refused(tmp_path, at, value):
+    nibabel.save(nibabel.AnalyzeImage(phantom().astype("<i2"), None), tmp_path / "a.hdr")
+    data = bytearray((tmp_path / "a.hdr").read_bytes())
+    data[at : at + len(value)] = value  # a shorter first axis; another type
+    (tmp_path / "a.hdr").write_bytes(data)
+    with pytest.raises(VolumeError, match=r"a\.img: .* bytes, where the header claims"):
+        read_volume(tmp_path / "a.hdr")
+
+
+def test_complex_voxels_are_refused(tmp_path):
+    image = nibabel.Nifti1Image(phantom().astype(np.complex64), np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(VolumeError, match="complex64"):
+        read_volume(tmp_path / "a.nii")
 
 
 def corrupt(path, kind):
@@ -98,5 +125,6 @@ def corrupt(path, kind):
 def test_bad_volumes_are_named(tmp_path, kind):
     path = save(tmp_path / "broken.nii")
     corrupt(path, kind)
-    with pytest.raises(VolumeError, match=r"broken\.nii: "):
+    said = {"absurd size": "more than", "NaN": "NaN", "a series": "three axes"}.get(kind, "")
+    with pytest.raises(VolumeError, match=rf"broken\.nii: .*{said}"):
         read_volume(path)
