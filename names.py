@@ -89,7 +89,12 @@ def _general(stem, folders):
     match = NUMBERED.fullmatch(plain)
     subject, index = (match["subject"], match["index"]) if match else (plain, None)
     if NOBODY.fullmatch(subject):
-        persons = [f for f in folders if not NOBODY.fullmatch(f) and not SPLIT_FOLDER.fullmatch(f)]
+        persons = [
+            folder
+            for folder in folders
+            if folder.isdecimal()
+            or not (NOBODY.fullmatch(folder) or SPLIT_FOLDER.fullmatch(folder))
+        ]
         index = index or _last_number(plain)
         subject = SESSION.sub("", persons[-1]) if persons else subject or stem
     return subject, session, index

@@ -1,5 +1,6 @@
 """Scores a run: how like the originals its reconstructions are, and how good its prior is."""
 
+import argparse
 import json
 import math
 import sys
@@ -27,7 +28,9 @@ def main():
     parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
     parser.add_argument(
-        "--dataset", help="score another source, as train.py takes it (default: the run's own)"
+        "--dataset",
+        default=argparse.SUPPRESS,
+        help="score another source, as train.py takes it (default: the run's own)",
     )
     parser.add_argument(
         "--split", choices=("test", "validation", "train", "all"), default="test",
@@ -41,7 +44,7 @@ def main():
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()
     hyperparameters_from_flags(arguments)  # refuses what is out of range, at once
-    ignored = [name for name in SOURCE_FLAGS if arguments.dataset is None and name in arguments]
+    ignored = [name for name in SOURCE_FLAGS if name in arguments and "dataset" not in arguments]
     if ignored:
         flag = "--" + ignored[0].replace("_", "-")
         raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
@@ -71,10 +74,8 @@ def open_slices(run, arguments):
     """The slices to score: those the run keeps, or another source at the run's image size."""
     from dataset import OASIS
 
-    if arguments.dataset is None and arguments.split == "test":
+    if "dataset" not in arguments and arguments.split == "test":
         return run.test_slices()
-    if arguments.dataset is None:
-        arguments.dataset = run.hyperparameters.dataset
     chosen = hyperparameters_from_flags(arguments, run.hyperparameters)
     return OASIS(chosen, arguments.data_dir, run.image_shape)
 
@@ -135,7 +136,7 @@ def score(run, slices, rows):
     named = slices.table.iloc[rows].reset_index(drop=True)
     table = pandas.concat([named[["subject", "session", "plane", "index"]], scores], axis=1)
     report = summarise(table, SCORE_NAMES, codebook.result(), vqvae)
-    report["baselines"]["positions_known"] = float(np.mean([key in means for key in keys]))
+    report["mean_slice_positions_known"] = float(np.mean([key in means for key in keys]))
     report["refitted"] = slices.refitted(rows)
 
     order = np.argsort(table["ssim"].to_numpy())
@@ -220,7 +221,7 @@ def print_report(report):
     )
     if report["refitted"]:
         print(f"{report['refitted']:,} slices had another size and stand on black, or shrunk\n")
-    known = report["baselines"]["positions_known"]
+    known = report["mean_slice_positions_known"]
     print(
         f"mean slice: the training slices' mean at the same position for {known:.0%} of the slices"
     )

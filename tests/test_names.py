@@ -34,6 +34,7 @@ from names import names_in_path
         ("deep/pat7/031.png", "pat7", "", 31),
         ("pat7/RAW/IM-0001-0012.png", "pat7", "", 12),
         ("patientA/slice_01.png", "patientA", "", 1),
+        ("7/slice_01.png", "7", "", 1),
         ("patient1/001.nii.gz", "patient1", "", 1),
         ("brain.png", "brain", "", None),
         ("007.png", "007", "", 7),
