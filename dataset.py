@@ -67,7 +67,9 @@ class OASIS:
             self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
             self.table = pandas.read_csv(self.folder / "slices.csv", dtype=_TEXT_COLUMNS)
             self.description = json.loads((self.folder / "dataset.json").read_text())
-            missing = {"subject", "plane", "index", "height", "width"} - set(self.table)
+            missing = {"subject", "plane", "index", "position_mm", "height", "width"} - set(
+                self.table
+            )
             if missing or not isinstance(self.description, dict):
                 raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
         except (OSError, EOFError, ValueError) as error:
@@ -181,12 +183,17 @@ class OASIS:
         return {name: (sums[name] / counts[name] / 255).astype(np.float32) for name in sums}
 
     def position_keys(self, rows):
-        """Where each slice lies, as text: `"axial 95"`, `" 95"` with the plane
-        unknown, `"all"` with the index unknown."""
+        """Where each slice lies, as text: `"axial 12 mm"` in the volume's coordinates;
+        for pictures `" 95"`, their number; `"all"` if that is unknown too."""
+        columns = ("plane", "index", "position_mm")
         table = self.table.iloc[rows]
         return [
-            "all" if pandas.isna(index) else f"{plane} {int(index)}"
-            for plane, index in zip(table["plane"], table["index"], strict=True)
+            f"{plane} {round(position)} mm"
+            if not pandas.isna(position)
+            else "all"
+            if pandas.isna(index)
+            else f"{plane} {int(index)}"
+            for plane, index, position in zip(*(table[name] for name in columns), strict=True)
         ]
 
     def refitted(self, rows):
@@ -341,6 +348,7 @@ def _split(table, hyperparameters):
         DatasetError: If the source puts one subject into two splits, or only
             some into any.
     """
+    table = table.assign(subject=[person(subject) for subject in table["subject"]])
     ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
     twice = ready_made["subject"][ready_made["subject"].duplicated()]
     if len(twice):
@@ -361,9 +369,14 @@ def _split(table, hyperparameters):
     ]
 
 
+def person(subject):
+    """The name under which a subject is dealt out: one for both names of near-duplicates."""
+    return SAME_PERSON.get(subject, subject)
+
+
 def subject_split(subject, hyperparameters):
     """The split of a subject, from a hash of its name: adding subjects moves nobody."""
-    name = f"{hyperparameters.split_seed}:{SAME_PERSON.get(subject, subject)}"
+    name = f"{hyperparameters.split_seed}:{person(subject)}"
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48  # [0, 1)
     if place < hyperparameters.test_fraction:
         return "test"

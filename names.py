@@ -5,26 +5,25 @@ from pathlib import PurePath
 
 from errors import DatasetError
 
-# Names that say who, wherever they stand in the path.
+# Names that say who, wherever they stand in the path: OASIS, ADNI, the course's cases, BIDS.
 KNOWN_NAMES = (
     re.compile(r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?", re.I),
+    re.compile(r"(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?", re.I),
+    re.compile(r"(?P<subject>\d{3}_S_\d{4})", re.I),
     re.compile(r"(?P<subject>case_\d+)", re.I),
     re.compile(r"(?P<subject>sub-[^_./]+)", re.I),
 )
 SESSION = re.compile(
-    r"(?:^|[._-])(?P<session>(?:ses|session|visit|scan|run|tp|mr)[._-]?\d+)(?=$|[._-])", re.I
-)
-# "patient_12_slice_003": a number at the end, with something between it and the subject.
-NUMBERED = re.compile(
-    r"(?P<subject>.*?)(?:[._-]+(?:slice|sl|z|im|img)?[._-]*|slice[._-]*)(?P<index>\d+)", re.I
-)
-# What names a kind of picture, not a person: look at the folder above instead.
-NOBODY = re.compile(
-    r"(?:(?:slices?|axial|coronal|sagittal|images?|img|im|brains?|raw|anat|mpr|mprage|t1w?|t2w?|"
-    r"flair|pd|nifti|png|jpg|data|\d*)[._-]*)*",
+    r"(?:^|[._-])(?P<session>(?:ses|session|visit|scan|run|tp|mr|v)[._-]?\d+|(?:19|20)\d{6}|"
+    r"baseline|follow-?up\d*)(?=$|[._-])",
     re.I,
 )
-MODALITY = re.compile(r"[._-](?:t1|t2|t1w|t2w|t1ce|flair|pd)$", re.I)
+# What names a kind of picture, not a person.
+KIND = re.compile(
+    r"(?:^|[._-])(?:slices?|axial|coronal|sagittal|images?|img|im|frame|z|mri|scan|vol|volume|raw|"
+    r"anat|mpr|mprage|t1w?|t2w?|t1ce|flair|pd|nifti|png|jpg|data|slices?)(?=$|[._-]|\d+$)",
+    re.I,
+)
 SUFFIXES = re.compile(r"(?:\.(?:nii|gz|nifti|png|jpe?g|hdr|img))+$", re.I)
 SPLIT_FOLDER = re.compile(
     r"(?:.*[_-])?(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:at(?:e|ion))?)?|dev)|"
@@ -33,16 +32,20 @@ SPLIT_FOLDER = re.compile(
 )
 
 
-def names_in_path(relative, pattern=None):
+def names_in_path(relative, pattern=None, volume=False):
     """Reads a path below the source's folder.
 
     Slices of one person must never pass for those of two, or the split by
-    subject would leak; where a name may be read either way, they count as one.
+    subject would leak. Where a name can be read either way, it counts as one:
+    a folder is a person, whatever lies in it, and a number at the end of a
+    picture's name is a slice's.
 
     Args:
         relative: Path of the file, relative to the source's folder.
         pattern: Compiled regular expression with the group `subject`, and
             optionally `session` and `index`, searched in the path.
+        volume: Whether the file is a volume: a number at the end of its name
+            is then part of the subject's.
 
     Returns:
         Subject, session (or `""`), slice number (or `None`) and split (or `""`).
@@ -63,45 +66,49 @@ def names_in_path(relative, pattern=None):
         found = match.groupdict()
         subject, session, index = found["subject"], found.get("session"), found.get("index")
     else:
-        subject, session, index = _known(stem, folders) or _general(stem, folders)
+        subject, rest = _known(stem, folders) or _general(stem, folders, volume)
+        session = _session(stem, folders)
+        index = None if volume else _last_number(rest)
     index = int(index) if index and index.isdecimal() and len(index) < 10 else None
     return subject, session or "", index, _split(folders)
 
 
 def _known(stem, folders):
-    """Subject, session and number of names in a known style, or `None`."""
+    """The subject in a known style, and what of the stem lies behind it; or `None`."""
     for text in (stem, *reversed(folders)):
         for known in KNOWN_NAMES:
             match = known.search(text)
             if match:
-                oasis = "session" in match.groupdict()
-                subject = match["subject"].upper() if oasis else match["subject"]
-                session = match["session"].upper() if oasis and match["session"] else None
-                rest = stem[match.end() :] if text is stem else stem
-                return subject, session or _session(rest, folders), _last_number(rest)
+                subject = match["subject"]
+                loud = subject.upper().startswith("OAS") or "_S_" in subject.upper()
+                subject = subject.upper() if loud else subject.lower()
+                return subject, stem[match.end() :] if text is stem else stem
     return None
 
 
-def _general(stem, folders):
-    """Subject, session and number of any other name."""
-    session = _session(stem, folders)
-    plain = MODALITY.sub("", SESSION.sub("", stem))
-    match = NUMBERED.fullmatch(plain)
-    subject, index = (match["subject"], match["index"]) if match else (plain, None)
-    if NOBODY.fullmatch(subject):
-        persons = [
-            folder
-            for folder in folders
-            if folder.isdecimal()
-            or not (NOBODY.fullmatch(folder) or SPLIT_FOLDER.fullmatch(folder))
-        ]
-        index = index or _last_number(plain)
-        subject = SESSION.sub("", persons[-1]) if persons else subject or stem
-    return subject, session, index
+def _general(stem, folders, volume):
+    """The subject of any other name, and the stem without its session."""
+    plain = SESSION.sub("_", stem)
+    persons = [_person(folder) for folder in folders if not SPLIT_FOLDER.fullmatch(folder)]
+    persons = [person for person in persons if person]
+    if persons:
+        return persons[0], plain  # the outermost: visits lie inside
+    name = _person(plain)
+    subject = name if volume else re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
+    return subject or name or stem, plain
+
+
+def _person(name):
+    """What is left of a name without session and kind of picture."""
+    return KIND.sub("_", SESSION.sub("_", name)).strip("._- ")
 
 
 def _session(stem, folders):
     for text in (stem, *reversed(folders)):
+        for known in KNOWN_NAMES[:2]:
+            match = known.search(text)
+            if match and match["session"]:
+                return match["session"].upper().replace("_D", "_d")
         match = SESSION.search(text)
         if match:
             return match["session"]
@@ -109,8 +116,8 @@ def _session(stem, folders):
 
 
 def _last_number(text):
-    match = re.search(r"\d+$", SESSION.sub("", text))
-    return match[0] if match else None
+    match = re.search(r"(\d+)\)?_*$", KIND.sub("_", SESSION.sub("_", text)))
+    return match[1] if match else None
 
 
 def _split(folders):

@@ -49,7 +49,7 @@ def check(arguments):
     """Refuses flags that no draw can use."""
     limits = {
         "num_samples": (1, 100_000),
-        "num_reconstructions": (1, 1000),
+        "num_reconstructions": (1, 64),
         "temperature": (0.01, 100),
         "top_k": (0, 65536),
         "top_p": (1e-6, 1),

@@ -38,8 +38,8 @@ def main():
     )  # fmt: skip
     parser.add_argument("--data-dir", default="data", help="prepared slices (default: data)")
     parser.add_argument(
-        "--output", help="the report (default: similarity.json in the run folder); the .csv and "
-        "the figures go beside it"
+        "--output", help="the report; the .csv and the figures go beside it (default: "
+        "similarity.json in the run folder, or similarity_SOURCE_SPLIT.json for other slices)"
     )  # fmt: skip
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from demo import invent_slices, load_template
 from errors import DatasetError, VolumeError
-from names import SUFFIXES, names_in_path
+from names import names_in_path
 from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -73,7 +73,13 @@ def open_source(hyperparameters):
             "(.png, .jpg) or of volumes (.nii, .nii.gz, .hdr with .img)"
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = [path for path in files if not NOT_BRAINS.search(path.name)]
+    files = [
+        path
+        for path in files
+        if not NOT_BRAINS.search(path.name)
+        # .DS_Store and the like, and what a Mac puts into archives
+        and not any(p[0] == "." or p == "__MACOSX" for p in path.relative_to(folder).parts)
+    ]
     volumes = [path for path in files if is_volume(path)]
     masked = [path for path in volumes if "_t88_masked_gfc" in path.name]
     volumes = masked or volumes  # of an OASIS disc, the skull-stripped atlas volumes
@@ -142,7 +148,7 @@ class _Folder:
 
     def _names(self, path):
         """Subject, session, slice number (or `None`) and split, from a file's path."""
-        return names_in_path(path.relative_to(self.folder), self.pattern)
+        return names_in_path(path.relative_to(self.folder), self.pattern, is_volume(path))
 
 
 class _Pictures(_Folder):
@@ -175,9 +181,7 @@ class _Volumes(_Folder):
         chosen = self.hyperparameters
         axis = AXES[chosen.plane]
         for path in self.files:
-            subject, session, number, split = self._names(path)
-            if number is not None and f"{subject}_{number}" == SUFFIXES.sub("", path.name):
-                subject = f"{subject}_{number}"  # brain_1.nii.gz is a subject, not slice 1
+            subject, session, _, split = self._names(path)
             volume = read_volume(path)
             size, origin = volume.voxels.shape[axis], volume.origin[axis]
             indices = slice_indices(

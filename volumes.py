@@ -85,17 +85,20 @@ def read_volume(path):
 def _check_length(path, image):
     """Refuses a header that does not fit its data, which would load as scrambled voxels."""
     data = Path(path).with_suffix(".img") if Path(path).suffix.lower() == ".hdr" else Path(path)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise VolumeError(
+            f"{path}: voxels of type {dtype}. Expected real numbers; take it out of the folder"
+        )
     if data.suffix.lower() == ".gz":
         return  # a wrong length ends the decompression in an error of its own
-    dtype = image.get_data_dtype()
     claimed = image.dataobj.offset + np.prod(image.shape, dtype=float) * dtype.itemsize
     found = data.stat().st_size
     too_long = found > claimed and data.suffix.lower() == ".img"  # NIfTI may hold more
-    if dtype.kind not in "iuf" or found < claimed or too_long:
+    if found < claimed or too_long:
         raise VolumeError(
             f"{data}: {found:,} bytes, where the header claims {claimed:,.0f} of type {dtype}. "
-            "Expected real numbers, as many as claimed: fetch the file again, or take it out of "
-            "the folder"
+            "Fetch the file again, or take it out of the folder"
         )
 
 
