@@ -53,7 +53,7 @@ class Hyperparameters:
         "for the names of slices and volumes (default: those of OASIS, of the course's slices, "
         "or a name that ends in the slice's number)"
     )  # fmt: skip
-    demo_subjects: int = _option(28, "invented subjects of --dataset demo", low=3, high=100_000)
+    demo_subjects: int = _option(24, "invented subjects of --dataset demo", low=3, high=100_000)
     validation_fraction: float = _option(
         0.1, "share of the subjects that choices are made on", low=0.0, high=0.9
     )

@@ -146,7 +146,7 @@ def score(run, slices, rows):
     reconstructions = vqvae.decode(vqvae.encode(originals)).numpy()
     kinds = ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     titles = [
-        f"{kind}: {table['subject'][n]}  SSIM {table['ssim'][n]:.3f}"
+        f"{kind}: SSIM {table['ssim'][n]:.3f}\n{table['subject'][n]}"
         for kind, n in zip(kinds, chosen, strict=True)
     ]
     return report, table, (titles, originals[..., 0], reconstructions[..., 0])
