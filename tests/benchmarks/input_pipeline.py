@@ -24,6 +24,8 @@ def main():
     arguments = parser.parse_args()
     chosen = hyperparameters_from_flags(arguments)
 
+    import tensorflow as tf
+
     from dataset import OASIS
     from runs import Run
     from train import compile_for
@@ -33,8 +35,9 @@ def main():
     vqvae = Run(Path(), chosen, dataset.image_shape, dataset.variance()).build_vqvae()
     compile_for(vqvae, chosen.learning_rate, 1000)
     one = next(iter(batches))
-    step = vqvae.make_train_function()
-    step(iter(batches.take(1)))
+    vqvae.optimizer.build(vqvae.trainable_variables)
+    step = tf.function(vqvae.train_step)
+    step(one)
 
     delivered, consumed = [], []
     for _ in range(ROUNDS):
@@ -44,7 +47,7 @@ def main():
         delivered.append(slices / (time.perf_counter() - began))
         began = time.perf_counter()
         for _ in range(5):
-            step(iter([one]))
+            step(one)
         consumed.append(5 * len(one) / (time.perf_counter() - began))
     ratios = [a / b for a, b in zip(delivered, consumed, strict=True)]
     print(
