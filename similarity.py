@@ -49,13 +49,14 @@ def main():
         flag = "--" + ignored[0].replace("_", "-")
         raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
 
+    output = Path(arguments.output) if arguments.output else None
+    if output and (output.suffix != ".json" or output.is_dir()):
+        raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
+
     import_tensorflow_quietly()
     from runs import open_run
 
     run = open_run(arguments.run_dir)
-    output = Path(arguments.output) if arguments.output else run.folder / "similarity.json"
-    if output.suffix != ".json" or output.is_dir():
-        raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
     slices = open_slices(run, arguments)
     rows = slices.rows(arguments.split)
     if not len(rows):
@@ -64,7 +65,11 @@ def main():
         )
     warn_of_training_subjects(run, slices, rows)
     report, table, extremes = score(run, slices, rows)
-    report = {"source": slices.description["source"], "split": arguments.split, **report}
+    source = slices.description["source"]
+    report = {"source": source, "split": arguments.split, **report}
+    own = "dataset" not in arguments and arguments.split == "test"
+    name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
+    output = output or run.folder / name
     save(output, run, report, table, extremes)
     print_report(report)
     print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
@@ -82,8 +87,10 @@ def open_slices(run, arguments):
 
 def warn_of_training_subjects(run, slices, rows):
     """Says so on standard error when a subject was trained on: its scores flatter."""
-    known = {subject for subject, split in run.split().items() if split != "test"}
-    seen = known & set(slices.table["subject"].iloc[rows])
+    from dataset import person
+
+    known = {person(subject) for subject, split in run.split().items() if split != "test"}
+    seen = known & {person(subject) for subject in slices.table["subject"].iloc[rows]}
     if seen:
         print(
             f"similarity.py: warning: {len(seen)} of these subjects were trained on or chosen by; "

@@ -238,6 +238,8 @@ def test_scoring_training_subjects_is_warned_of(copy, place, capfd):
     split = pandas.read_csv(copy / "split.csv")
     known = (split["split"] != "test").sum()
     assert f"warning: {known} of these subjects" in capfd.readouterr().err
+    assert (copy / "similarity_slices_all.json").is_file()  # beside the run's own report
+    assert not (copy / "similarity.json").exists()
 
 
 def test_the_readme_recipe_loads_the_weights(place, monkeypatch):
