@@ -60,26 +60,22 @@ def save_reconstructions(originals, reconstructions, ssim, names, path):
         ssim: `(n,)`.
         names: Titles of the slices `(n,)`.
     """
-    columns = min(len(originals), 8)
-    rows = math.ceil(len(originals) / columns)
-    figure, axes = _picture_axes(2 * rows, columns, originals.shape[1:])
-    for number in range(len(originals)):
-        row, column = 2 * (number // columns), number % columns
-        _show(axes[row, column], originals[number], names[number])
-        _show(axes[row + 1, column], reconstructions[number], f"SSIM {ssim[number]:.3f}")
-    _save(figure, path)
+    _save_pairs(originals, names, reconstructions, [f"SSIM {value:.3f}" for value in ssim], path)
 
 
 def save_code_maps(originals, codes, num_embeddings, names, path):
     """Originals above their code grids `(n, h, w)`, a colour a code."""
-    columns = min(len(originals), 8)
-    rows = math.ceil(len(originals) / columns)
-    figure, axes = _picture_axes(2 * rows, columns, originals.shape[1:])
-    for number in range(len(originals)):
+    _save_pairs(originals, names, code_colours(codes, num_embeddings), [None] * len(codes), path)
+
+
+def _save_pairs(above, titles_above, below, titles_below, path):
+    """Rows of up to eight pictures, each with its partner below it."""
+    columns = min(len(above), 8)
+    figure, axes = _picture_axes(2 * math.ceil(len(above) / columns), columns, above.shape[1:])
+    for number in range(len(above)):
         row, column = 2 * (number // columns), number % columns
-        _show(axes[row, column], originals[number], names[number])
-        colours = code_colours(codes[number], num_embeddings)
-        axes[row + 1, column].imshow(colours, interpolation="nearest")
+        _show(axes[row, column], above[number], titles_above[number])
+        _show(axes[row + 1, column], below[number], titles_below[number])
     _save(figure, path)
 
 

@@ -21,7 +21,7 @@ SESSION = re.compile(
 # What names a kind of picture, not a person.
 KIND = re.compile(
     r"(?:^|[._-])(?:slices?|axial|coronal|sagittal|images?|img|im|frame|z|mri|scan|vol|volume|raw|"
-    r"anat|mpr|mprage|t1w?|t2w?|t1ce|flair|pd|nifti|png|jpg|data|slices?)(?=$|[._-]|\d+$)",
+    r"anat|mpr|mprage|t1w?|t2w?|t1ce|flair|pd|nifti|png|jpg|data)(?=$|[._-]|\d+$)",
     re.I,
 )
 SUFFIXES = re.compile(r"(?:\.(?:nii|gz|nifti|png|jpe?g|hdr|img))+$", re.I)
