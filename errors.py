@@ -9,6 +9,8 @@ class UserError(Exception):
     """Something the user can mend. The message says what was expected, what
     was received, in which file, and what to do next."""
 
+    status = 2  # the exit status of a script that ends by it
+
 
 class HyperparameterError(UserError):
     """A flag, or a field of a saved configuration, that no run can use."""
@@ -20,6 +22,16 @@ class DatasetError(UserError):
 
 class VolumeError(UserError):
     """An image file that cannot be read as what it claims to be."""
+
+
+class ArchiveError(UserError):
+    """An archive that is damaged, or no archive."""
+
+
+class DownloadError(UserError):
+    """A file that a server does not give, or not whole."""
+
+    status = 1
 
 
 class TrainingError(UserError):
@@ -56,7 +68,7 @@ def run_script(main):
     try:
         main()
     except UserError as error:
-        sys.exit(_report(script, error, status=2))
+        sys.exit(_report(script, error, error.status))
     except KeyboardInterrupt:
         sys.exit(_report(script, "interrupted", status=130))
     except (OSError, MemoryError) as error:
