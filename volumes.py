@@ -1,17 +1,23 @@
-"""One guarded reader: an Analyze or NIfTI file to an oriented float volume."""
+"""One guarded reader: an Analyze or NIfTI image, a file or bytes, to an oriented float volume."""
 
 import dataclasses
+import io
 import logging
 import warnings
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from isal import igzip
 
 from errors import VolumeError
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr")
 LARGEST_VOLUME = 2**28  # voxels; a header of 10 KB can claim gigabytes
+LARGEST_HEADER = 2**20  # bytes before the voxels, extensions included
+PIECE = 2**20  # bytes read at a time
+SINGLE_MAGIC = {b"n+1\0": nibabel.Nifti1Image, b"n+2\0": nibabel.Nifti2Image}
+PAIR_MAGIC = {b"ni1\0": nibabel.Nifti1Pair, b"ni2\0": nibabel.Nifti2Pair}
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what is wrong, we say ourselves
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -36,8 +42,13 @@ def is_volume(path):
     return Path(path).name.lower().endswith(VOLUME_SUFFIXES)
 
 
-def read_volume(path):
+def read_volume(path, axes=None):
     """Reads a `.nii`, `.nii.gz` or `.hdr`/`.img` file.
+
+    Args:
+        path: The file; of a pair, the `.hdr`.
+        axes: Where the axes of an Analyze image run to, as `"ASL"`; its header cannot say.
+            Default: `"LAS"`, as nibabel takes it. NIfTI headers know better and are followed.
 
     Returns:
         A `Volume` whose voxels are all finite.
@@ -45,61 +56,157 @@ def read_volume(path):
     Raises:
         VolumeError: Whatever is wrong with the file.
     """
+    path = Path(path)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            image = nibabel.load(path)
-        shape = tuple(size for size in image.shape[3:] if size != 1)
-        if len(image.shape) < 3 or shape or min(image.shape[:3]) < 1:
-            raise VolumeError(
-                f"{path}: expected one volume of three axes. Received: shape {image.shape}. "
-                "Split a series into volumes, or take the file out of the folder"
-            )
-        if np.prod(image.shape, dtype=float) > LARGEST_VOLUME:
-            raise VolumeError(
-                f"{path}: its header claims {image.shape} voxels, more than {LARGEST_VOLUME:,}. "
-                "Take the file out of the folder"
-            )
-        _check_length(path, image)
-        image = nibabel.as_closest_canonical(image.slicer[(...,) + (0,) * (image.ndim - 3)])
-        with warnings.catch_warnings(action="ignore"):
-            voxels = np.asarray(image.dataobj, dtype=np.float32)
+        if path.suffix.lower() == ".hdr":
+            image = path.with_suffix(".IMG" if path.suffix.isupper() else ".img")
+            with path.open("rb") as header, image.open("rb") as data:
+                return volume_from_pair(header, data, path, axes)
+        packed = path.suffix.lower() == ".gz"
+        with igzip.open(path) if packed else path.open("rb") as stream, _no_warnings():
+            return _volume_from_single(stream, path)
     except VolumeError:
         raise
-    # nibabel raises many kinds of exception on a damaged file, and promises none.
+    # igzip has errors of its own for damaged streams, beside OSError and EOFError.
     except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def volume_from_pair(header, data, name, axes=None):
+    """Reads an Analyze or NIfTI pair from two binary streams; see `read_volume`.
+
+    Args:
+        header, data: The streams of the `.hdr` and the `.img`.
+        name: What errors call it.
+        axes: As in `read_volume`.
+
+    Raises:
+        VolumeError: Whatever is wrong with the image.
+    """
+    try:
+        header = _read(header, LARGEST_HEADER)
+        nifti = PAIR_MAGIC.get(header[344:348]) or PAIR_MAGIC.get(header[4:8])
+        image_class = nifti or nibabel.Spm2AnalyzeImage
+        with _no_warnings():
+            length = _claimed_length(header, image_class, name)
+        holders = image_class.make_file_map()
+        holders["header"].fileobj = io.BytesIO(header)
+        holders["image"].fileobj = io.BytesIO(_read_exactly(data, b"", length, name))
+        for extra in set(holders) - {"header", "image"}:
+            holders[extra].fileobj = io.BytesIO()  # a .mat file, which is not looked for
+        with _no_warnings():
+            return _oriented(image_class.from_file_map(holders), name, None if nifti else axes)
+    except VolumeError:
+        raise
+    # nibabel raises many kinds of exception on a damaged header, and promises none.
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _volume_from_single(stream, name):
+    """Reads a NIfTI file that holds header and voxels, `.nii`, from a binary stream."""
+    header = _read(stream, 540)  # as long as that of NIfTI-2
+    image_class = SINGLE_MAGIC.get(header[344:348]) or SINGLE_MAGIC.get(header[4:8])
+    if image_class is None:
+        raise VolumeError(f"{name}: not a NIfTI file. Fetch it again, or take it out of the folder")
+    length = _claimed_length(header, image_class, name)
+    return _oriented(image_class.from_bytes(_read_exactly(stream, header, length, name)), name)
+
+
+def _claimed_length(header, image_class, name):
+    """Bytes up to the end of the voxels, by a header that makes sense; the rest is not read yet."""
+    header = image_class.header_class.from_fileobj(io.BytesIO(header))
+    shape, dtype, offset = (
+        header.get_data_shape(),
+        header.get_data_dtype(),
+        header.get_data_offset(),
+    )
+    if len(shape) < 3 or min(shape) < 1 or any(size != 1 for size in shape[3:]):
         raise VolumeError(
-            f"{path}: cannot be read as a volume ({type(error).__name__}: {error}). "
-            "Fetch the file again, or take it out of the folder"
-        ) from error
-    if not np.isfinite(voxels).all():
-        raise VolumeError(
-            f"{path}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
+            f"{name}: expected one volume of three axes. Received: shape {shape}. "
+            "Split a series into volumes, or take the file out of the folder"
         )
+    if np.prod(shape, dtype=float) > LARGEST_VOLUME:
+        raise VolumeError(
+            f"{name}: its header claims {shape} voxels, more than {LARGEST_VOLUME:,}. "
+            "Take the file out of the folder"
+        )
+    if dtype.kind not in "iuf":
+        raise VolumeError(
+            f"{name}: voxels of type {dtype}. Expected real numbers; take it out of the folder"
+        )
+    if not 0 <= offset <= LARGEST_HEADER:
+        raise VolumeError(
+            f"{name}: its header says that the voxels begin at byte {offset:,}. Fetch the file "
+            "again, or take it out of the folder"
+        )
+    return int(offset) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def _read_exactly(stream, already, length, name):
+    """`already` and the rest of a stream that must be `length` bytes long, as its header says:
+    another length would load as scrambled voxels."""
+    data = already + _read(stream, length + 1 - len(already))
+    if len(data) != length:
+        found = f"{len(data):,} bytes" if len(data) < length else "more bytes"
+        raise VolumeError(
+            f"{name}: its data are {found}, where the header claims {length:,}. "
+            "Fetch the file again, or take it out of the folder"
+        )
+    return data
+
+
+def _read(stream, length):
+    """At most `length` bytes, in pieces: memory grows with what is there, not with what a header
+    claims."""
+    pieces = []
+    while length > 0 and (piece := stream.read(min(length, PIECE))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
+
+
+def _oriented(image, name, axes=None):
+    """A nibabel image as a `Volume`."""
+    image = image.slicer[(...,) + (0,) * (image.ndim - 3)]
+    if axes:
+        image = _with_axes(image, axes)
+    image = nibabel.as_closest_canonical(image)
     voxel_size = tuple(float(size) for size in nibabel.affines.voxel_sizes(image.affine))
     origin = tuple(float(x) for x in image.affine[:3, 3])
     if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
-        raise VolumeError(f"{path}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
+        raise VolumeError(f"{name}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
+    if not np.isfinite(voxels).all():
+        raise VolumeError(
+            f"{name}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
+        )
     return Volume(voxels, voxel_size, origin)
 
 
-def _check_length(path, image):
-    """Refuses a header that does not fit its data, which would load as scrambled voxels."""
-    data = Path(path).with_suffix(".img") if Path(path).suffix.lower() == ".hdr" else Path(path)
-    dtype = image.get_data_dtype()
-    if dtype.kind not in "iuf":
-        raise VolumeError(
-            f"{path}: voxels of type {dtype}. Expected real numbers; take it out of the folder"
-        )
-    if data.suffix.lower() == ".gz":
-        return  # a wrong length ends the decompression in an error of its own
-    claimed = image.dataobj.offset + np.prod(image.shape, dtype=float) * dtype.itemsize
-    found = data.stat().st_size
-    too_long = found > claimed and data.suffix.lower() == ".img"  # NIfTI may hold more
-    if found < claimed or too_long:
-        raise VolumeError(
-            f"{data}: {found:,} bytes, where the header claims {claimed:,.0f} of type {dtype}. "
-            "Fetch the file again, or take it out of the folder"
-        )
+def _with_axes(image, axes):
+    """The image with an affine of the given axes, 0 mm at the middle of the grid."""
+    sizes = np.abs(image.header.get_zooms()[:3]).astype(float)
+    directions = np.zeros((3, 3))
+    for axis, (end, sign) in enumerate(
+        nibabel.orientations.axcodes2ornt(axes)  # (3, 2): which world axis, and which way
+    ):
+        directions[int(end), axis] = sign * sizes[axis]
+    middle = (np.array(image.shape[:3]) - 1) / 2
+    affine = nibabel.affines.from_matvec(directions, -directions @ middle)
+    return nibabel.Nifti1Image(image.dataobj, affine)
+
+
+def _no_warnings():
+    """What nibabel and NumPy only warn of either makes no difference, or ends in our own error."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _unreadable(name, error):
+    return VolumeError(
+        f"{name}: cannot be read as a volume ({type(error).__name__}: {error}). "
+        "Fetch the file again, or take it out of the folder"
+    )
 
 
 def slice_indices(size, voxel_size, origin, slice_range, slice_unit, count):

@@ -1,5 +1,10 @@
 """The guarded reader, and slices cut the right way up."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -40,6 +45,39 @@ def test_analyze_pairs_with_a_trailing_axis_are_read(tmp_path):
     nibabel.save(nibabel.AnalyzeImage(data, None), tmp_path / "a.hdr")
     voxels = read_volume(tmp_path / "a.hdr").voxels
     np.testing.assert_array_equal(voxels, phantom()[::-1])  # Analyze is LAS
+
+
+FILE_AXES = {"LAS": (0, 1, 2), "ASL": (1, 2, 0)}  # which RAS axis each file axis follows
+
+
+def save_analyze(path, axes, trailing=True):
+    """The phantom as OASIS stores volumes: big-endian Analyze, axes in no header."""
+    data = phantom()[::-1].transpose(FILE_AXES[axes])  # left is the far end of RAS's first axis
+    data = data[..., None] if trailing else data
+    header = nibabel.Spm2AnalyzeImage.header_class(endianness=">")
+    header.set_data_dtype(">i2")
+    header.set_data_shape(data.shape)
+    header.set_zooms([1.25 if axis == 0 else 1 for axis in FILE_AXES[axes]] + [1] * trailing)
+    path.with_suffix(".hdr").write_bytes(header.binaryblock)
+    path.with_suffix(".img").write_bytes(data.astype(">i2").tobytes(order="F"))
+    return path.with_suffix(".hdr")
+
+
+@pytest.mark.parametrize("axes", ["LAS", "ASL"])
+@pytest.mark.parametrize("trailing", [True, False])
+def test_the_axes_of_oasis_are_read_as_ras(tmp_path, axes, trailing):
+    volume = read_volume(save_analyze(tmp_path / "a", axes, trailing), axes)
+    np.testing.assert_array_equal(volume.voxels, phantom())
+    assert volume.voxel_size == (1.25, 1, 1)
+    assert volume.origin == (-2.5 * 1.25, -3.5, -4.5)  # 0 mm is the middle
+
+
+def test_a_nifti_pair_is_believed_rather_than_the_axes_given(tmp_path):
+    image = nibabel.Nifti1Pair(phantom(), np.diag([1, 2, 3, 1]))
+    nibabel.save(image, tmp_path / "a.hdr")
+    volume = read_volume(tmp_path / "a.hdr", "ASL")
+    np.testing.assert_array_equal(volume.voxels, phantom())
+    assert volume.voxel_size == (1, 2, 3)
 
 
 def test_slices_stand_upright():
@@ -90,7 +128,7 @@ def test_an_analyze_header_that_does_not_fit_its_data_is_refused(tmp_path, at, v
     data = bytearray((tmp_path / "a.hdr").read_bytes())
     data[at : at + len(value)] = value  # a shorter first axis; another type
     (tmp_path / "a.hdr").write_bytes(data)
-    with pytest.raises(VolumeError, match=r"a\.img: .* bytes, where the header claims"):
+    with pytest.raises(VolumeError, match=r"a\.hdr: .* bytes, where the header claims"):
         read_volume(tmp_path / "a.hdr")
 
 
@@ -129,3 +167,30 @@ def test_bad_volumes_are_named(tmp_path, kind):
     said = {"absurd size": "more than", "NaN": "NaN", "a series": "three axes"}.get(kind, "")
     with pytest.raises(VolumeError, match=rf"broken\.nii: .*{said}"):
         read_volume(path)
+
+
+# Mutated headers: what is read has the right shape, or is one kind of error
+
+FORMATS = ("a.hdr", "a.nii", "a.nii.gz")
+MUTATIONS_EACH = 10_000
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_mutated_headers_never_give_a_wrong_volume(tmp_path, name):
+    path = tmp_path / name
+    voxels = np.random.default_rng(0).integers(0, 3000, (7, 11, 13)).astype(np.int16)
+    analyze = name.endswith(".hdr")
+    image = (
+        nibabel.AnalyzeImage(voxels, None) if analyze else nibabel.Nifti1Image(voxels, np.eye(4))
+    )
+    nibabel.save(image, path)
+    script = Path(__file__).with_name("header_fuzz.py")
+    result = subprocess.run(
+        [sys.executable, script, path, str(MUTATIONS_EACH)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(script.parents[1])},
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    read, refused, grown = map(int, result.stdout.split())
+    assert read + refused == MUTATIONS_EACH
+    assert min(read, refused) > MUTATIONS_EACH / 20  # both roads were taken
+    assert grown < 200  # MB
