@@ -1,33 +1,28 @@
-"""The `OASIS` dataset: any source, once made into slices on disk, split by subject, in batches."""
+"""The `OASIS` dataset: any source as slices on disk, split by subject, in batches."""
 
+import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas
-import tensorflow as tf
-from tqdm import tqdm
 
-from errors import DatasetError
-from hyperparameters import Hyperparameters
-from sources import open_source
-from volumes import resized
+from errors import DatasetError, run_script
+from hyperparameters import (
+    Hyperparameters,
+    Parser,
+    add_data_dir,
+    add_flags,
+    hyperparameters_from_flags,
+)
+from preparation import fit_picture, prepare
 
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
 SPLITS = ("train", "validation", "test")
-FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
-FORMAT = 1  # raise it when the files of a prepared folder change
 # Scans that are near-duplicates under two names; each pair is dealt out as one subject.
 SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
-# What a prepared folder's contents depend on, beside the files of the source.
-SLICE_FIELDS = (
-    "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
-)  # fmt: skip
 
 
 class OASIS:
@@ -62,7 +57,7 @@ class OASIS:
     def __init__(self, hyperparameters, data_dir="data", image_shape=None):
         source = Path(hyperparameters.dataset)
         ready = is_prepared(source)
-        self.folder = source if ready else _prepare(hyperparameters, Path(data_dir))
+        self.folder = source if ready else prepare(hyperparameters, Path(data_dir))
         try:
             self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
             self.table = pandas.read_csv(self.folder / "slices.csv", dtype=_TEXT_COLUMNS)
@@ -138,6 +133,8 @@ class OASIS:
         `shuffle_seed`, each epoch has an order of its own and leaves out the
         last, incomplete batch; without, the order is that of `rows(split)`.
         """
+        import tensorflow as tf  # not at the top: slices are made without it
+
         rows = self.rows(split)
 
         def read(batch):
@@ -218,129 +215,6 @@ def is_prepared(folder):
     return all((folder / name).is_file() for name in ("slices.npy", "slices.csv", "dataset.json"))
 
 
-def _prepare(hyperparameters, data_dir):
-    """The folder with the slices of a source, made now unless it is there already."""
-    source = open_source(hyperparameters)
-    options = {name: getattr(hyperparameters, name) for name in SLICE_FIELDS}
-    options |= {"format": FORMAT, "files": source.fingerprint}
-    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
-    folder = data_dir / f"{source.name}-{digest}"
-    if folder.is_dir():
-        return folder
-    partial = data_dir / f".{folder.name}-{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise DatasetError(
-            f"{data_dir}: cannot hold prepared slices ({error.strerror}). Give another --data-dir"
-        ) from error
-    try:
-        _write_slices(source, hyperparameters, partial)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process made the same folder meanwhile
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
-def _write_slices(source, hyperparameters, folder):
-    rows, pictures = [], []
-    scans = tqdm(source.scans(), total=source.count, desc="Slicing", unit="scan", disable=None)
-    for scan in scans:
-        pictures += _to_uint8(scan)
-        for picture, index, position in zip(
-            scan.pictures, scan.indices, scan.positions_mm, strict=True
-        ):
-            rows.append(
-                {
-                    "subject": scan.subject,
-                    "session": scan.session,
-                    "source": source.name,
-                    "plane": scan.plane,
-                    "index": index,
-                    "position_mm": position,
-                    "height": picture.shape[0],
-                    "width": picture.shape[1],
-                    "split": scan.split,
-                }
-            )
-    table = _join_sheet(pandas.DataFrame(rows), source.sheet)
-    table["index"] = table["index"].astype("Int64")
-    sizes = {picture.shape for picture in pictures}
-    shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
-    slices = np.lib.format.open_memmap(
-        folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(pictures), *shape)
-    )
-    for row, picture in enumerate(pictures):
-        slices[row] = fit_picture(picture, shape)
-    slices.flush()
-    table.to_csv(folder / "slices.csv", index=False)
-    description = {
-        "source": source.name,
-        "options": {name: getattr(hyperparameters, name) for name in SLICE_FIELDS},
-        "subjects": int(table["subject"].nunique()),
-        "slices": len(table),
-        "image_shape": list(shape),
-        "sizes_found": sorted(map(list, sizes)),
-        "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
-        "0; brighter ones are clipped",
-        "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
-        "sha256": {name: _sha256(folder / name) for name in ("slices.npy", "slices.csv")},
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_uint8(scan):
-    """A scan's pictures, scaled together so that 255 is its full scale."""
-    stack = np.concatenate([picture.ravel() for picture in scan.pictures])
-    foreground = stack[stack > 0]
-    if not foreground.size:
-        raise DatasetError(
-            f"subject {scan.subject} {scan.session}: all its slices are black. Choose other slices "
-            "with --slice-range, or take the scan out of the folder"
-        )
-    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
-    return [
-        np.round((picture / full_scale).clip(0, 1) * 255).astype(np.uint8)
-        for picture in scan.pictures
-    ]
-
-
-def fit_picture(picture, shape):
-    """A uint8 picture `(H, W)` amid black of another `shape`, never squashed.
-
-    One that is too large in either direction is made smaller in both alike.
-    """
-    scale = min(1.0, shape[0] / picture.shape[0], shape[1] / picture.shape[1])
-    if scale < 1:
-        sides = (max(int(side * scale), 1) for side in picture.shape)
-        picture = resized(picture, *sides).round().clip(0, 255).astype(np.uint8)
-    height, width = picture.shape
-    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
-    fitted = np.zeros(shape, np.uint8)
-    fitted[top : top + height, left : left + width] = picture
-    return fitted
-
-
-def _join_sheet(table, sheet):
-    """Adds the sheet's columns to the slices of each session; age, sex and cdr always exist."""
-    if sheet is None:
-        return table.assign(age=None, sex=None, cdr=None)
-    sheet = sheet.drop(columns=[column for column in sheet if column in table])
-    ids = table["subject"] + ("_" + table["session"]).where(table["session"] != "", "")
-    table = table.assign(ID=ids).merge(sheet, on="ID", how="left").drop(columns="ID")
-    return table.assign(**{c: None for c in ("age", "sex", "cdr") if c not in table})
-
-
 def _split(table, hyperparameters):
     """Each slice's split: the source's own if it has one, else by the subject's name.
 
@@ -395,3 +269,18 @@ def describe(dataset):
         f"{dataset.table['subject'].nunique()} subjects, {len(dataset.table):,} slices of "
         f"{height}x{width}: {parts}"
     )
+
+
+def main():
+    """Makes the slices of a source, for `train.py` to find them ready."""
+    parser = Parser(description=main.__doc__)
+    add_data_dir(parser)
+    groups = {field.name: field.metadata["group"] for field in dataclasses.fields(Hyperparameters)}
+    add_flags(parser, [name for name, group in groups.items() if group == "data"])
+    arguments = parser.parse_args()
+    dataset = OASIS(hyperparameters_from_flags(arguments), arguments.data_dir)
+    print(f"{dataset.folder}: {describe(dataset)}")
+
+
+if __name__ == "__main__":
+    run_script(main)

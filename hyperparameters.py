@@ -4,10 +4,12 @@ import argparse
 import dataclasses
 import json
 import math
+import os
+import re
 
 from errors import HyperparameterError
 
-__all__ = ["Hyperparameters", "Parser", "add_flags", "hyperparameters_from_flags"]
+__all__ = ["Hyperparameters", "Parser", "add_data_dir", "add_flags", "hyperparameters_from_flags"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +55,18 @@ class Hyperparameters:
         "for the names of slices and volumes (default: those of OASIS, of the course's slices, "
         "or a name that ends in the slice's number)"
     )  # fmt: skip
+    oasis1_image: str = _option(
+        "t88_masked_gfc", "which image of OASIS-1: in the atlas without the skull, in the atlas, "
+        "the mean of the session, or its raw scans; OASIS-2 is made like it",
+        choices=("t88_masked_gfc", "t88_gfc", "subj_111", "raw")
+    )  # fmt: skip
+    discs: str = _option(
+        "", "numbers of the archives of OASIS to use, as 1,2 or 1-3: OASIS-1 has 1 to 12, OASIS-2 "
+        "1 and 2 (default: all)"
+    )  # fmt: skip
+    max_bad_scans: float = _option(
+        0.05, "share of the scans that may be unusable and left out", low=0.0, high=1.0
+    )
     demo_subjects: int = _option(24, "invented subjects of --dataset demo", low=3, high=100_000)
     validation_fraction: float = _option(
         0.1, "share of the subjects that choices are made on", low=0.0, high=0.9
@@ -128,6 +142,7 @@ class Hyperparameters:
                 f"their sum must be below 1. Received: "
                 f"{self.validation_fraction} + {self.test_fraction}"
             )
+        self.disc_numbers  # noqa: B018 - raises if they are not numbers
         low, high = self.slice_range
         within = self.slice_unit == "mm" or 0 <= low <= high <= 1
         if not (low <= high and within):
@@ -135,6 +150,20 @@ class Hyperparameters:
                 "--slice-range must be two ascending positions, from 0 to 1 unless "
                 f"--slice-unit is mm. Received: {low:g} {high:g}"
             )
+
+    @property
+    def disc_numbers(self):
+        """The numbers that `discs` names, ascending; `()` for all."""
+        numbers = set()
+        for entry in filter(None, self.discs.split(",")):
+            match = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", entry)
+            if not match:
+                raise HyperparameterError(
+                    f"--discs must be numbers, as 1,2 or 1-3. Received: {self.discs!r}"
+                )
+            first, last = int(match[1]), int(match[2] or match[1])
+            numbers |= set(range(first, last + 1))
+        return tuple(sorted(numbers))
 
     def _check(self, field):
         value, limits = getattr(self, field.name), field.metadata
@@ -199,6 +228,15 @@ def add_flags(parser, names=None):
             metavar=None if field.metadata["choices"] else field.name.split("_")[-1].upper(),
             help=f"{text} (default: {shown})" if shown != "" else text,
         )
+
+
+def add_data_dir(parser):
+    """Adds `--data-dir`, whose default the environment can set, to an `argparse` parser."""
+    parser.add_argument(
+        "--data-dir",
+        default=os.environ.get("OASIS_DATA_DIR", "data"),
+        help="archives and prepared slices (default: OASIS_DATA_DIR of the environment, or data)",
+    )
 
 
 def hyperparameters_from_flags(arguments, base=None):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from errors import DatasetError, HyperparameterError, import_tensorflow_quietly, run_script
-from hyperparameters import Parser, add_flags, hyperparameters_from_flags
+from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
 
 BATCH_SIZE = 32
 BASELINES = ("black", "mean_slice")
@@ -36,7 +36,7 @@ def main():
         "--split", choices=("test", "validation", "train", "all"), default="test",
         help="subjects to score; those of other splits than test flatter (default: test)",
     )  # fmt: skip
-    parser.add_argument("--data-dir", default="data", help="prepared slices (default: data)")
+    add_data_dir(parser)
     parser.add_argument(
         "--output", help="the report; the .csv and the figures go beside it (default: "
         "similarity.json in the run folder, or similarity_SOURCE_SPLIT.json for other slices)"

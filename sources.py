@@ -1,6 +1,7 @@
-"""What `--dataset` can name, read scan by scan: invented subjects, folders of slices or volumes."""
+"""What `--dataset` can name, read scan by scan: OASIS, invented subjects, or folders."""
 
 import dataclasses
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -12,6 +13,22 @@ from PIL import Image
 from demo import invent_slices, load_template
 from errors import DatasetError, VolumeError
 from names import names_in_path
+from oasis import (
+    COLLECTIONS,
+    OASIS1,
+    OASIS1_IMAGES,
+    OASIS2_IMAGE,
+    image_of,
+    session_folders,
+    sessions_in_archive,
+    sessions_in_folder,
+    volumes_of,
+    wanted_files,
+)
+from registration import average_repeats, brain_mask, to_atlas
+from sheets import SUFFIXES as SHEET_SUFFIXES
+from sheets import read_sheet, sheet_in_folder
+from supply import announce, choose_parts, find_or_fetch_sheet, supplied
 from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -19,9 +36,6 @@ LARGEST_SIDE = 4096  # pixels
 
 # Files beside the brains that are not brains: label maps.
 NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
-# What an unpacked OASIS disc holds beside the atlas volumes: Analyze files whose orientation
-# stands in no header, so that each slice would be cut in the wrong plane.
-UNORIENTED = re.compile(r"(_anon(_sbj_111)?|^mpr-\d+(\.nifti)?)\.hdr$", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Scan:
     """The slices of one session of one subject.
 
     Attributes:
+        key: Text, unique in its source and the same in every run; scans are sorted by it.
         subject, session: Names; the session may be `""`.
         split: `"train"`, `"validation"`, `"test"`, or `""` where the source
             leaves it to us.
@@ -36,8 +51,11 @@ class Scan:
         pictures: Float32 arrays `(H, W)`, at least 0, in the scan's own scale.
         indices: The slices' numbers along the plane's axis, `None` if unknown.
         positions_mm: Their positions, `None` if unknown.
+        source: The collection it is from, or `""` for that of all scans.
+        notes: Texts on what was left out of it.
     """
 
+    key: str
     subject: str
     session: str
     split: str
@@ -45,15 +63,53 @@ class Scan:
     pictures: list
     indices: list
     positions_mm: list
+    source: str = ""
+    notes: tuple = ()
+
+    def facts(self):
+        """All but the pictures, as JSON knows it."""
+        facts = {name: value for name, value in vars(self).items() if name != "pictures"}
+        sizes = [list(picture.shape) for picture in self.pictures]
+        return facts | {"kind": "scan", "sizes": sizes, "notes": list(self.notes)}
 
 
-def open_source(hyperparameters):
+@dataclasses.dataclass(frozen=True)
+class BadScan:
+    """A scan that cannot be used, and why."""
+
+    key: str
+    problem: str
+
+    kind = "bad"
+
+    def facts(self):
+        return vars(self) | {"kind": self.kind}
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedPart:
+    """An archive whose scans have all been read, and its size and SHA-256."""
+
+    key: str
+    record: dict
+
+    def facts(self):
+        return vars(self) | {"kind": "part"}
+
+
+def open_source(hyperparameters, data_dir):
     """The source that `hyperparameters.dataset` names.
+
+    Args:
+        hyperparameters: `Hyperparameters`.
+        data_dir: Path of the folder where the archives of OASIS are, or go to.
 
     Returns:
         `name`, `fingerprint` (a list of strings that changes with the data),
-        `sheet` (a table with an `ID` column, or `None`) and `scans`, a
-        function that returns an iterator of `Scan`s and a count of them.
+        `sheet` (a table from `read_sheet`, or `None`), `count` (of scans, or
+        `None` if unknown) and `scans`, a function that takes what is done
+        already (`key in done`) and returns an iterator of `Scan`s, `BadScan`s
+        and `FinishedPart`s.
 
     Raises:
         DatasetError: If there is no such source, or nothing in it to read.
@@ -61,11 +117,8 @@ def open_source(hyperparameters):
     name = hyperparameters.dataset
     if name == "demo":
         return _Demo(hyperparameters)
-    if name in ("oasis", "oasis1", "oasis2"):
-        raise DatasetError(
-            f"--dataset {name}: the OASIS archives cannot be read yet. Give the folder of their "
-            "unpacked slices or volumes as --dataset FOLDER, or try --dataset demo"
-        )
+    if name in COLLECTIONS:
+        return _Archives(hyperparameters, data_dir)
     folder = Path(name)
     if not name or not folder.is_dir():
         raise DatasetError(
@@ -81,20 +134,13 @@ def open_source(hyperparameters):
         and not any(p[0] == "." or p == "__MACOSX" for p in path.relative_to(folder).parts)
     ]
     volumes = [path for path in files if is_volume(path)]
-    masked = [path for path in volumes if "_t88_masked_gfc" in path.name]
-    volumes = masked or volumes  # of an OASIS disc, the skull-stripped atlas volumes
+    volumes = _of_one_kind(folder, volumes, hyperparameters.oasis1_image)
     pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
     if volumes and pictures:
         raise DatasetError(
             f"{folder}: holds slices ({pictures[0].name}) and volumes ({volumes[0].name}). "
             "Put them into two folders and choose one"
         )
-    for path in volumes:
-        if UNORIENTED.search(path.name):
-            raise DatasetError(
-                f"{path}: an OASIS scan before its registration cannot be read yet. Take the "
-                "..._t88_masked_gfc volumes"
-            )
     if volumes:
         return _Volumes(folder, volumes, hyperparameters)
     if pictures:
@@ -114,18 +160,97 @@ class _Demo:
         self.fingerprint = ["demo 1"]  # raise the number when the invention changes
         self.count = hyperparameters.demo_subjects
 
-    def scans(self):
+    def scans(self, done):
         chosen = self.hyperparameters
         cut = (chosen.plane, chosen.slice_range, chosen.slice_unit, chosen.slices_per_volume)
         template = load_template()
         for number in range(self.count):
+            if _key(number) in done:
+                continue
             pictures, indices, positions = invent_slices(template, number, *cut)
             if not len(indices):
                 raise DatasetError("--dataset demo: no slice of the template is in --slice-range")
             yield Scan(
-                f"invented_{number:04d}", "", "", chosen.plane,
+                _key(number), f"invented_{number:04d}", "", "", chosen.plane,
                 list(pictures), indices.tolist(), positions.tolist(),
             )  # fmt: skip
+
+
+class _Archives:
+    """OASIS-1, OASIS-2 or both, from archives or what was unpacked of them."""
+
+    count = None  # how many sessions an archive holds is seen when it is read
+
+    def __init__(self, hyperparameters, data_dir):
+        self.name = hyperparameters.dataset
+        self.hyperparameters, self.data_dir = hyperparameters, data_dir
+        self.parts = choose_parts(self.name, hyperparameters.disc_numbers, data_dir)
+        collections = COLLECTIONS[self.name]
+        self.sheet, sums = None, []
+        sheets = [find_or_fetch_sheet(collection, data_dir) for collection in collections]
+        for path in filter(None, sheets):
+            sheet = read_sheet(path)
+            self.sheet = sheet if self.sheet is None else pandas.concat([self.sheet, sheet])
+            sums.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        files = [self._files(part) for part in self.parts if part.path and part.path.is_dir()]
+        self.fingerprint = [
+            "archives 1",
+            *(part.name for part in self.parts),
+            *sums,
+            *sum(files, []),
+        ]
+
+    def _files(self, part):
+        """The wanted files of an unpacked part, with sizes and times."""
+        image = image_of(part.collection, self.hyperparameters.oasis1_image)
+        return [
+            f"{place.name}/{inside} {path.stat().st_size} {path.stat().st_mtime_ns}"
+            for place in session_folders(part.path, part.collection)
+            for path, inside in wanted_files(place, image)
+        ]
+
+    def scans(self, done):
+        parts = [part for part in self.parts if part.name not in done]
+        announce(parts, self.data_dir)
+        for part, record in supplied(parts, self.data_dir):
+            image = image_of(part.collection, self.hyperparameters.oasis1_image)
+            read = sessions_in_folder if part.path.is_dir() else sessions_in_archive
+            for session in read(part.path, part.collection, image, done):
+                if session.name not in done:
+                    yield self._scan(session, part.collection, image)
+            yield FinishedPart(part.name, record)
+
+    def _scan(self, session, collection, image):
+        """A session's slices; of several scans the mean, and OASIS-2 brought to the atlas."""
+        kind = self.hyperparameters.oasis1_image
+        try:
+            volumes, names, notes = volumes_of(session, image)
+            if collection is OASIS1 and kind != "raw" and len(volumes) > 1:
+                raise VolumeError(
+                    f"{session.name}: expected one {kind} image. Received: {', '.join(names)}. "
+                    "Take out those that do not belong there"
+                )
+            volume, left_out = average_repeats(volumes, names)
+            notes += [f"{name}: left out of the mean of its session" for name in left_out]
+            if collection is not OASIS1:
+                volume = _like_oasis1(volume, session.name, kind)
+            slices = _cut(volume, self.hyperparameters, session.name)
+        except VolumeError as error:
+            return BadScan(session.name, str(error))
+        subject, _, number = session.name.rpartition("_")
+        plane = self.hyperparameters.plane
+        return Scan(
+            session.name, subject, number, "", plane, *slices, collection.name, tuple(notes)
+        )
+
+
+def _like_oasis1(volume, name, kind):
+    """A raw head of OASIS-2 as OASIS-1's chosen images are: in the atlas or only turned
+    like it, without the skull or whole."""
+    volume = to_atlas(volume, name, scaling=kind.startswith("t88"))
+    if kind != "t88_masked_gfc":
+        return volume
+    return dataclasses.replace(volume, voxels=volume.voxels * brain_mask())
 
 
 class _Folder:
@@ -136,11 +261,12 @@ class _Folder:
         self.folder = folder
         self.files = files
         self.hyperparameters = hyperparameters
-        self.sheet = _read_sheet(folder)
+        self.sheet = sheet_in_folder(folder)
         self.pattern = _compiled(hyperparameters.subject_pattern)
         headers = [path for path in files if path.suffix.lower() == ".hdr"]
         images = [path.with_suffix(".img") for path in headers]
-        watched = [*files, *filter(Path.is_file, images), *sorted(folder.glob("*.csv"))]
+        sheets = [path for path in folder.iterdir() if path.suffix.lower() in SHEET_SUFFIXES]
+        watched = [*files, *filter(Path.is_file, images), *sorted(sheets)]
         self.fingerprint = [
             f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
             for path in watched
@@ -162,12 +288,19 @@ class _Pictures(_Folder):
             self.groups.setdefault((subject, session, split), []).append((path, index))
         self.count = len(self.groups)
 
-    def scans(self):
-        for (subject, session, split), slices in sorted(self.groups.items()):
+    def scans(self, done):
+        for number, ((subject, session, split), slices) in enumerate(sorted(self.groups.items())):
+            if _key(number) in done:
+                continue
             slices.sort(key=lambda entry: (entry[1] is None, entry[1] or 0, entry[0]))
             paths, indices = zip(*slices, strict=True)
-            pictures = [read_picture(path) for path in paths]
-            yield Scan(subject, session, split, "", pictures, list(indices), [None] * len(paths))
+            try:
+                pictures = [read_picture(path) for path in paths]
+            except VolumeError as error:
+                yield BadScan(_key(number), str(error))
+            else:
+                places = [list(indices), [None] * len(paths)]
+                yield Scan(_key(number), subject, session, split, "", pictures, *places)
 
 
 class _Volumes(_Folder):
@@ -177,29 +310,73 @@ class _Volumes(_Folder):
         super().__init__(folder, files, hyperparameters)
         self.count = len(files)
 
-    def scans(self):
-        chosen = self.hyperparameters
-        axis = AXES[chosen.plane]
-        for path in self.files:
+    def scans(self, done):
+        plane = self.hyperparameters.plane
+        for number, path in enumerate(self.files):
+            if _key(number) in done:
+                continue
             subject, session, _, split = self._names(path)
-            volume = read_volume(path)
-            size, origin = volume.voxels.shape[axis], volume.origin[axis]
-            indices = slice_indices(
-                size, volume.voxel_size[axis], origin,
-                chosen.slice_range, chosen.slice_unit, chosen.slices_per_volume,
-            )  # fmt: skip
-            if not len(indices):
-                first, last = origin, origin + (size - 1) * volume.voxel_size[axis]
-                raise DatasetError(
-                    f"{path}: no slice lies in --slice-range. Its {chosen.plane} slices lie "
-                    f"from {first:g} to {last:g} mm"
-                )
-            positions = origin + indices * volume.voxel_size[axis]
-            yield Scan(
-                subject, session, split, chosen.plane,
-                [cut_slice(volume, chosen.plane, index) for index in indices],
-                indices.tolist(), positions.tolist(),
-            )  # fmt: skip
+            try:
+                kind = _oasis_kind(path)
+                volume = read_volume(path, ORIENTED[kind] if kind else None)
+                slices = _cut(volume, self.hyperparameters, path)
+            except VolumeError as error:
+                yield BadScan(_key(number), str(error))
+            else:
+                yield Scan(_key(number), subject, session, split, plane, *slices)
+
+
+def _key(number):
+    """The key of a scan that is known by its place in its source."""
+    return f"{number:08d}"
+
+
+def _cut(volume, hyperparameters, name):
+    """The wanted slices of a volume: pictures, indices, and positions in mm.
+
+    Raises:
+        VolumeError: If the wanted range lies outside of it.
+    """
+    axis = AXES[hyperparameters.plane]
+    size, origin = volume.voxels.shape[axis], volume.origin[axis]
+    spacing = volume.voxel_size[axis]
+    indices = slice_indices(
+        size, spacing, origin, hyperparameters.slice_range, hyperparameters.slice_unit,
+        hyperparameters.slices_per_volume,
+    )  # fmt: skip
+    if not len(indices):
+        raise VolumeError(
+            f"{name}: no slice lies in --slice-range. Its {hyperparameters.plane} slices lie from "
+            f"{origin:g} to {origin + (size - 1) * spacing:g} mm"
+        )
+    pictures = [cut_slice(volume, hyperparameters.plane, index) for index in indices]
+    return pictures, indices.tolist(), (origin + indices * spacing).tolist()
+
+
+# The images of OASIS by their names alone, as they lie about in other folders.
+NAMED = {kind: re.compile(pattern.rpartition("/")[2].format(r"\w+") + r"\.hdr", re.I)
+         for kind, (pattern, _) in {**OASIS1_IMAGES, "oasis2": OASIS2_IMAGE}.items()}  # fmt: skip
+ORIENTED = {kind: axes for kind, (_, axes) in {**OASIS1_IMAGES, "oasis2": OASIS2_IMAGE}.items()}
+
+
+def _oasis_kind(path):
+    """Which image of OASIS a file is by its name, or `None`."""
+    return next((kind for kind, name in NAMED.items() if name.fullmatch(path.name)), None)
+
+
+def _of_one_kind(folder, volumes, wanted):
+    """All volumes of a folder; if there are several kinds of OASIS's, those of the wanted one."""
+    kinds = {path: _oasis_kind(path) for path in volumes}
+    if len(set(kinds.values())) < 2:
+        return volumes
+    chosen = [path for path, kind in kinds.items() if kind == wanted]
+    if not chosen:
+        raise DatasetError(
+            f"{folder}: holds volumes of several kinds "
+            f"({', '.join(sorted(kind or 'others' for kind in set(kinds.values())))}), and no "
+            f"{wanted} ones. Choose a kind with --oasis1-image"
+        )
+    return chosen
 
 
 def read_picture(path):
@@ -225,22 +402,6 @@ def read_picture(path):
             f"{path}: cannot be read as a picture ({type(error).__name__}: {error}). "
             "Fetch the file again, or take it out of the folder"
         ) from error
-
-
-def _read_sheet(folder):
-    """The subject sheet in a folder, a `.csv` with an `ID` column; blanks are kept as unknown."""
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            sheet = pandas.read_csv(path, dtype={"ID": str})
-        except (ValueError, OSError) as error:
-            raise DatasetError(
-                f"{path}: cannot be read as a sheet ({error}). Mend it, or take it out"
-            ) from error
-        if "ID" in sheet:
-            sheet = sheet.rename(columns={"M/F": "sex"})
-            sheet.columns = [c if c == "ID" else c.strip().lower() for c in sheet.columns]
-            return sheet.drop_duplicates("ID")
-    return None
 
 
 def _compiled(pattern):

@@ -14,7 +14,7 @@ from errors import (
     import_tensorflow_quietly,
     run_script,
 )
-from hyperparameters import Parser, add_flags, hyperparameters_from_flags
+from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
 
 # TensorFlow and all that needs it are imported where they are used, after the flags are parsed:
 # `--help` and a wrong flag are answered at once.
@@ -25,7 +25,7 @@ LEARNING_RATE_WARM_UP_STEPS = 50
 
 def main():
     parser = Parser(description=__doc__, epilog="Then run predict.py and similarity.py.")
-    parser.add_argument("--data-dir", default="data", help="prepared slices (default: data)")
+    add_data_dir(parser)
     parser.add_argument("--run-dir", help="where the run goes (default: runs/DATASET)")
     parser.add_argument(
         "--fresh", action="store_true", help="delete what an earlier run left in the run folder"

@@ -305,9 +305,13 @@ def test_no_such_folder_and_no_images(tmp_path):
 def test_a_bad_picture_is_named_and_leaves_nothing_behind(coronal, tmp_path):
     path = coronal / "OAS1_0005_MR1/OAS1_0005_MR1.95.png"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(VolumeError, match=r"OAS1_0005_MR1\.95\.png"):
+    with pytest.raises(DatasetError, match=r"OAS1_0005_MR1\.95\.png.* 1 of 12 scans"):
         open_folder(coronal, tmp_path)
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not any(path.is_dir() for path in (tmp_path / "data").iterdir())
+    dataset = open_folder(coronal, tmp_path, max_bad_scans=0.1)
+    assert len(dataset.subjects("all")) == 11
+    (problem,) = dataset.description["bad_scans"].values()
+    assert "OAS1_0005_MR1.95.png" in problem
     path.write_text("not a picture")
     with pytest.raises(VolumeError, match=r"OAS1_0005_MR1\.95\.png"):
         read_picture(path)
@@ -334,17 +338,20 @@ def test_of_an_oasis_disc_the_masked_atlas_volumes_are_taken(tmp_path):
 
     folder = tmp_path / "disc1/OAS1_0001_MR1"
     folder.mkdir(parents=True)
-    voxels = np.ones((12, 14, 12), ">i2")
+    voxels = np.ones((12, 14, 12), ">i2")  # so is the raw one, whose axes are A, S, L
     stem = "OAS1_0001_MR1_mpr"
-    for name in ("n4_anon_111_t88_gfc", "n4_anon_111_t88_masked_gfc", "1_anon"):
-        nibabel.save(nibabel.AnalyzeImage(voxels, None), folder / f"{stem}_{name}.hdr")
+    for name in ("n4_anon_111_t88_gfc", "n4_anon_111_t88_masked_gfc", "-1_anon"):
+        name = f"{stem}_{name}".replace("_-", "-")
+        nibabel.save(nibabel.AnalyzeImage(voxels, None), folder / f"{name}.hdr")
     fseg = folder / f"{stem}_n4_anon_111_t88_masked_gfc_fseg.hdr"
     nibabel.save(nibabel.AnalyzeImage(voxels, None), fseg)
     dataset = open_folder(tmp_path / "disc1", tmp_path, slices_per_volume=2)
     assert len(dataset.table) == 2
     (folder / f"{stem}_n4_anon_111_t88_masked_gfc.hdr").unlink()
-    with pytest.raises(DatasetError, match=r"mpr_1_anon\.hdr: .*cannot be read yet"):
+    with pytest.raises(DatasetError, match=r"several kinds .*--oasis1-image"):
         open_folder(tmp_path / "disc1", tmp_path)
+    raw = open_folder(tmp_path / "disc1", tmp_path, slices_per_volume=2, oasis1_image="raw")
+    assert raw.image_shape == (12, 12)  # A, S, L in the file: an axial slice is 12 high, 12 wide
 
 
 def test_a_source_with_some_ready_made_splits_is_refused(tmp_path):

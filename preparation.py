@@ -1,0 +1,262 @@
+"""A source made into slices on disk, scan by scan; what was interrupted goes on."""
+
+import hashlib
+import json
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pandas
+from tqdm import tqdm
+
+from errors import DatasetError, VolumeError
+from mutex import one_at_a_time
+from sheets import join_sheet
+from sources import BadScan, Scan, open_source
+from volumes import resized
+
+FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
+FORMAT = 2  # raise it when the files of a prepared folder change
+SHOWN = 10  # problems that the closing summary names
+# What a prepared folder's contents depend on, beside the files of the source.
+SLICE_FIELDS = (
+    "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
+    "oasis1_image", "disc_numbers",
+)  # fmt: skip
+
+
+def prepare(hyperparameters, data_dir):
+    """The folder with the slices of a source, made now unless it is there already.
+
+    Args:
+        hyperparameters: `Hyperparameters`; which source, and which slices.
+        data_dir: Path of the folder that prepared slices, and downloads, go to.
+
+    Returns:
+        Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes
+        depend on the source and the options alone, not on interruptions.
+
+    Raises:
+        DatasetError: If the source cannot be used; the message says why.
+        ArchiveError, DownloadError: If one of its archives cannot be read, or had.
+    """
+    source = open_source(hyperparameters, data_dir)
+    options = {name: getattr(hyperparameters, name) for name in SLICE_FIELDS}
+    identity = options | {"format": FORMAT, "files": source.fingerprint}
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    folder = data_dir / f"{source.name}-{digest}"
+    if folder.is_dir():
+        return folder
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        mutex = one_at_a_time(data_dir / f".{folder.name}.mutex", f"prepares {folder}")
+        with mutex:
+            if not folder.is_dir():
+                store = Store(data_dir / f".{folder.name}.partial")
+                _make_records(source, store, hyperparameters.max_bad_scans)
+                _assemble(source, store, options, store.folder / "whole")
+                (store.folder / "whole").rename(folder)
+                shutil.rmtree(store.folder)
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(str(data_dir)):
+            raise
+        raise DatasetError(
+            f"{error.filename}: cannot be written ({error.strerror}). Give another --data-dir, or "
+            "make room in it"
+        ) from error
+    return folder
+
+
+class Store:
+    """What of a source is done, on disk: a file for each scan, written whole or not at all.
+
+    Args:
+        folder: Path of the folder for it.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob("*.new"):
+            torn.unlink()
+        shutil.rmtree(folder / "whole", ignore_errors=True)
+        self.facts = {}  # from key to what is known of a scan, or of a part of the source
+        for path in folder.glob("*.npz"):
+            try:
+                facts = self._read_facts(path)
+                self.facts[facts["key"]] = facts
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                path.unlink()  # torn by a failing machine; it is made again
+
+    def __contains__(self, key):
+        return key in self.facts
+
+    def add(self, facts, pictures=()):
+        """Records `facts`, a dictionary with a `key`, and uint8 pictures of any shapes."""
+        path = self._path(facts["key"])
+        arrays = {f"picture_{number:04d}": picture for number, picture in enumerate(pictures)}
+        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        with path.with_suffix(".new").open("wb") as file:
+            np.savez(file, facts=text, **arrays)
+        path.with_suffix(".new").replace(path)
+        self.facts[facts["key"]] = facts
+
+    def pictures(self, key):
+        with np.load(self._path(key)) as arrays:
+            return [arrays[name] for name in sorted(arrays) if name != "facts"]
+
+    def forget(self, key):
+        self._path(key).unlink()
+        del self.facts[key]
+
+    def _path(self, key):
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+    def _read_facts(self, path):
+        with np.load(path) as arrays:
+            return json.loads(arrays["facts"].tobytes())
+
+
+def _make_records(source, store, max_bad_scans):
+    """Records all scans of a source, those that cannot be used as such."""
+    scans = tqdm(source.scans(store), total=source.count, desc="Slicing", unit="scan", disable=None)
+    for scan in scans:
+        store.add(*(_record(scan) if isinstance(scan, Scan) else (scan.facts(), ())))
+    bad = sorted(key for key, facts in store.facts.items() if facts["kind"] == BadScan.kind)
+    total = sum(facts["kind"] != "part" for facts in store.facts.values())
+    if not total:
+        raise DatasetError(f"{source.name}: holds no scan")
+    if len(bad) > max_bad_scans * total:
+        first = store.facts[bad[0]]["problem"]
+        parts = [key for key, facts in store.facts.items() if facts["kind"] == "part"]
+        for key in (*bad, *parts):  # once an archive is replaced, they are tried again
+            store.forget(key)
+        if not parts:  # files that are mended make another folder
+            shutil.rmtree(store.folder)
+        raise DatasetError(
+            f"{first}. So it is with {len(bad)} of {total} scans, more than --max-bad-scans "
+            f"{max_bad_scans:g} of them"
+        )
+
+
+def _record(scan):
+    """A scan's facts and its pictures as uint8; or facts alone if there is nothing to see."""
+    try:
+        return scan.facts(), _to_uint8(scan)
+    except VolumeError as error:
+        return BadScan(scan.key, str(error)).facts(), ()
+
+
+def _to_uint8(scan):
+    """A scan's pictures, scaled together so that 255 is its full scale."""
+    stack = np.concatenate([picture.ravel() for picture in scan.pictures])
+    foreground = stack[stack > 0]
+    if not foreground.size:
+        raise VolumeError(
+            f"subject {scan.subject} {scan.session}: all its slices are black. Choose other slices "
+            "with --slice-range, or take the scan out"
+        )
+    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
+    return [
+        np.round((picture / full_scale).clip(0, 1) * 255).astype(np.uint8)
+        for picture in scan.pictures
+    ]
+
+
+def _assemble(source, store, options, folder):
+    """Makes the three files of a prepared folder from the records, in the order of their keys."""
+    kinds = {"scan": [], "bad": [], "part": []}
+    for _, facts in sorted(store.facts.items()):
+        kinds[facts["kind"]].append(facts)
+    rows = [row for scan in kinds["scan"] for row in _rows(scan, source.name)]
+    table, without_row = join_sheet(pandas.DataFrame(rows), source.sheet)
+    table["index"] = table["index"].astype("Int64")
+    sizes = {(row["height"], row["width"]) for row in rows}
+    shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
+    folder.mkdir()
+    slices = np.lib.format.open_memmap(
+        folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(rows), *shape)
+    )
+    row = 0
+    for scan in kinds["scan"]:
+        for picture in store.pictures(scan["key"]):
+            slices[row] = fit_picture(picture, shape)
+            row += 1
+    slices.flush()
+    table.to_csv(folder / "slices.csv", index=False)
+    description = {
+        "source": source.name,
+        "options": options,
+        "subjects": int(table["subject"].nunique()),
+        "scans": len(kinds["scan"]),
+        "slices": len(table),
+        "image_shape": list(shape),
+        "sizes_found": sorted(map(list, sizes)),
+        "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
+        "0; brighter ones are clipped",
+        "bad_scans": {facts["key"]: facts["problem"] for facts in kinds["bad"]},
+        "notes": {facts["key"]: facts["notes"] for facts in kinds["scan"] if facts["notes"]},
+        "sessions_without_a_row": without_row if source.sheet is not None else "no sheet",
+        "parts": {facts["key"]: facts["record"] for facts in kinds["part"]},
+        "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
+        "sha256": {name: _sha256(folder / name) for name in ("slices.npy", "slices.csv")},
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+    _summarise(description)
+
+
+def _rows(scan, source_name):
+    """The rows of `slices.csv` for a scan's facts."""
+    slices = zip(scan["indices"], scan["positions_mm"], scan["sizes"], strict=True)
+    for index, position, (height, width) in slices:
+        yield {
+            "subject": scan["subject"],
+            "session": scan["session"],
+            "source": scan["source"] or source_name,
+            "plane": scan["plane"],
+            "index": index,
+            "position_mm": position,
+            "height": height,
+            "width": width,
+            "split": scan["split"],
+        }
+
+
+def _summarise(description):
+    """The closing lines: what was made, what was left out and why."""
+    print(
+        f"{description['source']}: {description['slices']:,} slices of {description['scans']} scans"
+    )
+    bad, notes = description["bad_scans"], description["notes"]
+    lines = [*bad.values(), *(note for of_scan in notes.values() for note in of_scan)]
+    if bad:
+        print(f"{len(bad)} scans left out:")
+    for line in lines[:SHOWN]:
+        print(f"  {line}")
+    if len(lines) > SHOWN:
+        print(f"  and {len(lines) - SHOWN} more, in dataset.json")
+    missing = description["sessions_without_a_row"]
+    if missing and isinstance(missing, list):
+        print(f"{len(missing)} sessions have no row in the subject sheet; what it tells is unknown")
+
+
+def _sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fit_picture(picture, shape):
+    """A uint8 picture `(H, W)` amid black of another `shape`, never squashed.
+
+    One that is too large in either direction is made smaller in both alike.
+    """
+    scale = min(1.0, shape[0] / picture.shape[0], shape[1] / picture.shape[1])
+    if scale < 1:
+        sides = (max(int(side * scale), 1) for side in picture.shape)
+        picture = resized(picture, *sides).round().clip(0, 255).astype(np.uint8)
+    height, width = picture.shape
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    fitted = np.zeros(shape, np.uint8)
+    fitted[top : top + height, left : left + width] = picture
+    return fitted
