@@ -1,7 +1,6 @@
 """Invented subjects: the ICBM-152 T1 template, deformed. Real anatomy, no real person."""
 
 import numpy as np
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 
 from volumes import AXES, Volume, slice_indices
@@ -12,6 +11,9 @@ def load_template():
 
     Cropped to the brain and a margin; voxels in [0, 1], float32.
     """
+    # Not at the top: it takes a second, and `--help` should not.
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
     template, mask = load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
     voxels = template.get_fdata(dtype=np.float32) * (mask.get_fdata() > 0)
     box = ndimage.find_objects((voxels > 0).astype(int))[0]

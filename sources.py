@@ -1,7 +1,11 @@
 """What `--dataset` can name, read scan by scan: OASIS, invented subjects, or folders."""
 
+import collections
+import concurrent.futures
 import dataclasses
+import functools
 import hashlib
+import os
 import re
 import warnings
 from pathlib import Path
@@ -215,9 +219,11 @@ class _Archives:
         for part, record in supplied(parts, self.data_dir):
             image = image_of(part.collection, self.hyperparameters.oasis1_image)
             read = sessions_in_folder if part.path.is_dir() else sessions_in_archive
-            for session in read(part.path, part.collection, image, done):
-                if session.name not in done:
-                    yield self._scan(session, part.collection, image)
+            sessions = read(part.path, part.collection, image, done)
+            sessions = (session for session in sessions if session.name not in done)
+            yield from _in_parallel(
+                functools.partial(self._scan, collection=part.collection, image=image), sessions
+            )
             yield FinishedPart(part.name, record)
 
     def _scan(self, session, collection, image):
@@ -242,6 +248,23 @@ class _Archives:
         return Scan(
             session.name, subject, number, "", plane, *slices, collection.name, tuple(notes)
         )
+
+
+def _in_parallel(function, items):
+    """Yields `function(item)` in the order of the items, on all cores.
+
+    Threads will do: decompression and registration, which take the time, run outside of
+    Python's lock. No more than one item a core, and one, is in memory.
+    """
+    cores = os.cpu_count() or 1
+    waiting = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _like_oasis1(volume, name, kind):

@@ -88,7 +88,9 @@ def announce(parts, data_dir):
     missing = [part for part in parts if part.path is None]
     if not missing:
         return
-    sizes = {part: remote_size(address(part), timeout=(5, 10)) for part in missing}
+    with concurrent.futures.ThreadPoolExecutor(len(missing)) as askers:
+        asked = askers.map(lambda part: remote_size(address(part), timeout=(5, 10)), missing)
+    sizes = dict(zip(missing, asked, strict=True))
     needed = sum(size or part.collection.bytes_each for part, size in sizes.items())
     place = next(folder for folder in (data_dir, *data_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free

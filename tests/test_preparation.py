@@ -162,7 +162,7 @@ def test_discs_are_downloaded_while_earlier_ones_are_sliced(tmp_path, monkeypatc
     order = []
     scan, fetch = sources._Archives._scan, supply.download
     monkeypatch.setattr(
-        sources._Archives, "_scan", lambda self, *a: order.append(a[0].name) or scan(self, *a)
+        sources._Archives, "_scan", lambda self, s, **k: order.append(s.name) or scan(self, s, **k)
     )
     monkeypatch.setattr(
         supply, "download", lambda *a, **k: order.append(a[0][-12:]) or fetch(*a, **k)
