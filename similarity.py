@@ -14,6 +14,7 @@ BASELINES = ("black", "mean_slice")
 # Flags of train.py that also say how another source is read; the run's own are the default.
 SOURCE_FLAGS = (
     "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
+    "oasis1_image", "discs", "max_bad_scans",
 )  # fmt: skip
 INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
