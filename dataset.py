@@ -277,9 +277,37 @@ def main():
     add_data_dir(parser)
     groups = {field.name: field.metadata["group"] for field in dataclasses.fields(Hyperparameters)}
     add_flags(parser, [name for name, group in groups.items() if group == "data"])
+    parser.add_argument(
+        "--preview", type=Path, help="a .png to draw: subjects of each collection, one position"
+    )
     arguments = parser.parse_args()
     dataset = OASIS(hyperparameters_from_flags(arguments), arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
+    if arguments.preview:
+        from figures import save_rows
+
+        sources = preview_rows(dataset)
+        pictures = [dataset.images(rows)[..., 0] for rows in sources.values()]
+        titles = [
+            [f"{source} {name}" for name in dataset.table["subject"].iloc[rows]]
+            for source, rows in sources.items()
+        ]
+        save_rows(pictures, titles, arguments.preview)
+        print(f"{arguments.preview}: {dataset.position_keys(sources[min(sources)])[0]}")
+
+
+def preview_rows(dataset, count=6):
+    """For each collection, the rows of up to `count` subjects' slices at its middle position."""
+    table = dataset.table.reset_index(names="row")
+    places = table["position_mm"].fillna(table["index"]).fillna(0)
+    middle = places.iloc[(places - places.median()).abs().argmin()]
+    table = table.assign(distance=(places - middle).abs()).sort_values(["distance", "row"])
+    rows = {}
+    for source, slices in table.groupby("source"):
+        subjects = slices.drop_duplicates("subject").sort_values("subject")["row"].to_numpy()
+        chosen = np.linspace(0, len(subjects) - 1, min(count, len(subjects))).round().astype(int)
+        rows[source] = subjects[chosen]
+    return rows
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import re
-import ssl
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ import urllib3
 from tqdm import tqdm
 
 from errors import DownloadError
+from mutex import one_at_a_time
 
 __all__ = ["CHUNK", "download", "remote_size", "verify"]
 
@@ -68,7 +68,8 @@ def download(
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(path, transfer.cancelled):
+            mutex = path.with_name(f".{path.name}.mutex")
+            with one_at_a_time(mutex, f"downloads {path}", transfer.cancelled):
                 if not path.exists():
                     transfer.run(check, retries, longest_wait)
                     _publish(transfer.part, path, url, known_md5, remedy)
@@ -76,6 +77,8 @@ def download(
         verify(path, remedy)
     except _AttemptFailedError as failure:
         raise _error(f"{url}: {failure}. {transfer.received()}", remedy) from None
+    except filelock.Timeout:
+        raise _error(f"{url}: stopped while waiting", remedy) from None
     except OSError as error:
         raise _error(f"{url}: cannot be saved as {path}: {error}", remedy) from None
 
@@ -106,8 +109,7 @@ def verify(path, remedy=""):
     now = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
     if record and record | now == record:
         return record
-    sha256, _ = _sums(path)
-    found = _record(record and record["url"], path, sha256)
+    found = _record(record and record["url"], path, _sums(path, ["sha256"])["sha256"])
     if record:
         _compare(found, record, path, remedy)
     with contextlib.suppress(OSError):  # in a folder of read-only data it is read each time
@@ -155,20 +157,11 @@ class _Version:
         return {"If-Range": validator} if validator else {}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reply:
-    """A body worth storing: where in the file it begins, where it ends if that is known."""
-
-    response: requests.Response
-    start: int
-    end: int | None
-
-
 class _Transfer:
     """The file on its way: `<path>.part`, and `<path>.part.json` with the version it is of."""
 
     def __init__(self, url, path, timeout, cancelled):
-        self.url, self.name = url, path.name
+        self.url, self.path = url, path
         self.timeout, self.cancelled = timeout, cancelled
         self.part = path.with_name(path.name + ".part")
         self.state = path.with_name(path.name + ".part.json")
@@ -195,14 +188,14 @@ class _Transfer:
                     f"{failure}. Given up after attempts in a row: {failures}"
                 )
             wait = min(longest_wait, max(failure.wait, FIRST_WAIT * 2 ** min(failures - 1, 30)))
-            tqdm.write(f"{self.name}: {failure}; next attempt in {wait:.3g} s", sys.stderr)
+            tqdm.write(f"{self.path.name}: {failure}; next attempt in {wait:.3g} s", sys.stderr)
             self.cancelled.wait(wait)
 
     def received(self):
         """What of the file is here, in words."""
         size, total = self._size(), self.version and self.version.size
         if not size:
-            return "Nothing of it is kept"
+            return f"Nothing of {self.path} is kept"
         of_all = "" if total is None else f" of {total}"
         return f"Received: {size}{of_all} bytes, kept in {self.part}"
 
@@ -222,14 +215,14 @@ class _Transfer:
 
     def _reject(self, reason, in_one_reply, check):
         """Decides what becomes of a file that failed its check."""
-        if in_one_reply and self.version.size is None:
-            pass  # it may have ended early, unnoticed, so the next attempt asks for more
-        else:
+        size = self._size()
+        # Without a length it may have ended early, unnoticed: the next attempt asks for more.
+        if not in_one_reply or self.version.size is not None:
             self._discard()
         if not in_one_reply and not self.started_over:  # two versions may have been mixed
             self.started_over = True
             return self._attempt(check)
-        raise _AttemptFailedError(f"what came is not whole: {reason}")
+        raise _AttemptFailedError(f"the {size} bytes that came are not whole: {reason}")
 
     def _ask(self, start):
         """The server's answer to a request for the file from byte `start` on."""
@@ -241,7 +234,8 @@ class _Transfer:
             return requests.get(self.url, headers=headers, stream=True, timeout=self.timeout)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             cause = _cause(error)
-            hopeless = (ValueError, requests.TooManyRedirects, ssl.SSLCertVerificationError)
+            # Python counts a certificate that nobody vouches for among the wrong values.
+            hopeless = (ValueError, requests.TooManyRedirects)
             for_good = isinstance(error, hopeless) or isinstance(cause, hopeless)
             raise _AttemptFailedError(f"no answer: {cause}", for_good) from None
 
@@ -253,25 +247,26 @@ class _Transfer:
             self.from_start = True
             raise _AttemptFailedError(f"the server has no bytes from {start} on")
         if response.status_code == 206 and start:
-            reply = self._rest(response, start)
+            end = self._end_of_rest(response, start)
         elif response.status_code == 200:
-            reply = _Reply(response, 0, response.raw.length_remaining)
+            start, end = 0, response.raw.length_remaining
         else:
             raise _refusal(response)
         pieces = self._pieces(response)
-        first = self._refuse_html(response, reply, pieces)
-        if reply.start == 0:
-            self._begin(_Version.of(self.url, response, reply.end))
-        self._store(reply, first, pieces)
-        return reply.start == 0
+        first = self._refuse_html(response, start, pieces)
+        told = _Version.of(self.url, response, end)
+        if start == 0:
+            self._begin(told)
+        self._store(start, end, told, _chain(first, pieces))
+        return start == 0
 
-    def _rest(self, response, start):
-        """The reply with the rest of the file, if it is that; else nothing of it is stored."""
+    def _end_of_rest(self, response, start):
+        """Where the bytes from `start` on end, if the reply brings those; else nothing of it is
+        stored."""
         first, last, total = _content_range(response)
         version = _Version.of(self.url, response, total)
-        length = response.raw.length_remaining
         fits = first == start and first <= last and (total is None or last < total)
-        if not fits or length not in (None, last + 1 - first) or not self.version.may_be(version):
+        if not fits or not self.version.may_be(version):
             self.from_start = True
             named = response.headers.get("Content-Range", "none")
             raise _AttemptFailedError(
@@ -279,7 +274,7 @@ class _Transfer:
                 f"(Content-Range: {named})"
             )
         self._remember(self.version.or_else(version))
-        return _Reply(response, start, last + 1)
+        return last + 1
 
     def _pieces(self, response):
         """The bytes of a body as they were sent, never decoded."""
@@ -289,10 +284,10 @@ class _Transfer:
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
             raise _AttemptFailedError(f"the connection failed: {_cause(error)}") from None
 
-    def _refuse_html(self, response, reply, pieces):
+    def _refuse_html(self, response, start, pieces):
         """Returns the first bytes. Servers send log-in and error pages as if they were the file."""
         first = b""
-        while reply.start == 0 and len(first.lstrip()) < 16 and (piece := next(pieces, b"")):
+        while start == 0 and len(first.lstrip()) < 16 and (piece := next(pieces, b"")):
             first += piece
         page = first.lstrip()[:16].lower().startswith((b"<!doctype html", b"<html"))
         page = page or response.headers.get("Content-Type", "").lower().startswith("text/html")
@@ -308,28 +303,28 @@ class _Transfer:
         self._remember(version if self.version is None else version.or_else(self.version))
         self.part.touch()
 
-    def _store(self, reply, first, pieces):
+    def _store(self, position, end, told, pieces):
         """Writes a body where it belongs in the file.
 
         A server that cannot resume repeats bytes that are here. They are compared, not dropped
         beforehand, so that an attempt which fails early takes nothing away.
         """
-        position = reply.start
         bar = tqdm(
-            total=self.version.size, initial=position, desc=self.name, unit="B", unit_scale=True,
-            unit_divisor=1024, disable=None,
+            total=self.version.size, initial=position, desc=self.path.name, disable=None,
+            unit="B", unit_scale=True, unit_divisor=1024,
         )  # fmt: skip
         with bar, self.part.open("r+b") as file:
             file.seek(position)
-            for piece in _chain(first, pieces):
+            for piece in pieces:
                 self._stop_if_cancelled()
-                if reply.end is not None and position + len(piece) > reply.end:
-                    raise _AttemptFailedError(f"more came than the {reply.end} bytes promised")
-                _lay(file, piece)
+                if end is not None and position + len(piece) > end:
+                    raise _AttemptFailedError(f"more came than the {end} bytes promised")
+                if _lay(file, piece):
+                    self._remember(told)
                 position += len(piece)
                 self.furthest = max(self.furthest, position)
                 bar.update(len(piece))
-            ends = (self.version.size, reply.end, self._size())
+            ends = (self.version.size, end, self._size())
             if position < next(end for end in ends if end is not None):
                 raise _AttemptFailedError(f"the server stopped at byte {position}")
             file.truncate(position)
@@ -361,15 +356,18 @@ class _Transfer:
 
 def _lay(file, piece):
     """Writes a piece at the file's position. What stands there already and is equal stays; the
-    first difference shows that all which follows is of another file, and cuts it off."""
+    first difference shows that what follows is of another file, and cuts it off. Returns
+    whether it did."""
     start = file.tell()
     old = file.read(len(piece))
-    if not piece.startswith(old):
+    other = not piece.startswith(old)
+    if other:
         file.truncate(start)
         file.seek(start)
         old = b""
     file.write(piece[len(old) :])
     file.flush()  # what has come shall outlive this process
+    return other
 
 
 def _chain(first, pieces):
@@ -389,7 +387,7 @@ def _content_range(response):
 def _refusal(response):
     """The failure that a status means: the client's fault stays, the server's may pass."""
     status = response.status_code
-    passing = status in (408, 425, 429) or status >= 500
+    passing = status in (206, 408, 425, 429) or status >= 500
     wait = _seconds(response.headers.get("Retry-After", ""))
     reason = f"the server answered {status} {response.reason or ''}".strip()
     return _AttemptFailedError(reason, for_good=not passing, wait=wait)
@@ -412,33 +410,15 @@ def _cause(error):
     return error if inner is None else _cause(inner)
 
 
-@contextlib.contextmanager
-def _one_at_a_time(path, cancelled):
-    """Lets one process at a time download a file; the others wait and find it there."""
-    mutex = filelock.FileLock(path.with_name(f".{path.name}.mutex"))
-    try:
-        mutex.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"waiting for another process that downloads {path}", file=sys.stderr)
-        try:
-            mutex.acquire(cancel_check=cancelled.is_set)
-        except filelock.Timeout:
-            raise _AttemptFailedError("stopped", for_good=True) from None
-    try:
-        yield
-    finally:
-        mutex.release()
-
-
 def _publish(part, path, url, known_md5, remedy):
     """Records a whole file and gives it its name, if it is the one that is expected."""
-    sha256, md5 = _sums(part)
-    if known_md5 and md5 != known_md5.lower():
+    sums = _sums(part, ["sha256", "md5"] if known_md5 else ["sha256"])
+    if known_md5 and sums["md5"] != known_md5.lower():
         raise _AttemptFailedError(
-            f"expected a file with the MD5 sum {known_md5}. Received: {md5}. "
+            f"expected a file with the MD5 sum {known_md5}. Received: {sums['md5']}. "
             f"Whoever trusts {part} may rename it to {path.name}"
         )
-    record, found = _recorded(path, remedy), _record(url, part, sha256)
+    record, found = _recorded(path, remedy), _record(url, part, sums["sha256"])
     if record:
         _compare(found, record, path, remedy)
     _write_json(_lock(path), found)
@@ -477,14 +457,14 @@ def _compare(found, record, path, remedy):
         )
 
 
-def _sums(path):
-    """SHA-256 and MD5 of a file, read once."""
-    sums = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def _sums(path, kinds):
+    """Hexadecimal sums of a file, such as its SHA-256, for which it is read once."""
+    sums = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            for one in sums:
+        while data := file.read(2**20):
+            for one in sums.values():
                 one.update(data)
-    return tuple(one.hexdigest() for one in sums)
+    return {kind: one.hexdigest() for kind, one in sums.items()}
 
 
 def _write_json(path, values):

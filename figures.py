@@ -97,6 +97,15 @@ def save_pictures(pictures, path, title=None):
     _save(figure, path)
 
 
+def save_rows(rows, titles, path):
+    """Rows of pictures, each row `(n, H, W)` in [0, 1] with its titles `(n,)`."""
+    figure, axes = _picture_axes(len(rows), max(map(len, rows)), rows[0].shape[1:])
+    for number, (pictures, names) in enumerate(zip(rows, titles, strict=True)):
+        for axis, picture, name in zip(axes[number], pictures, names, strict=False):
+            _show(axis, picture, name)
+    _save(figure, path)
+
+
 def save_histogram(values, baselines, path):
     """How the slices' SSIM spreads, with a line for each baseline's mean.
 
