@@ -18,11 +18,11 @@ REMEDY = "Delete it, to have it fetched again"
 
 
 def read_members(path):
-    """Yields `(name, size, read)` for each regular file of a tar archive, packed or not.
+    """Yields `(name, size, read)` for each file and folder of a tar archive, packed or not.
 
     `read()` returns the file's bytes; it works until the next member is asked
-    for. What is not read is passed over. Links, devices, pipes and sparse files are
-    passed over too.
+    for. What is not read is passed over. The name of a folder ends in `/`. Links, devices,
+    pipes and sparse files are passed over too.
 
     Raises:
         ArchiveError: If the archive is damaged, no archive, or made to do harm.
@@ -42,7 +42,9 @@ def read_members(path):
         archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
         while (member := archive.next()) is not None:
             archive.members = []  # or `tarfile` keeps all of them
-            if member.isreg() and not member.issparse():
+            if member.isdir():
+                yield f"{member.name.rstrip('/')}/", 0, bytes
+            elif member.isreg() and not member.issparse():
                 yield member.name, member.size, functools.partial(read, member.size)
         stream.finish()
 
@@ -53,8 +55,12 @@ def _named_errors(path):
         yield
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}. {REMEDY}") from error
+    except MemoryError:
+        raise
     # tarfile and igzip raise many kinds of exception on damaged archives.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk; igzip's have no number
+            raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from error
         raise ArchiveError(
             f"{path}: cannot be read as an archive ({type(error).__name__}: {error}). {REMEDY}"
         ) from error

@@ -3,12 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from errors import DatasetError, run_script
+from errors import DatasetError, HyperparameterError, run_script
 from hyperparameters import (
     Hyperparameters,
     Parser,
@@ -16,7 +17,7 @@ from hyperparameters import (
     add_flags,
     hyperparameters_from_flags,
 )
-from preparation import fit_picture, prepare
+from preparation import TEXT_COLUMNS, fit_picture, prepare
 
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
@@ -60,7 +61,7 @@ class OASIS:
         self.folder = source if ready else prepare(hyperparameters, Path(data_dir))
         try:
             self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
-            self.table = pandas.read_csv(self.folder / "slices.csv", dtype=_TEXT_COLUMNS)
+            self.table = pandas.read_csv(self.folder / "slices.csv", dtype=TEXT_COLUMNS)
             self.description = json.loads((self.folder / "dataset.json").read_text())
             missing = {"subject", "plane", "index", "position_mm", "height", "width"} - set(
                 self.table
@@ -84,7 +85,7 @@ class OASIS:
             )
         if image_shape not in (None, self.image_shape):
             self.slices = np.stack([fit_picture(picture, image_shape) for picture in self.slices])
-        self.table = self.table.fillna(dict.fromkeys(_TEXT_COLUMNS, ""))
+        self.table = self.table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
         self.table["split"] = _split(self.table, hyperparameters)
 
     @property
@@ -185,7 +186,7 @@ class OASIS:
         columns = ("plane", "index", "position_mm")
         table = self.table.iloc[rows]
         return [
-            f"{plane} {round(position)} mm"
+            f"{plane} {math.floor(position + 0.5)} mm"  # not `round`: it joins halves to even
             if not pandas.isna(position)
             else "all"
             if pandas.isna(index)
@@ -205,9 +206,6 @@ class OASIS:
         np.save(folder / "slices.npy", self.slices[rows])
         self.table.iloc[rows].to_csv(folder / "slices.csv", index=False)
         (folder / "dataset.json").write_text(json.dumps(self.description, indent=2) + "\n")
-
-
-_TEXT_COLUMNS = {"subject": str, "session": str, "source": str, "plane": str, "split": str}
 
 
 def is_prepared(folder):
@@ -278,9 +276,11 @@ def main():
     groups = {field.name: field.metadata["group"] for field in dataclasses.fields(Hyperparameters)}
     add_flags(parser, [name for name, group in groups.items() if group == "data"])
     parser.add_argument(
-        "--preview", type=Path, help="a .png to draw: subjects of each collection, one position"
+        "--preview", help="a .png to draw: subjects of each collection, at one position"
     )
     arguments = parser.parse_args()
+    if arguments.preview and not arguments.preview.lower().endswith(".png"):
+        raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
     dataset = OASIS(hyperparameters_from_flags(arguments), arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
     if arguments.preview:
@@ -292,19 +292,19 @@ def main():
             [f"{source} {name}" for name in dataset.table["subject"].iloc[rows]]
             for source, rows in sources.items()
         ]
-        save_rows(pictures, titles, arguments.preview)
+        save_rows(pictures, titles, Path(arguments.preview))
         print(f"{arguments.preview}: {dataset.position_keys(sources[min(sources)])[0]}")
 
 
 def preview_rows(dataset, count=6):
     """For each collection, the rows of up to `count` subjects' slices at its middle position."""
-    table = dataset.table.reset_index(names="row")
+    table = dataset.table
     places = table["position_mm"].fillna(table["index"]).fillna(0)
     middle = places.iloc[(places - places.median()).abs().argmin()]
-    table = table.assign(distance=(places - middle).abs()).sort_values(["distance", "row"])
+    nearest = (places - middle).abs().sort_values(kind="stable").index
     rows = {}
-    for source, slices in table.groupby("source"):
-        subjects = slices.drop_duplicates("subject").sort_values("subject")["row"].to_numpy()
+    for source, slices in table.loc[nearest].groupby("source"):
+        subjects = slices.drop_duplicates("subject").sort_values("subject").index.to_numpy()
         chosen = np.linspace(0, len(subjects) - 1, min(count, len(subjects))).round().astype(int)
         rows[source] = subjects[chosen]
     return rows

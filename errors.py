@@ -64,6 +64,7 @@ def run_script(main):
     # TensorFlow and Keras read these when they are imported, which `main` does after parsing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what a terminal cannot show
     script = Path(sys.argv[0]).name
     try:
         main()

@@ -155,9 +155,9 @@ class Hyperparameters:
     def disc_numbers(self):
         """The numbers that `discs` names, ascending; `()` for all."""
         numbers = set()
-        for entry in filter(None, self.discs.split(",")):
+        for entry in self.discs.split(",") if self.discs else ():
             match = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", entry)
-            if not match:
+            if not match or int(match[2] or match[1]) < int(match[1]):
                 raise HyperparameterError(
                     f"--discs must be numbers, as 1,2 or 1-3. Received: {self.discs!r}"
                 )

@@ -3,10 +3,11 @@
 import dataclasses
 import io
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from archives import read_members
 from errors import ArchiveError, VolumeError
+from sheets import SUFFIXES
 from volumes import volume_from_pair
 
 MIRROR = "https://download.nrg.wustl.edu/data"
@@ -108,12 +109,21 @@ class Session:
     problem: str = ""
 
     def add(self, path, size, read):
+        stem, _, suffix = path.rpartition(".")
+        path = f"{stem}.{suffix.lower()}"
         if path in self.files:
             self.problem = f"{path} is there twice"
         elif size > LARGEST_IMAGE or sum(map(len, self.files.values())) + size > LARGEST_SESSION:
             self.problem = f"{path} of {size:,} bytes is too large for one of its images"
         else:
             self.files[path] = read()
+
+    def add_file(self, path, file):
+        """Adds a file on disk; one that cannot be read is a problem of the session."""
+        try:
+            self.add(path, file.stat().st_size, file.read_bytes)
+        except OSError as error:
+            self.problem = f"{path} cannot be read ({error.strerror})"
 
 
 def image_of(collection, oasis1_image):
@@ -131,27 +141,30 @@ def sessions_in_archive(path, collection, image, skip=()):
         skip: Names of sessions whose files need not be read.
 
     Raises:
-        ArchiveError: If the archive is damaged, or a session's files lie apart in it.
+        ArchiveError: If the archive is damaged, holds no session, or a session's files lie apart.
     """
     current, seen = None, set()
     for name, size, read in read_members(path):
         found, inside = _place(name, collection)
-        if not found:
-            continue
-        if current is None or current.name != found:
+        wanted = found and _is_wanted(inside, found, image)
+        if found and found not in seen:
             if current:
                 yield current
-            if found in seen:
-                raise ArchiveError(
-                    f"{path}: the files of {found} lie in two places of it. Delete it, to have it "
-                    "fetched again"
-                )
             seen.add(found)
             current = Session(found)
-        if found not in skip and _is_wanted(inside, found, image):
+        if wanted and found != current.name:
+            raise ArchiveError(
+                f"{path}: the files of {found} lie in two places of it. Pack it session by "
+                f"session, or unpack it to a folder {collection.folder.format('N')}"
+            )
+        if wanted and found not in skip:
             current.add(inside, size, read)
-    if current:
-        yield current
+    if current is None:
+        raise ArchiveError(
+            f"{path}: holds no session of {collection.title}. Take it out, or delete it to have "
+            "it fetched again"
+        )
+    yield current
 
 
 def sessions_in_folder(folder, collection, image, skip=()):
@@ -159,7 +172,7 @@ def sessions_in_folder(folder, collection, image, skip=()):
     for place in session_folders(folder, collection):
         session = Session(place.name)
         for file, inside in wanted_files(place, image) if place.name not in skip else ():
-            session.add(inside, file.stat().st_size, file.read_bytes)
+            session.add_file(inside, file)
         yield session
 
 
@@ -183,8 +196,8 @@ def wanted_files(place, image):
 
 def _place(name, collection):
     """The session that a member's name says it belongs to, and the path in that one's folder."""
-    parts = PurePosixPath(name).parts
-    if ".." in parts or name.startswith("/"):
+    parts = name.split("/")
+    if ".." in parts or "__MACOSX" in parts or name.startswith("/"):
         return None, ""
     for depth, part in enumerate(parts[:-1]):
         if collection.session.fullmatch(part):
@@ -193,7 +206,7 @@ def _place(name, collection):
 
 
 def _is_wanted(inside, session, image):
-    return re.fullmatch(image[0].format(session) + r"\.(hdr|img)", inside) is not None
+    return re.fullmatch(image[0].format(session) + r"\.(?i:hdr|img)", inside) is not None
 
 
 def volumes_of(session, image):
@@ -249,20 +262,21 @@ def find_folder(data_dir, collection, number):
 
 
 def find_loose_sessions(data_dir, collection):
-    """A folder with sessions of several archives in it, unpacked by hand; or `None`."""
+    """Folders of unpacked sessions that are not named like an archive's."""
     named = {collection.folder.format(number) for number in collection.numbers}
-    folders = [data_dir, *_below(data_dir, "*")]
-    return next(
-        (path for path in folders if path.name not in named and _holds_sessions(path, collection)),
-        None,
-    )
+    below = [path for path in _below(data_dir, "*") if path.name not in named]
+    return [path for path in (data_dir, *below) if _holds_sessions(path, collection)]
 
 
 def find_sheet(data_dir, collection):
-    """The subject sheet; or `None`."""
-    sheets = [*_below(data_dir, f"{collection.sheet}*.csv")]
-    sheets += [*_below(data_dir, f"{collection.sheet}*.xlsx")]
-    return next((path for path in sheets if path.is_file()), None)
+    """The subject sheet, `.csv` or `.xlsx`; or `None`. OASIS has a sheet of its second scans
+    too, named `...-reliability-...`, which is not meant."""
+    sheets = [
+        path
+        for path in _below(data_dir, f"{collection.sheet}*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and "reliab" not in path.name.lower()
+    ]
+    return min(sheets, key=lambda path: (len(path.name), path), default=None)
 
 
 def _below(data_dir, name):
@@ -271,4 +285,7 @@ def _below(data_dir, name):
 
 
 def _holds_sessions(path, collection):
-    return path.is_dir() and bool(session_folders(path, collection))
+    try:
+        return path.is_dir() and bool(session_folders(path, collection))
+    except PermissionError:  # as in a disk's lost+found
+        return False

@@ -12,12 +12,17 @@ from tqdm import tqdm
 
 from errors import DatasetError, VolumeError
 from mutex import one_at_a_time
-from sheets import join_sheet
-from sources import BadScan, Scan, open_source
+from sheets import join_sheet, read_sheets
+from sources import BadScan, FinishedPart, Scan, open_source
 from volumes import resized
 
 FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
 FORMAT = 2  # raise it when the files of a prepared folder change
+EARLY = 20  # scans; if the first so many are all bad, so are the rest
+COLUMNS = (
+    "subject", "session", "source", "plane", "index", "position_mm", "height", "width", "split",
+)  # fmt: skip
+TEXT_COLUMNS = dict.fromkeys(("subject", "session", "source", "plane", "split"), str)
 SHOWN = 10  # problems that the closing summary names
 # What a prepared folder's contents depend on, beside the files of the source.
 SLICE_FIELDS = (
@@ -46,26 +51,46 @@ def prepare(hyperparameters, data_dir):
     identity = options | {"format": FORMAT, "files": source.fingerprint}
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     folder = data_dir / f"{source.name}-{digest}"
-    if folder.is_dir():
-        return folder
+    partial = data_dir / f".{folder.name}.partial"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        mutex = one_at_a_time(data_dir / f".{folder.name}.mutex", f"prepares {folder}")
-        with mutex:
-            if not folder.is_dir():
-                store = Store(data_dir / f".{folder.name}.partial")
-                _make_records(source, store, hyperparameters.max_bad_scans)
-                _assemble(source, store, options, store.folder / "whole")
-                (store.folder / "whole").rename(folder)
-                shutil.rmtree(store.folder)
     except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(str(data_dir)):
-            raise
         raise DatasetError(
-            f"{error.filename}: cannot be written ({error.strerror}). Give another --data-dir, or "
-            "make room in it"
+            f"{data_dir}: cannot be written ({error.strerror}). Give another --data-dir"
         ) from error
+    with one_at_a_time(data_dir / f".{folder.name}.mutex", f"prepares {folder}"):
+        if folder.is_dir():
+            _check_ready(source, folder)
+        else:
+            store = Store(partial)
+            sheets = source.sheets(fetch=True)
+            _make_records(source, store, hyperparameters.max_bad_scans)
+            _assemble(source, store, options, sheets, partial / "whole")
+            (partial / "whole").rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _check_ready(source, folder):
+    """Compares a folder with the archives and sheets at hand. What a sheet says is brought up to
+    date; other archives than it was made from are the user's to decide on."""
+    try:
+        description = json.loads((folder / "dataset.json").read_text())
+        parts, sheets = description["parts"], description["sheets"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # whoever opens the folder will say so
+    for name, record in source.records().items():
+        if parts.get(name) not in (None, record):
+            raise DatasetError(
+                f"{name}: is not the archive that {folder} was made from. Delete that folder to "
+                "have it made anew"
+            )
+    paths = source.sheets(fetch=False)
+    if paths and _sums(paths) != sheets:
+        table = pandas.read_csv(folder / "slices.csv", dtype=TEXT_COLUMNS)
+        table = table[list(COLUMNS)].fillna(dict.fromkeys(TEXT_COLUMNS, ""))
+        description |= _write_table(table, paths, folder)
+        _write_description(description, folder)
 
 
 class Store:
@@ -110,6 +135,13 @@ class Store:
         self._path(key).unlink()
         del self.facts[key]
 
+    def forget_others(self, part, sha256):
+        """Drops what came from an archive of this name with another checksum."""
+        for key, facts in list(self.facts.items()):
+            name, own = facts.get("origin") or (None, None)
+            if name == part and own != sha256:
+                self.forget(key)
+
     def _path(self, key):
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
@@ -123,20 +155,27 @@ def _make_records(source, store, max_bad_scans):
     scans = tqdm(source.scans(store), total=source.count, desc="Slicing", unit="scan", disable=None)
     for scan in scans:
         store.add(*(_record(scan) if isinstance(scan, Scan) else (scan.facts(), ())))
+        if len(store.facts) == EARLY and max_bad_scans < 1:
+            _check_bad(source, store, 1 - 1 / EARLY)
+    _check_bad(source, store, max_bad_scans)
+
+
+def _check_bad(source, store, most):
+    """Raises `DatasetError` if more than this share of the scans is bad, or all are."""
     bad = sorted(key for key, facts in store.facts.items() if facts["kind"] == BadScan.kind)
-    total = sum(facts["kind"] != "part" for facts in store.facts.values())
+    parts = [key for key, facts in store.facts.items() if facts["kind"] == FinishedPart.kind]
+    total = len(store.facts) - len(parts)
     if not total:
         raise DatasetError(f"{source.name}: holds no scan")
-    if len(bad) > max_bad_scans * total:
+    if len(bad) > most * total or len(bad) == total:
         first = store.facts[bad[0]]["problem"]
-        parts = [key for key, facts in store.facts.items() if facts["kind"] == "part"]
         for key in (*bad, *parts):  # once an archive is replaced, they are tried again
             store.forget(key)
-        if not parts:  # files that are mended make another folder
+        if not parts:
             shutil.rmtree(store.folder)
         raise DatasetError(
-            f"{first}. So it is with {len(bad)} of {total} scans, more than --max-bad-scans "
-            f"{max_bad_scans:g} of them"
+            f"{first}. So it is with {len(bad)} of {total} scans; --max-bad-scans says how many "
+            "may be left out"
         )
 
 
@@ -145,7 +184,7 @@ def _record(scan):
     try:
         return scan.facts(), _to_uint8(scan)
     except VolumeError as error:
-        return BadScan(scan.key, str(error)).facts(), ()
+        return BadScan(scan.key, str(error), scan.origin).facts(), ()
 
 
 def _to_uint8(scan):
@@ -164,15 +203,14 @@ def _to_uint8(scan):
     ]
 
 
-def _assemble(source, store, options, folder):
+def _assemble(source, store, options, sheets, folder):
     """Makes the three files of a prepared folder from the records, in the order of their keys."""
     kinds = {"scan": [], "bad": [], "part": []}
     for _, facts in sorted(store.facts.items()):
         kinds[facts["kind"]].append(facts)
     rows = [row for scan in kinds["scan"] for row in _rows(scan, source.name)]
-    table, without_row = join_sheet(pandas.DataFrame(rows), source.sheet)
-    table["index"] = table["index"].astype("Int64")
-    sizes = {(row["height"], row["width"]) for row in rows}
+    table = pandas.DataFrame(rows, columns=COLUMNS)
+    sizes = {row[6:8] for row in rows}
     shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
     folder.mkdir()
     slices = np.lib.format.open_memmap(
@@ -184,7 +222,6 @@ def _assemble(source, store, options, folder):
             slices[row] = fit_picture(picture, shape)
             row += 1
     slices.flush()
-    table.to_csv(folder / "slices.csv", index=False)
     description = {
         "source": source.name,
         "options": options,
@@ -197,30 +234,40 @@ def _assemble(source, store, options, folder):
         "0; brighter ones are clipped",
         "bad_scans": {facts["key"]: facts["problem"] for facts in kinds["bad"]},
         "notes": {facts["key"]: facts["notes"] for facts in kinds["scan"] if facts["notes"]},
-        "sessions_without_a_row": without_row if source.sheet is not None else "no sheet",
         "parts": {facts["key"]: facts["record"] for facts in kinds["part"]},
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
-        "sha256": {name: _sha256(folder / name) for name in ("slices.npy", "slices.csv")},
+        **_write_table(table, sheets, folder),
     }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+    _write_description(description, folder)
     _summarise(description)
 
 
+def _write_table(table, sheets, folder):
+    """Writes `slices.csv`, what the sheets say of each session included; returns facts of that."""
+    table, without_row = join_sheet(table, read_sheets(sheets))
+    table["index"] = table["index"].astype("Int64")
+    table.to_csv(folder / "slices.csv.new", index=False)
+    (folder / "slices.csv.new").replace(folder / "slices.csv")
+    return {"sheets": _sums(sheets), "sessions_without_a_row": without_row}
+
+
+def _sums(sheets):
+    return {path.name: _sha256(path) for path in sheets}
+
+
+def _write_description(description, folder):
+    description["sha256"] = {n: _sha256(folder / n) for n in ("slices.npy", "slices.csv")}
+    (folder / "dataset.json.new").write_text(json.dumps(description, indent=2) + "\n")
+    (folder / "dataset.json.new").replace(folder / "dataset.json")
+
+
 def _rows(scan, source_name):
-    """The rows of `slices.csv` for a scan's facts."""
-    slices = zip(scan["indices"], scan["positions_mm"], scan["sizes"], strict=True)
-    for index, position, (height, width) in slices:
-        yield {
-            "subject": scan["subject"],
-            "session": scan["session"],
-            "source": scan["source"] or source_name,
-            "plane": scan["plane"],
-            "index": index,
-            "position_mm": position,
-            "height": height,
-            "width": width,
-            "split": scan["split"],
-        }
+    """The rows of `slices.csv` for a scan's facts, in the order of `COLUMNS`."""
+    who = scan["subject"], scan["session"], scan["source"] or source_name, scan["plane"]
+    for index, position, size in zip(
+        scan["indices"], scan["positions_mm"], scan["sizes"], strict=True
+    ):
+        yield (*who, index, position, *size, scan["split"])
 
 
 def _summarise(description):
@@ -236,9 +283,9 @@ def _summarise(description):
         print(f"  {line}")
     if len(lines) > SHOWN:
         print(f"  and {len(lines) - SHOWN} more, in dataset.json")
-    missing = description["sessions_without_a_row"]
-    if missing and isinstance(missing, list):
-        print(f"{len(missing)} sessions have no row in the subject sheet; what it tells is unknown")
+    missing = len(description["sessions_without_a_row"])
+    if missing and description["sheets"]:
+        print(f"{missing} sessions have no row in the subject sheet; what it tells is unknown")
 
 
 def _sha256(path):

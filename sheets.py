@@ -1,5 +1,7 @@
 """Subject sheets: age, sex, CDR and more of each session, from `.csv` or `.xlsx`."""
 
+import csv
+import io
 import re
 
 import pandas
@@ -7,6 +9,7 @@ import pandas
 from errors import DatasetError
 
 SUFFIXES = (".csv", ".xlsx")
+HEADER_WITHIN = 10  # rows; some copies have a title above
 # Names of the column that says who, best first: OASIS-1 has `ID`, OASIS-2 `MRI ID`, and spellings
 # vary between copies. Compared without case, blanks and marks.
 WHO = ("mriid", "id", "sessionid", "subjectid", "subject")
@@ -25,18 +28,20 @@ def read_sheet(path):
         DatasetError: If the file cannot be read.
     """
     try:
-        excel = path.suffix.lower() == ".xlsx"
-        sheet = (pandas.read_excel if excel else pandas.read_csv)(path, dtype=str)
+        rows = _rows(path)
     # pandas, and openpyxl beneath it, raise many kinds of exception on damaged files.
     except Exception as error:
         raise DatasetError(
             f"{path}: cannot be read as a sheet ({error}). Mend it, or take it out"
         ) from error
-    plain = {column: re.sub(r"[^a-z0-9]", "", str(column).lower()) for column in sheet}
-    who = next((c for name in WHO for c in sheet if plain[c] == name), None)
-    if who is None:
+    top = next((n for n, row in enumerate(rows[:HEADER_WITHIN]) if _who(row)), None)
+    if top is None:
         return None
-    names = {c: RENAMED.get(plain[c], str(c).strip().lower()) for c in sheet}
+    sheet = pandas.DataFrame(rows[top + 1 :]).reindex(columns=range(len(rows[top])))
+    sheet.columns = [str(cell).strip() for cell in rows[top]]
+    sheet = sheet.replace(r"^\s*$", None, regex=True)
+    who = _who(sheet.columns)
+    names = {c: RENAMED.get(_plain(c), c.lower()) for c in sheet}
     sheet = sheet.rename(columns=names | {who: "ID"})
     sheet = sheet.loc[:, ~sheet.columns.duplicated()].dropna(subset="ID")
     sheet["ID"] = sheet["ID"].str.strip()
@@ -49,14 +54,46 @@ def read_sheet(path):
     return sheet.drop_duplicates("ID")
 
 
-def sheet_in_folder(folder):
-    """The first sheet that says who, of those that lie in a folder; or `None`."""
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            sheet = read_sheet(path)
-            if sheet is not None:
-                return sheet
-    return None
+def _rows(path):
+    """The cells of a sheet as lists of text, a list a row."""
+    if path.suffix.lower() == ".xlsx":
+        table = pandas.read_excel(path, header=None, dtype=str)
+        return table.astype(object).where(table.notna(), "").to_numpy().tolist()
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    if "\0" in text:
+        raise ValueError("no text")
+    separator = max(",;\t", key=text.count)
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+
+def _plain(name):
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _who(columns):
+    """The column that says who, of some names; or `None`."""
+    return next((c for name in WHO for c in columns if _plain(c) == name), None)
+
+
+def read_sheets(paths):
+    """One table of several sheets; `None` if there are none.
+
+    Raises:
+        DatasetError: If one cannot be read, or says nowhere whom a row is about.
+    """
+    sheets = [read_sheet(path) for path in paths]
+    for path, sheet in zip(paths, sheets, strict=True):
+        if sheet is None:
+            raise DatasetError(
+                f"{path}: no column says who. Expected one named ID or MRI ID in the first "
+                f"{HEADER_WITHIN} rows; mend the sheet, or take it out"
+            )
+    return pandas.concat(sheets) if sheets else None
 
 
 def join_sheet(table, sheet):

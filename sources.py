@@ -4,24 +4,23 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import os
 import re
 import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas
 from PIL import Image
 
 from demo import invent_slices, load_template
-from errors import DatasetError, VolumeError
+from errors import ArchiveError, DatasetError, VolumeError
 from names import names_in_path
 from oasis import (
     COLLECTIONS,
     OASIS1,
     OASIS1_IMAGES,
     OASIS2_IMAGE,
+    find_sheet,
     image_of,
     session_folders,
     sessions_in_archive,
@@ -31,8 +30,15 @@ from oasis import (
 )
 from registration import average_repeats, brain_mask, to_atlas
 from sheets import SUFFIXES as SHEET_SUFFIXES
-from sheets import read_sheet, sheet_in_folder
-from supply import announce, choose_parts, find_or_fetch_sheet, supplied
+from sheets import read_sheet
+from supply import (
+    announce,
+    archive_record,
+    choose_parts,
+    find_or_fetch_sheet,
+    forget_record,
+    supplied,
+)
 from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -57,6 +63,7 @@ class Scan:
         positions_mm: Their positions, `None` if unknown.
         source: The collection it is from, or `""` for that of all scans.
         notes: Texts on what was left out of it.
+        origin: Name and SHA-256 of the archive it is from, or `()`.
     """
 
     key: str
@@ -68,13 +75,14 @@ class Scan:
     indices: list
     positions_mm: list
     source: str = ""
-    notes: tuple = ()
+    notes: list = dataclasses.field(default_factory=list)
+    origin: tuple = ()
 
     def facts(self):
         """All but the pictures, as JSON knows it."""
         facts = {name: value for name, value in vars(self).items() if name != "pictures"}
         sizes = [list(picture.shape) for picture in self.pictures]
-        return facts | {"kind": "scan", "sizes": sizes, "notes": list(self.notes)}
+        return facts | {"kind": "scan", "sizes": sizes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +91,7 @@ class BadScan:
 
     key: str
     problem: str
+    origin: tuple = ()
 
     kind = "bad"
 
@@ -96,9 +105,12 @@ class FinishedPart:
 
     key: str
     record: dict
+    origin: tuple = ()
+
+    kind = "part"
 
     def facts(self):
-        return vars(self) | {"kind": "part"}
+        return vars(self) | {"kind": self.kind}
 
 
 def open_source(hyperparameters, data_dir):
@@ -110,10 +122,10 @@ def open_source(hyperparameters, data_dir):
 
     Returns:
         `name`, `fingerprint` (a list of strings that changes with the data),
-        `sheet` (a table from `read_sheet`, or `None`), `count` (of scans, or
-        `None` if unknown) and `scans`, a function that takes what is done
-        already (`key in done`) and returns an iterator of `Scan`s, `BadScan`s
-        and `FinishedPart`s.
+        `count` (of scans, or `None` if unknown), `records()` (the archives at hand: name to
+        size and SHA-256), `sheets(fetch)` (paths of its subject sheets, those not at hand
+        downloaded if `fetch`) and `scans(store)`, an iterator of the `Scan`s, `BadScan`s and
+        `FinishedPart`s that the `Store` does not hold yet.
 
     Raises:
         DatasetError: If there is no such source, or nothing in it to read.
@@ -155,21 +167,30 @@ def open_source(hyperparameters, data_dir):
     )
 
 
-class _Demo:
+class _Source:
+    """What sources without archives and sheets share."""
+
+    def records(self):
+        return {}
+
+    def sheets(self, fetch):
+        return []
+
+
+class _Demo(_Source):
     name = "demo"
-    sheet = None
 
     def __init__(self, hyperparameters):
         self.hyperparameters = hyperparameters
         self.fingerprint = ["demo 1"]  # raise the number when the invention changes
         self.count = hyperparameters.demo_subjects
 
-    def scans(self, done):
+    def scans(self, store):
         chosen = self.hyperparameters
         cut = (chosen.plane, chosen.slice_range, chosen.slice_unit, chosen.slices_per_volume)
         template = load_template()
         for number in range(self.count):
-            if _key(number) in done:
+            if _key(number) in store:
                 continue
             pictures, indices, positions = invent_slices(template, number, *cut)
             if not len(indices):
@@ -189,20 +210,20 @@ class _Archives:
         self.name = hyperparameters.dataset
         self.hyperparameters, self.data_dir = hyperparameters, data_dir
         self.parts = choose_parts(self.name, hyperparameters.disc_numbers, data_dir)
-        collections = COLLECTIONS[self.name]
-        self.sheet, sums = None, []
-        sheets = [find_or_fetch_sheet(collection, data_dir) for collection in collections]
-        for path in filter(None, sheets):
-            sheet = read_sheet(path)
-            self.sheet = sheet if self.sheet is None else pandas.concat([self.sheet, sheet])
-            sums.append(hashlib.sha256(path.read_bytes()).hexdigest())
-        files = [self._files(part) for part in self.parts if part.path and part.path.is_dir()]
-        self.fingerprint = [
-            "archives 1",
-            *(part.name for part in self.parts),
-            *sums,
-            *sum(files, []),
-        ]
+        folders = [part for part in self.parts if part.path and part.path.is_dir()]
+        files = [file for part in folders for file in self._files(part)]
+        self.fingerprint = ["archives 2", *(part.name for part in self.parts), *files]
+
+    def records(self):
+        """The archives at hand, by name: size and SHA-256."""
+        archives = [part for part in self.parts if part.path and part.path.is_file()]
+        return {part.name: archive_record(part.path) for part in archives}
+
+    def sheets(self, fetch):
+        """Paths of the subject sheets, those not at hand downloaded if `fetch`."""
+        find = find_or_fetch_sheet if fetch else find_sheet
+        paths = [find(self.data_dir, collection) for collection in COLLECTIONS[self.name]]
+        return [path for path in paths if path]
 
     def _files(self, part):
         """The wanted files of an unpacked part, with sizes and times."""
@@ -213,20 +234,31 @@ class _Archives:
             for path, inside in wanted_files(place, image)
         ]
 
-    def scans(self, done):
-        parts = [part for part in self.parts if part.name not in done]
-        announce(parts, self.data_dir)
+    def scans(self, store):
+        announce([part for part in self.parts if part.name not in store], self.data_dir)
+        parts = [part for part in self.parts if part.path or part.name not in store]
         for part, record in supplied(parts, self.data_dir):
-            image = image_of(part.collection, self.hyperparameters.oasis1_image)
-            read = sessions_in_folder if part.path.is_dir() else sessions_in_archive
-            sessions = read(part.path, part.collection, image, done)
-            sessions = (session for session in sessions if session.name not in done)
-            yield from _in_parallel(
-                functools.partial(self._scan, collection=part.collection, image=image), sessions
-            )
-            yield FinishedPart(part.name, record)
+            origin = (part.name, record.get("sha256"))
+            store.forget_others(*origin)
+            if part.name not in store:
+                yield from self._scans_of(part, origin, store)
+                yield FinishedPart(part.name, record, origin)
 
-    def _scan(self, session, collection, image):
+    def _scans_of(self, part, origin, store):
+        """The scans of one part that the store does not hold."""
+        image = image_of(part.collection, self.hyperparameters.oasis1_image)
+        read = sessions_in_folder if part.path.is_dir() else sessions_in_archive
+        sessions = read(part.path, part.collection, image, store)
+        sessions = (session for session in sessions if session.name not in store)
+        scan = functools.partial(self._scan, collection=part.collection, image=image, origin=origin)
+        try:
+            yield from _in_parallel(scan, sessions)
+        except ArchiveError:  # what came before the damage may be damaged too
+            store.forget_others(part.name, None)
+            forget_record(part.path)
+            raise
+
+    def _scan(self, session, collection, image, origin):
         """A session's slices; of several scans the mean, and OASIS-2 brought to the atlas."""
         kind = self.hyperparameters.oasis1_image
         try:
@@ -242,11 +274,11 @@ class _Archives:
                 volume = _like_oasis1(volume, session.name, kind)
             slices = _cut(volume, self.hyperparameters, session.name)
         except VolumeError as error:
-            return BadScan(session.name, str(error))
+            return BadScan(session.name, str(error), origin)
         subject, _, number = session.name.rpartition("_")
         plane = self.hyperparameters.plane
         return Scan(
-            session.name, subject, number, "", plane, *slices, collection.name, tuple(notes)
+            session.name, subject, number, "", plane, *slices, collection.name, notes, origin
         )
 
 
@@ -276,7 +308,7 @@ def _like_oasis1(volume, name, kind):
     return dataclasses.replace(volume, voxels=volume.voxels * brain_mask())
 
 
-class _Folder:
+class _Folder(_Source):
     """A folder of files; subject, session and split come from their paths."""
 
     def __init__(self, folder, files, hyperparameters):
@@ -284,7 +316,6 @@ class _Folder:
         self.folder = folder
         self.files = files
         self.hyperparameters = hyperparameters
-        self.sheet = sheet_in_folder(folder)
         self.pattern = _compiled(hyperparameters.subject_pattern)
         headers = [path for path in files if path.suffix.lower() == ".hdr"]
         images = [path.with_suffix(".img") for path in headers]
@@ -294,6 +325,10 @@ class _Folder:
             f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
             for path in watched
         ]
+
+    def sheets(self, fetch):
+        paths = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in SHEET_SUFFIXES)
+        return [path for path in paths if read_sheet(path) is not None][:1]
 
     def _names(self, path):
         """Subject, session, slice number (or `None`) and split, from a file's path."""
@@ -311,9 +346,9 @@ class _Pictures(_Folder):
             self.groups.setdefault((subject, session, split), []).append((path, index))
         self.count = len(self.groups)
 
-    def scans(self, done):
+    def scans(self, store):
         for number, ((subject, session, split), slices) in enumerate(sorted(self.groups.items())):
-            if _key(number) in done:
+            if _key(number) in store:
                 continue
             slices.sort(key=lambda entry: (entry[1] is None, entry[1] or 0, entry[0]))
             paths, indices = zip(*slices, strict=True)
@@ -333,10 +368,10 @@ class _Volumes(_Folder):
         super().__init__(folder, files, hyperparameters)
         self.count = len(files)
 
-    def scans(self, done):
+    def scans(self, store):
         plane = self.hyperparameters.plane
         for number, path in enumerate(self.files):
-            if _key(number) in done:
+            if _key(number) in store:
                 continue
             subject, session, _, split = self._names(path)
             try:
@@ -390,10 +425,10 @@ def _oasis_kind(path):
 def _of_one_kind(folder, volumes, wanted):
     """All volumes of a folder; if there are several kinds of OASIS's, those of the wanted one."""
     kinds = {path: _oasis_kind(path) for path in volumes}
-    if len(set(kinds.values())) < 2:
+    if len(set(kinds.values()) - {None, "oasis2"}) < 2:
         return volumes
-    chosen = [path for path, kind in kinds.items() if kind == wanted]
-    if not chosen:
+    chosen = [path for path, kind in kinds.items() if kind in (wanted, "oasis2", None)]
+    if wanted not in kinds.values():
         raise DatasetError(
             f"{folder}: holds volumes of several kinds "
             f"({', '.join(sorted(kind or 'others' for kind in set(kinds.values())))}), and no "

@@ -3,7 +3,9 @@
 import concurrent.futures
 import dataclasses
 import functools
+import json
 import os
+import queue
 import shutil
 import sys
 import tarfile
@@ -47,7 +49,7 @@ class Part:
 
 
 def choose_parts(dataset, discs, data_dir):
-    """The parts of `oasis`, `oasis1` or `oasis2`, those at hand first.
+    """The parts of `oasis`, `oasis1` or `oasis2`, in the same order wherever they are.
 
     Args:
         dataset: Name of the dataset.
@@ -57,21 +59,22 @@ def choose_parts(dataset, discs, data_dir):
     Raises:
         DatasetError: If there are no archives of those numbers.
     """
+    known = {number for collection in COLLECTIONS[dataset] for number in collection.numbers}
+    if not known.issuperset(discs):
+        raise DatasetError(
+            f"--discs: {dataset} has no archive {min(set(discs) - known)}. OASIS-1 has 1 to 12, "
+            "OASIS-2 1 and 2"
+        )
     parts = []
     for collection in COLLECTIONS[dataset]:
         numbers = [n for n in collection.numbers if not discs or n in discs]
         found = [_find(collection, number, data_dir) for number in numbers]
-        loose = None if discs else find_loose_sessions(data_dir, collection)
-        if loose:  # sessions from all discs, put there by hand: the user's choice of them
+        loose = [] if discs else find_loose_sessions(data_dir, collection)
+        if loose:  # the user's choice of sessions, from whichever archives
             found = [part for part in found if part.path]
-            found.append(Part(collection, f"sessions in {loose.name}", None, loose))
+            found += [Part(collection, f"sessions in {path.name}", None, path) for path in loose]
         parts += found
-    if not parts:
-        raise DatasetError(
-            f"--discs: {dataset} has no archives of these numbers. OASIS-1 has 1 to 12, OASIS-2 "
-            "1 and 2"
-        )
-    return sorted(parts, key=lambda part: part.path is None)
+    return parts
 
 
 def _find(collection, number, data_dir):
@@ -91,7 +94,10 @@ def announce(parts, data_dir):
     with concurrent.futures.ThreadPoolExecutor(len(missing)) as askers:
         asked = askers.map(lambda part: remote_size(address(part), timeout=(5, 10)), missing)
     sizes = dict(zip(missing, asked, strict=True))
-    needed = sum(size or part.collection.bytes_each for part, size in sizes.items())
+    needed = sum(
+        (size or part.collection.bytes_each) - _arrived(data_dir / part.name)
+        for part, size in sizes.items()
+    )
     place = next(folder for folder in (data_dir, *data_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     for part in missing:
@@ -99,12 +105,18 @@ def announce(parts, data_dir):
     for part, size in sizes.items():
         about = f"{(size or part.collection.bytes_each) / 1e9:.2f} GB"
         print(f"To fetch: {address(part)} ({about if size else f'about {about}'})")
-    print(f"Together {needed / 1e9:.1f} GB, to {data_dir} ({free / 1e9:.1f} GB free)")
+    print(f"Still to come {needed / 1e9:.1f} GB, to {data_dir} ({free / 1e9:.1f} GB free)")
     if needed > free:
         raise DatasetError(
             f"{data_dir}: {needed / 1e9:.1f} GB are to be fetched, {free / 1e9:.1f} GB are free. "
             "Make room, choose fewer --discs, or give another --data-dir"
         )
+
+
+def _arrived(path):
+    """Bytes of an interrupted download."""
+    part = path.with_name(f"{path.name}.part")
+    return part.stat().st_size if part.exists() else 0
 
 
 @functools.cache  # once is enough
@@ -121,21 +133,34 @@ def address(part):
 def supplied(parts, data_dir):
     """Yields each part with its path and its record, downloading later ones meanwhile.
 
-    The record is a dictionary of the archive's size and SHA-256; empty for unpacked folders.
+    Those at hand come first. The record is a dictionary of the archive's size and SHA-256;
+    empty for unpacked folders.
 
     Raises:
         DownloadError: If one cannot be had; those before it have been yielded.
     """
-    cancelled = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as fetcher:
-        waiting = [fetcher.submit(_supply, part, data_dir, cancelled) for part in parts]
-        try:
-            for future in waiting:
-                yield future.result()
-        finally:  # an error, an interrupt, or a caller that has enough
-            cancelled.set()
-            for future in waiting:
-                future.cancel()
+    parts = sorted(parts, key=lambda part: part.path is None)
+    cancelled, ready = threading.Event(), queue.SimpleQueue()
+
+    def fetch():
+        for part in parts:
+            try:
+                ready.put(_supply(part, data_dir, cancelled))
+            except Exception as error:  # it belongs to whoever waits for the part
+                ready.put(error)
+                return
+
+    # A daemon: an interrupt does not wait for a server that has stopped answering. What has come
+    # is on disk, and is resumed.
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        for _ in parts:
+            result = ready.get()
+            if isinstance(result, Exception):
+                raise result
+            yield result
+    finally:  # an error, an interrupt, or a caller that has enough
+        cancelled.set()
 
 
 def _supply(part, data_dir, cancelled):
@@ -147,10 +172,26 @@ def _supply(part, data_dir, cancelled):
             remedy=f"If the server gives it only after a signed agreement, fetch {part.name} by "
             f"hand and put it into {data_dir}; or choose others with --discs",
         )  # fmt: skip
-    if path.is_dir():
-        return dataclasses.replace(part, path=path), {}
+    part = dataclasses.replace(part, path=path)
+    return part, {} if path.is_dir() else archive_record(path)
+
+
+def archive_record(path):
+    """Size and SHA-256 of an archive, from its lock record if it has not changed since.
+
+    Raises:
+        DownloadError: If it is another file than the one on record.
+    """
     record = verify(path, remedy=f"Delete {path} to have it fetched again")
-    return dataclasses.replace(part, path=path), {k: record[k] for k in ("size", "sha256")}
+    return {name: record[name] for name in ("size", "sha256")}
+
+
+def forget_record(path):
+    """Deletes the lock record of an archive that was put there by hand and proved damaged, so that
+    another may take its place."""
+    lock = path.with_name(f"{path.name}.lock")
+    if lock.exists() and json.loads(lock.read_text())["url"] is None:
+        lock.unlink()
 
 
 def check_archive(path):
@@ -169,7 +210,7 @@ def check_archive(path):
         raise ValueError(f"no whole .tar.gz ({type(error).__name__}: {error})") from error
 
 
-def find_or_fetch_sheet(collection, data_dir):
+def find_or_fetch_sheet(data_dir, collection):
     """Path of a collection's subject sheet; `None`, and a line on it, if there is none to be had.
 
     Sessions are of use without it, so that a server which does not give it stops nothing.

@@ -106,11 +106,3 @@ def phantom(shape=(22, 26, 22), number=0):
         < 1
     )
     return ((1 + right + 2 * front + 4 * top) * 100 + number) * inside
-
-
-def packed_bytes(data):
-    """What a server sends that compresses once more."""
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed:
-        packed.write(data)
-    return buffer.getvalue()

@@ -145,7 +145,7 @@ def test_a_hostile_archive_in_the_data_folder_is_one_line(tmp_path, name):
     )
     problem, memory = result.stderr.strip().splitlines()  # one line, and what MEASURED adds
     assert result.returncode == 2
-    assert re.search(r"OAS1_0001_MR1|disc1\.tar\.gz|holds no scan", problem)
+    assert re.search(r"OAS1_0001_MR1|disc1\.tar\.gz", problem)
     assert int(memory) < 800_000  # KB
 
 
@@ -166,7 +166,7 @@ def test_members_are_read_or_passed_over(tmp_path):
     files = sessions["OAS1_0001_MR1"]
     expected = {f"disc1/OAS1_0001_MR1/{k}": v for k, v in files.items() if k.endswith(".img")}
     assert found == expected
-    sizes = {name: size for name, size, _ in read_members(path)}
+    sizes = {name: size for name, size, _ in read_members(path) if not name.endswith("/")}
     assert sizes == {f"disc1/OAS1_0001_MR1/{k}": len(v) for k, v in files.items()} | {
         "disc1/.DS_Store": 5
     }

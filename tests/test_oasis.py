@@ -1,9 +1,11 @@
 """Sessions of OASIS, from archives and from unpacked folders."""
 
+import tarfile
+
 import numpy as np
 import pytest
 
-from archive_builder import oasis1_session, oasis2_session, phantom, unpack, write_archive
+from archive_builder import add, oasis1_session, oasis2_session, phantom, unpack, write_archive
 from errors import ArchiveError, VolumeError
 from oasis import (
     OASIS1,
@@ -110,17 +112,34 @@ def wanted(files):
 def test_a_session_in_two_places_is_refused(tmp_path):
     sessions = one_disc(2)
     path = tmp_path / "a.tar.gz"
-    write_archive(path, "disc1", {"x": {}, **sessions})
-    import gzip
-    import tarfile
+    for again in ("OAS1_0001_MR1.txt", next(p for p in sessions["OAS1_0001_MR1"] if "masked" in p)):
+        with tarfile.open(path, "w:gz") as archive:
+            for name, files in sessions.items():
+                for inside, data in files.items():
+                    add(archive, f"disc1/{name}/{inside}", data)
+            add(archive, f"disc1/OAS1_0001_MR1/{again}", b"x")
+            add(archive, f"__MACOSX/disc1/OAS1_0001_MR1/{again}", b"x")
+        if again.endswith(".txt"):  # makes no difference
+            assert len(list(sessions_in_archive(path, OASIS1, MASKED))) == 3
+        else:
+            with pytest.raises(ArchiveError, match="OAS1_0001_MR1 lie in two places"):
+                list(sessions_in_archive(path, OASIS1, MASKED))
 
-    from archive_builder import add
 
-    with gzip.open(path, "wb") as packed, tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in ("OAS1_0001_MR1", "OAS1_0002_MR1", "OAS1_0001_MR1"):
-            add(archive, f"disc1/{name}/{name}.txt", b"x")
-    with pytest.raises(ArchiveError, match="OAS1_0001_MR1 lie in two places"):
+def test_an_archive_of_something_else_is_refused_and_an_empty_session_is_named(tmp_path):
+    path = write_archive(tmp_path / "a.tar.gz", "OAS2_RAW_PART1", {"OAS2_0001_MR1": {}})
+    with pytest.raises(ArchiveError, match="no session of OASIS-1"):
         list(sessions_in_archive(path, OASIS1, MASKED))
+    (session,) = sessions_in_archive(path, OASIS2, RAW2)
+    assert session == Session("OAS2_0001_MR1")
+
+
+def test_capital_suffixes_are_read(tmp_path):
+    files = oasis2_session([phantom()])
+    capital = {path.replace(".hdr", ".HDR").replace(".img", ".IMG"): files[path] for path in files}
+    path = write_archive(tmp_path / "a.tar.gz", "OAS2_RAW_PART1", {"OAS2_0001_MR1": capital})
+    (session,) = sessions_in_archive(path, OASIS2, RAW2)
+    np.testing.assert_array_equal(volumes_of(session, RAW2)[0][0].voxels, phantom())
 
 
 def test_what_was_put_there_by_hand_is_found(tmp_path):
@@ -134,8 +153,17 @@ def test_what_was_put_there_by_hand_is_found(tmp_path):
     assert find_archive(tmp_path, OASIS1, 3).name == "oasis_cross-sectional_disc3.tar"
     assert find_folder(tmp_path, OASIS1, 4) == tmp_path / "unpacked/disc4"
     assert find_folder(tmp_path, OASIS1, 5) is None
-    assert find_loose_sessions(tmp_path, OASIS1) is None
+    assert find_loose_sessions(tmp_path, OASIS1) == []
     assert find_sheet(tmp_path, OASIS2).suffix == ".xlsx"
     assert find_sheet(tmp_path, OASIS1) is None
-    unpack(tmp_path / "mine", {"OAS1_0009_MR1": {"a.txt": b""}})
-    assert find_loose_sessions(tmp_path, OASIS1) == tmp_path / "mine"
+    for name in ("mine", "yours"):
+        unpack(tmp_path / name, {"OAS1_0009_MR1": {"a.txt": b""}})
+    assert find_loose_sessions(tmp_path, OASIS1) == [tmp_path / "mine", tmp_path / "yours"]
+
+
+@pytest.mark.parametrize("name", ["oasis_cross-sectional.CSV", "oasis_cross-sectional-5708.xlsx"])
+def test_the_sheet_of_second_scans_is_not_taken_for_the_sheet(tmp_path, name):
+    (tmp_path / "oasis_cross-sectional-reliability-063.xlsx").write_bytes(b"")
+    assert find_sheet(tmp_path, OASIS1) is None
+    (tmp_path / name).write_bytes(b"")
+    assert find_sheet(tmp_path, OASIS1).name == name

@@ -2,7 +2,10 @@
 
 import http.server
 import json
+import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -111,7 +114,7 @@ def test_sessions_unpacked_without_their_discs_are_the_whole_job(tmp_path, capsy
     dataset = OASIS(chosen(discs=""), tmp_path / "data")
     assert len(dataset.table) == 4
     assert "2 sessions" not in capsys.readouterr().out  # there is no sheet to miss a row in
-    assert dataset.description["sessions_without_a_row"] == "no sheet"
+    assert dataset.description["sheets"] == {}
 
 
 def test_a_disc_that_is_nowhere_is_named_with_the_remedy(data_dir, monkeypatch):
@@ -143,47 +146,100 @@ def test_oasis2_is_averaged_and_brought_to_the_atlas(tmp_path, monkeypatch):
         assert list(dataset.table["age"].fillna(0)) == [0, 0, 88, 88]
         assert len(dataset.description["notes"]["OAS2_0001_MR1"]) == 2
         assert dataset.description["sessions_without_a_row"] == ["OAS2_0001_MR1"]
-    assert asked == [
-        (f"OAS2_0001_MR{n}", scaling) for scaling in (True, True, False) for n in (1, 2)
-    ]
+    scalings = [{scaling for _, scaling in asked[n : n + 2]} for n in (0, 2, 4)]
+    assert scalings == [{True}, {True}, {False}]  # the two sessions are worked on at once
 
 
 def test_discs_are_downloaded_while_earlier_ones_are_sliced(tmp_path, monkeypatch, capsys):
     for number in (2, 3):
         disc(tmp_path / "server", number, sessions([number]))
-    handler = partial(Quiet, directory=tmp_path / "server")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OASIS_MIRROR", f"http://127.0.0.1:{server.server_port}")
+    serve(tmp_path / "server", monkeypatch)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/oasis_cross-sectional.csv").write_text(SHEET)
     disc(tmp_path / "data", 1, sessions([1]))
     supply.say_terms.cache_clear()
-    order = []
-    scan, fetch = sources._Archives._scan, supply.download
-    monkeypatch.setattr(
-        sources._Archives, "_scan", lambda self, s, **k: order.append(s.name) or scan(self, s, **k)
-    )
-    monkeypatch.setattr(
-        supply, "download", lambda *a, **k: order.append(a[0][-12:]) or fetch(*a, **k)
-    )
+    fetched, scan, fetch = threading.Event(), sources._Archives._scan, supply.download
+
+    def waiting_scan(self, session, **arguments):
+        assert fetched.wait(30)  # the first disc is sliced only once the others are there
+        return scan(self, session, **arguments)
+
+    def telling_fetch(url, *arguments, **options):
+        fetch(url, *arguments, **options)
+        if "disc3" in url:
+            fetched.set()
+
+    monkeypatch.setattr(sources._Archives, "_scan", waiting_scan)
+    monkeypatch.setattr(supply, "download", telling_fetch)
     folder = prepare(chosen(discs="1-3"), tmp_path / "data")
-    server.shutdown()
     assert len(np.load(folder / "slices.npy")) == 6
-    assert order.index("disc3.tar.gz"[-12:]) < order.index("OAS1_0003_MR1")
     said = capsys.readouterr().out
-    for part in (
-        "To fetch: http://127.0.0.1",
-        "GB free",
-        "identify",
-        "D. Marcus",
-        "disc2",
-        "disc3",
-    ):
+    for part in ("To fetch: http://127.0.0.1", "GB free", "identify", "D. Marcus", "disc2"):
         assert part in said
     assert "disc1.tar.gz (" not in said  # it was there
     lock = json.loads((tmp_path / "data/oasis_cross-sectional_disc2.tar.gz.lock").read_text())
     assert lock["size"] == (tmp_path / "server/oasis_cross-sectional_disc2.tar.gz").stat().st_size
+    again = prepare(chosen(discs="1-3"), tmp_path / "data")
+    assert again == folder  # where an archive came from makes no difference
+    assert "To fetch" not in capsys.readouterr().out
+
+
+def serve(folder, monkeypatch):
+    handler = partial(Quiet, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OASIS_MIRROR", f"http://127.0.0.1:{server.server_port}")
+
+
+def test_a_sheet_that_comes_later_is_joined_without_slicing_again(data_dir, monkeypatch, capsys):
+    (data_dir / "oasis_cross-sectional.csv").rename(data_dir / "away.csv")
+    monkeypatch.setattr(supply, "download", partial(supply.download, retries=0))
+    first = OASIS(chosen(), data_dir)
+    assert first.table["age"].isna().all()
+    assert "age, sex and CDR stay unknown" in capsys.readouterr().err
+    stamp = (first.folder / "slices.npy").stat().st_mtime_ns
+    assert OASIS(chosen(), data_dir).folder == first.folder
+    assert capsys.readouterr().err == ""  # the server is not asked again
+    (data_dir / "away.csv").rename(data_dir / "oasis_cross-sectional.csv")
+    later = OASIS(chosen(), data_dir)
+    assert list(later.table["age"][::2]) == [51, 52, 53, 54, 55, 56]
+    assert (later.folder / "slices.npy").stat().st_mtime_ns == stamp
+    assert list(later.description["sheets"]) == ["oasis_cross-sectional.csv"]
+
+
+def test_an_interrupt_does_not_wait_for_a_server_that_hangs(data_dir):
+    server = socket.create_server(("127.0.0.1", 0))  # takes connections, and never answers
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    process = start(data_dir, discs="1-3", OASIS_MIRROR=address)
+    connections = [server.accept() for _ in range(2)]  # how large it is; the file
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "dataset.py: error: interrupted")
+    assert len(connections) == 2
+
+
+def test_no_more_scans_are_at_work_than_cores():
+    at_work, most, lock = 0, 0, threading.Lock()
+    taken = []
+
+    def work(item):
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.01)
+        with lock:
+            at_work -= 1
+        return item
+
+    cores = os.cpu_count()
+    for result in sources._in_parallel(work, (taken.append(n) or n for n in range(30))):
+        assert len(taken) - result <= cores + 1  # nor is more of the archive in memory
+    assert most <= cores
+    assert taken == list(range(30))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -246,11 +302,11 @@ def test_interrupted_while_putting_together(data_dir, monkeypatch):
     assert contents(prepare(chosen(), data_dir)) == whole
 
 
-def start(data_dir):
-    flags = ["--dataset", "oasis1", "--discs", "1,2", "--slices-per-volume", "2"]
+def start(data_dir, discs="1,2", **environment):
+    flags = ["--dataset", "oasis1", "--discs", discs, "--slices-per-volume", "2"]
     return subprocess.Popen(
         [sys.executable, ROOT / "dataset.py", *flags, "--data-dir", data_dir],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
     )  # fmt: skip
 
 
@@ -295,6 +351,26 @@ def test_a_bad_scan_is_left_out_and_named(data_dir, capsys):
     assert "OAS1_0006_MR1: " in said.replace(" MR1", "_MR1")
 
 
+def test_all_scans_bad_is_an_error_whatever_is_allowed(data_dir):
+    for number in (1, 2):
+        disc(data_dir, number, sessions([number], brain=False))
+    with pytest.raises(DatasetError, match="2 of 2 scans"):
+        prepare(chosen(max_bad_scans=1.0), data_dir)
+
+
+def test_a_job_whose_first_scans_are_all_bad_stops_early(tmp_path, monkeypatch):
+    disc(tmp_path, 1, sessions(range(1, 40)))
+    (tmp_path / "oasis_cross-sectional.csv").write_text(SHEET)
+    with pytest.raises(DatasetError, match=r"--slice-range.* 20 of 20 scans"):
+        prepare(chosen(discs="1", slice_unit="mm", slice_range=(90.0, 99.0)), tmp_path)
+
+
+def mend(data_dir, number, of):
+    """Another archive in the place of one, as someone puts it there who knows of the lock."""
+    path = disc(data_dir, number, of)
+    path.with_name(f"{path.name}.lock").unlink()
+
+
 def test_once_the_archive_is_replaced_bad_scans_are_tried_again(data_dir):
     disc(data_dir, 2, sessions([4, 5, 6], brain=False))
     with pytest.raises(DatasetError, match="3 of 6 scans"):
@@ -302,8 +378,35 @@ def test_once_the_archive_is_replaced_bad_scans_are_tried_again(data_dir):
     disc(data_dir, 2, sessions([4, 5, 6]))
     with pytest.raises(DownloadError, match=r"disc2\.tar\.gz.*SHA-256.*lock"):
         prepare(chosen(), data_dir)  # another archive than before: the user should know
-    (data_dir / "oasis_cross-sectional_disc2.tar.gz.lock").unlink()
+    mend(data_dir, 2, sessions([4, 5, 6]))
     assert len(np.load(prepare(chosen(), data_dir) / "slices.npy")) == 12
+
+
+def test_slices_of_an_archive_that_was_replaced_are_not_kept(data_dir, tmp_path, monkeypatch):
+    before, after = sessions([1, 2, 3]), sessions([1, 2, 3])
+    after["OAS1_0001_MR1"] = oasis1_session("OAS1_0001_MR1", phantom(number=40))
+    clean = tmp_path / "clean"
+    disc(clean, 1, after)
+    disc(clean, 2, sessions([4, 5, 6]))
+    (clean / "oasis_cross-sectional.csv").write_text(SHEET)
+    expected = contents(prepare(chosen(), clean))
+    add = Store.add
+    for stop in (2, 5):  # in the middle of the first disc, and behind it
+        disc(data_dir, 1, before)
+        count = iter(range(99))
+        with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+            patched.setattr(
+                Store, "add", lambda s, *a, c=count, n=stop: add(s, *a) if next(c) < n else 1 / 0
+            )
+            prepare(chosen(), data_dir)
+        mend(data_dir, 1, after)
+        folder = prepare(chosen(), data_dir)
+        assert contents(folder) == expected
+        mend(data_dir, 1, before)
+        with pytest.raises(DatasetError, match=r"disc1.*not the archive.*Delete that folder"):
+            prepare(chosen(), data_dir)
+        shutil.rmtree(folder)
+        Path(data_dir / "oasis_cross-sectional_disc1.tar.gz.lock").unlink()
 
 
 def test_two_images_where_one_is_expected_are_a_bad_scan(data_dir):
@@ -326,7 +429,6 @@ def test_a_truncated_archive_stops_the_job_but_loses_nothing(data_dir):
     (partial_folder,) = data_dir.glob(".*.partial")
     assert len(list(partial_folder.glob("*.npz"))) > 3
     path.write_bytes(data)
-    Path(f"{path}.lock").unlink()
     assert len(np.load(prepare(chosen(), data_dir) / "slices.npy")) == 12
 
 

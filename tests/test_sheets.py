@@ -4,7 +4,7 @@ import pandas
 import pytest
 
 from errors import DatasetError
-from sheets import join_sheet, read_sheet, sheet_in_folder
+from sheets import join_sheet, read_sheet, read_sheets
 
 OASIS1 = {
     "ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"], "M/F": ["F", "m"], "Hand": ["R", "R"],
@@ -79,8 +79,35 @@ def test_a_broken_sheet_is_named(tmp_path, name):
         read_sheet(tmp_path / name)
 
 
-def test_a_table_of_other_things_is_passed_over(tmp_path):
+def test_a_table_of_other_things_is_no_sheet(tmp_path):
     (tmp_path / "a.csv").write_text("file,size\nx,1\n")
-    assert sheet_in_folder(tmp_path) is None
     (tmp_path / "b.csv").write_text("ID,Age\nx,1\n")
-    assert list(sheet_in_folder(tmp_path)["age"]) == [1]
+    assert read_sheet(tmp_path / "a.csv") is None
+    with pytest.raises(DatasetError, match=r"a\.csv: no column says who"):
+        read_sheets([tmp_path / "b.csv", tmp_path / "a.csv"])
+    (tmp_path / "c.csv").write_text("MRI ID,Age\ny,2\n")
+    assert list(read_sheets([tmp_path / "b.csv", tmp_path / "c.csv"])["age"]) == [1, 2]
+    assert read_sheets([]) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_copies_saved_by_other_programs_are_read(tmp_path, encoding, separator):
+    rows = [
+        ["OASIS-Übersicht"],
+        [],
+        ["ID", "Age", "Hand"],
+        ["OAS1_0001_MR1", "74", "R"],
+        ["", "", ""],
+    ]
+    text = "\n".join(separator.join(row) for row in rows)
+    (tmp_path / "sheet.csv").write_bytes(text.encode(encoding))
+    sheet = read_sheet(tmp_path / "sheet.csv")
+    assert list(sheet["ID"]) == ["OAS1_0001_MR1"]
+    assert list(sheet["age"]) == [74]
+
+
+def test_a_title_above_the_columns_of_an_xlsx_is_passed_over(tmp_path):
+    rows = [["OASIS", None], ["MRI ID", "CDR"], ["OAS2_0001_MR1", 0.5]]
+    pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", header=False, index=False)
+    assert list(read_sheet(tmp_path / "a.xlsx")["cdr"]) == [0.5]
