@@ -37,9 +37,11 @@ def read_sheet(path):
     top = next((n for n, row in enumerate(rows[:HEADER_WITHIN]) if _who(row)), None)
     if top is None:
         return None
-    sheet = pandas.DataFrame(rows[top + 1 :]).reindex(columns=range(len(rows[top])))
-    sheet.columns = [str(cell).strip() for cell in rows[top]]
-    sheet = sheet.replace(r"^\s*$", None, regex=True)
+    columns = [str(cell).strip() for cell in rows[top]]
+    blank = [""] * len(columns)
+    body = [[*row, *blank][: len(columns)] for row in rows[top + 1 :]]
+    sheet = pandas.DataFrame(body, columns=columns)
+    sheet = sheet.astype("string").replace(r"^\s*$", pandas.NA, regex=True)
     who = _who(sheet.columns)
     names = {c: RENAMED.get(_plain(c), c.lower()) for c in sheet}
     sheet = sheet.rename(columns=names | {who: "ID"})

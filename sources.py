@@ -43,6 +43,7 @@ from volumes import AXES, cut_slice, is_volume, read_volume, slice_indices
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_SIDE = 4096  # pixels
+MOST_THREADS = 8  # a session of OASIS-2 at work takes half a gigabyte
 
 # Files beside the brains that are not brains: label maps.
 NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
@@ -286,9 +287,9 @@ def _in_parallel(function, items):
     """Yields `function(item)` in the order of the items, on all cores.
 
     Threads will do: decompression and registration, which take the time, run outside of
-    Python's lock. No more than one item a core, and one, is in memory.
+    Python's lock. No more than one item a thread, and one, is in memory.
     """
-    cores = os.cpu_count() or 1
+    cores = min(os.cpu_count() or 1, MOST_THREADS)
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:
         for item in items:

@@ -235,7 +235,7 @@ def test_no_more_scans_are_at_work_than_cores():
             at_work -= 1
         return item
 
-    cores = os.cpu_count()
+    cores = min(os.cpu_count(), sources.MOST_THREADS)
     for result in sources._in_parallel(work, (taken.append(n) or n for n in range(30))):
         assert len(taken) - result <= cores + 1  # nor is more of the archive in memory
     assert most <= cores

@@ -72,6 +72,17 @@ def test_a_sheet_of_subjects_is_joined_too():
     assert missing == ["b_1"]
 
 
+def test_a_sheet_without_rows_or_without_a_sex_is_a_sheet(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,M/F,Age\n")
+    assert len(read_sheet(tmp_path / "a.csv")) == 0
+    table = pandas.DataFrame({"subject": ["a"], "session": [""]})
+    assert join_sheet(table, read_sheet(tmp_path / "a.csv"))[1] == ["a"]
+    (tmp_path / "b.csv").write_text("ID,M/F,Age\na,,60\nb,F\n")
+    sheet = read_sheet(tmp_path / "b.csv")
+    assert list(sheet["sex"].isna()) == [True, False]
+    assert list(sheet["age"].isna()) == [False, True]
+
+
 @pytest.mark.parametrize("name", ["sheet.xlsx", "sheet.csv"])
 def test_a_broken_sheet_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\x00PK\x03\x04" * 30)
