@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 
 import numpy as np
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 
 from errors import VolumeError
@@ -32,6 +32,7 @@ ATLAS_TO_ICBM = np.array(
 LEVELS = (8, 4, 2)  # mm between the voxels compared, from coarse to fine
 START_HEIGHTS = (-25, 0, 25)  # mm: how much neck a scan holds is unknown
 START_PITCHES = (-15, 0, 15)  # degrees: heads nod more than they turn
+START_SCALES = (0.95, 1.1)  # a coarse head is better matched at few sizes than at any
 BEST_STARTS = 3  # that go on to the middle level, where the best is plain to see
 
 # A head around the skull-stripped template, in mm from the brain: without it, the brain grows
@@ -150,17 +151,14 @@ def to_atlas(volume, name, scaling=True):
 
 
 def _atlas_transform(image, scaling):
-    """The transform that takes the atlas's points (mm) to the head's: of the kind, from the
-    start, and by the levels that find it most surely."""
+    """The transform that takes points of the atlas (mm) to points of the head: rigid from many
+    starts, then the best of them at a free scale, then all 12 parameters (6 without scaling)."""
     sitk = _simpleitk()
     coarse, middle, fine = (_coarser(image, level) for level in LEVELS)
-    starts = [
-        _start(coarse, height, pitch, scaling)
-        for height in START_HEIGHTS
-        for pitch in START_PITCHES
-    ]
+    choices = itertools.product(START_HEIGHTS, START_PITCHES, START_SCALES if scaling else [None])
+    starts = [_start(coarse, *choice) for choice in choices]
     for start in starts:
-        _register(*_target("head", LEVELS[0]), coarse, start)
+        _register(*_target("head", LEVELS[0]), coarse, start, rigid=True)
     starts.sort(key=lambda start: _likeness(coarse, start, LEVELS[0]))
     for start in starts[-BEST_STARTS:]:
         _register(*_target("head", LEVELS[1]), middle, start)
@@ -174,14 +172,15 @@ def _atlas_transform(image, scaling):
     return transform
 
 
-def _start(coarse, height, pitch, scaling):
-    """Atlas centre on head centre, `height` mm higher and nodding by `pitch` degrees."""
+def _start(coarse, height, pitch, scale):
+    """A transform that takes the atlas's centre to `height` mm above the head's and nods it by
+    `pitch` degrees; with no `scale`, of the kind that keeps sizes."""
     sitk = _simpleitk()
-    transform = sitk.Similarity3DTransform() if scaling else sitk.Euler3DTransform()
+    transform = sitk.Similarity3DTransform() if scale else sitk.Euler3DTransform()
     angle = np.radians(pitch)
     transform.SetTranslation((_head_centre(coarse) + (0, 0, height)).tolist())
     turn = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
-    transform.SetMatrix(np.ravel(turn).tolist())
+    transform.SetMatrix(((scale or 1) * np.ravel(turn)).tolist())
     return transform
 
 
@@ -230,12 +229,16 @@ def _matrix(transform):
 @functools.cache
 def brain_mask():
     """The ICBM brain on the T88 grid: boolean `ATLAS_SHAPE`, to strip the skull with."""
+    from nilearn.datasets import load_mni152_brain_mask  # not at the top: it takes a second
+
     return _placed(load_mni152_brain_mask(resolution=1), order=0) > 0
 
 
 @functools.cache
 def _template():
     """The skull-stripped ICBM T1 on the T88 grid, voxels in [0, 1]."""
+    from nilearn.datasets import load_mni152_template
+
     voxels = _placed(load_mni152_template(resolution=1), order=1) * brain_mask()
     return Volume(voxels, (1.0, 1.0, 1.0), ATLAS_ORIGIN)
 
@@ -250,11 +253,17 @@ def _placed(picture, order):
 
 
 @functools.cache
+def _distance():
+    """How far each voxel of the atlas lies from the brain, in mm: `ATLAS_SHAPE`."""
+    return ndimage.distance_transform_edt(~brain_mask())
+
+
+@functools.cache
 def _target(kind, level):
     """Image and mask, at `level` mm, to register a head to: the "head" with its scalp, or the
     "brain" and the dark ring around it ("inside": without)."""
     sitk = _simpleitk()
-    distance = ndimage.distance_transform_edt(~brain_mask())
+    distance = _distance()
     height = np.arange(ATLAS_SHAPE[2]) + ATLAS_ORIGIN[2]
     voxels = _template().voxels
     if kind == "head":
@@ -300,8 +309,9 @@ def _coarser(image, level):
     return _simpleitk().BinShrink(image, factors)
 
 
-def _register(fixed, mask, moving, transform, metric="information", iterations=100):
-    """Moves `transform` until `moving` looks like `fixed` within `mask`."""
+def _register(fixed, mask, moving, transform, metric="information", rigid=False):
+    """Moves `transform` until `moving` looks like `fixed` within `mask`; if `rigid`, without its
+    scale."""
     sitk = _simpleitk()
     method = sitk.ImageRegistrationMethod()
     if metric == "information":
@@ -313,9 +323,11 @@ def _register(fixed, mask, moving, transform, metric="information", iterations=1
     method.SetInterpolator(sitk.sitkLinear)
     spacing = max(fixed.GetSpacing())
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=spacing, minStep=spacing / 200, numberOfIterations=iterations
+        learningRate=spacing, minStep=spacing / 50, numberOfIterations=100
     )
     method.SetOptimizerScalesFromPhysicalShift()
+    if rigid:
+        method.SetOptimizerWeights([1.0] * 6 + [0.0] * (transform.GetNumberOfParameters() - 6))
     method.SetInitialTransform(transform, inPlace=True)
     # A scan without contrast, or a start outside it, is refused: the transform then stays where
     # it was, and the check of the result tells.
