@@ -168,15 +168,17 @@ def _read(stream, length):
 
 def _oriented(image, name, axes=None):
     """A nibabel image as a `Volume`."""
-    image = image.slicer[(...,) + (0,) * (image.ndim - 3)]
-    if axes:
-        image = _with_axes(image, axes)
-    image = nibabel.as_closest_canonical(image)
-    voxel_size = tuple(float(size) for size in nibabel.affines.voxel_sizes(image.affine))
-    origin = tuple(float(x) for x in image.affine[:3, 3])
+    shape = image.shape[:3]
+    affine = _affine_of_axes(axes, shape, image.header.get_zooms()[:3]) if axes else image.affine
+    turn = nibabel.io_orientation(affine)
+    # Lone axes behind the third are dropped; flips and turns are views, not copies.
+    voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
+    voxels = nibabel.apply_orientation(voxels, turn)
+    affine = affine @ nibabel.orientations.inv_ornt_aff(turn, shape)
+    voxel_size = tuple(float(size) for size in nibabel.affines.voxel_sizes(affine))
+    origin = tuple(float(x) for x in affine[:3, 3])
     if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
         raise VolumeError(f"{name}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
-    voxels = np.asarray(image.dataobj, dtype=np.float32)
     if not np.isfinite(voxels).all():
         raise VolumeError(
             f"{name}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
@@ -184,17 +186,14 @@ def _oriented(image, name, axes=None):
     return Volume(voxels, voxel_size, origin)
 
 
-def _with_axes(image, axes):
-    """The image with an affine of the given axes, 0 mm at the middle of the grid."""
-    sizes = np.abs(image.header.get_zooms()[:3]).astype(float)
+def _affine_of_axes(axes, shape, sizes):
+    """The affine `(4, 4)` of a grid whose axes run as told, with 0 mm at its middle."""
     directions = np.zeros((3, 3))
-    for axis, (end, sign) in enumerate(
-        nibabel.orientations.axcodes2ornt(axes)  # (3, 2): which world axis, and which way
-    ):
-        directions[int(end), axis] = sign * sizes[axis]
-    middle = (np.array(image.shape[:3]) - 1) / 2
-    affine = nibabel.affines.from_matvec(directions, -directions @ middle)
-    return nibabel.Nifti1Image(image.dataobj, affine)
+    # For each axis of the file, which axis of the world it follows, and which way.
+    for axis, (end, sign) in enumerate(nibabel.orientations.axcodes2ornt(axes)):
+        directions[int(end), axis] = sign * abs(float(sizes[axis]))
+    middle = (np.array(shape) - 1) / 2
+    return nibabel.affines.from_matvec(directions, -directions @ middle)
 
 
 def _no_warnings():

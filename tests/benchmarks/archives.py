@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from archive_builder import oasis1_session, write_archive
 from demo import load_template
 from hyperparameters import Hyperparameters
+from preparation import Store
 from sources import BadScan, open_source
 
 PIECE = 2**20  # bytes
@@ -61,7 +62,8 @@ def drain(module, path):
 
 def slice_all(folder):
     hyperparameters = Hyperparameters(dataset="oasis1", discs="1")
-    scans = [*open_source(hyperparameters, folder).scans(())]
+    with tempfile.TemporaryDirectory() as store:
+        scans = [*open_source(hyperparameters, folder).scans(Store(Path(store)))]
     assert not any(isinstance(scan, BadScan) for scan in scans)
 
 
