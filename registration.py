@@ -33,7 +33,7 @@ LEVELS = (8, 4, 2)  # mm between the voxels compared, from coarse to fine
 START_HEIGHTS = (-25, 0, 25)  # mm: how much neck a scan holds is unknown
 START_PITCHES = (-15, 0, 15)  # degrees: heads nod more than they turn
 START_SCALES = (0.95, 1.1)  # a coarse head is better matched at few sizes than at any
-BEST_STARTS = 3  # that go on to the middle level, where the best is plain to see
+BEST_STARTS = 3  # that are refined: one alone may run away into the scalp
 
 # A head around the skull-stripped template, in mm from the brain: without it, the brain grows
 # until it fills the scalp. Fluid and bone are dark in T1, scalp is bright.
@@ -151,8 +151,8 @@ def to_atlas(volume, name, scaling=True):
 
 
 def _atlas_transform(image, scaling):
-    """The transform that takes points of the atlas (mm) to points of the head: rigid from many
-    starts, then the best of them at a free scale, then all 12 parameters (6 without scaling)."""
+    """The transform that takes points of the atlas (mm) to points of the head: many starts
+    moved at a fixed scale, the best of them refined, and the best of those refined again."""
     sitk = _simpleitk()
     coarse, middle, fine = (_coarser(image, level) for level in LEVELS)
     choices = itertools.product(START_HEIGHTS, START_PITCHES, START_SCALES if scaling else [None])
@@ -160,15 +160,22 @@ def _atlas_transform(image, scaling):
     for start in starts:
         _register(*_target("head", LEVELS[0]), coarse, start, rigid=True)
     starts.sort(key=lambda start: _likeness(coarse, start, LEVELS[0]))
-    for start in starts[-BEST_STARTS:]:
-        _register(*_target("head", LEVELS[1]), middle, start)
-    transform = max(starts, key=lambda start: _likeness(middle, start, LEVELS[1]))
-    if scaling:
-        similarity, transform = transform, sitk.AffineTransform(3)
-        transform.SetMatrix(similarity.GetMatrix())
-        transform.SetTranslation(similarity.GetTranslation())
-    _register(*_target("brain", LEVELS[1]), middle, transform)
+    found = [_refined(middle, start) for start in starts[-BEST_STARTS:]]
+    transform = max(found, key=lambda each: _likeness(middle, each, LEVELS[1]))
     _register(*_target("brain", LEVELS[2]), fine, transform)
+    return transform
+
+
+def _refined(middle, start):
+    """A start moved, at a free scale if it has one, then by all 12 parameters."""
+    sitk = _simpleitk()
+    _register(*_target("head", LEVELS[1]), middle, start)
+    transform = start
+    if isinstance(start, sitk.Similarity3DTransform):
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(start.GetMatrix())
+        transform.SetTranslation(start.GetTranslation())
+    _register(*_target("brain", LEVELS[1]), middle, transform)
     return transform
 
 

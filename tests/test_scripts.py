@@ -291,7 +291,6 @@ def test_one_line_is_all_that_stands_on_standard_error(tmp_path):
         (["--downsample", "5"], "--downsample"),
         (["--test-fraction", "0"], "no test subject"),
         (["--learning-rate", "fast"], "--learning-rate"),
-        (["--dataset", "oasis"], "--dataset demo"),
     ],
 )
 def test_train_refuses_in_one_line(place, tmp_path, capfd, flags, said):
