@@ -278,7 +278,7 @@ def _summarise(description):
     bad, notes = description["bad_scans"], description["notes"]
     lines = [*bad.values(), *(note for of_scan in notes.values() for note in of_scan)]
     if bad:
-        print(f"{len(bad)} scans left out:")
+        print(f"Left out: {len(bad)}")
     for line in lines[:SHOWN]:
         print(f"  {line}")
     if len(lines) > SHOWN:

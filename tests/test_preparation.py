@@ -347,7 +347,7 @@ def test_a_bad_scan_is_left_out_and_named(data_dir, capsys):
     assert len(dataset.subjects("all")) == 4
     assert set(dataset.description["bad_scans"]) == {"OAS1_0005_MR1", "OAS1_0006_MR1"}
     said = capsys.readouterr().out
-    assert "2 scans left out" in said
+    assert "Left out: 2" in said
     assert "OAS1_0006_MR1: " in said.replace(" MR1", "_MR1")
 
 
