@@ -68,6 +68,8 @@ def average_repeats(volumes, names):
     Raises:
         VolumeError: If no more than half of the repeats show the same head.
     """
+    if len(volumes) == 1:
+        return volumes[0], []
     reference = _best_repeat(volumes)
     target = volumes[reference]
     kept, left_out = [target.voxels], []
@@ -166,15 +168,19 @@ def _atlas_transform(image, scaling):
 
 
 def _refined(middle, start):
-    """A start moved, at a free scale if it has one, then by all 12 parameters."""
+    """A start moved, at a free scale if it has one, then by all 12 parameters.
+
+    By correlation: mutual information let one head in twenty run away here, the brain into
+    the scalp. It stays with the first level, blind to shading, and the last, more exact.
+    """
     sitk = _simpleitk()
-    _register(*_target("head", LEVELS[1]), middle, start)
+    _register(*_target("head", LEVELS[1]), middle, start, "correlation")
     transform = start
     if isinstance(start, sitk.Similarity3DTransform):
         transform = sitk.AffineTransform(3)
         transform.SetMatrix(start.GetMatrix())
         transform.SetTranslation(start.GetTranslation())
-    _register(*_target("brain", LEVELS[1]), middle, transform)
+    _register(*_target("brain", LEVELS[1]), middle, transform, "correlation")
     return transform
 
 

@@ -139,8 +139,8 @@ def open_source(hyperparameters, data_dir):
     folder = Path(name)
     if not name or not folder.is_dir():
         raise DatasetError(
-            f"--dataset {name}: no such folder. Expected demo, or a folder of slices "
-            "(.png, .jpg) or of volumes (.nii, .nii.gz, .hdr with .img)"
+            f"--dataset {name}: no such folder. Expected oasis, oasis1, oasis2, demo, or a "
+            "folder of slices (.png, .jpg) or of volumes (.nii, .nii.gz, .hdr with .img)"
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [
