@@ -1,6 +1,6 @@
 """Seconds and peak memory a session takes to become slices, for OASIS-1 and for OASIS-2.
 
-    python tests/benchmarks/preparation.py [--sessions 6] [--head HEAD.nii.gz]
+    python tests/benchmarks/session_cost.py [--sessions 6] [--head HEAD.nii.gz]
 
 Archives of real sizes are made and `dataset.py` slices them, once with one session and once with
 all: the difference is what a session costs beside starting up. An OASIS-2 session has four
