@@ -22,7 +22,12 @@ from preparation import TEXT_COLUMNS, fit_picture, prepare
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
 SPLITS = ("train", "validation", "test")
-# Scans that are near-duplicates under two names; each pair is dealt out as one subject.
+CONDITIONS = ("position", "age", "sex", "cdr")
+SEXES = {"F": 0.0, "M": 1.0}
+NEEDED_COLUMNS = {
+    "subject", "plane", "index", "position_mm", "height", "width", "age", "sex", "cdr",
+}  # fmt: skip
+# Near-duplicates under two names, dealt out as one subject also where only one of them is at hand.
 SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
 
 
@@ -48,6 +53,8 @@ class OASIS:
             position_mm, height and width before fitting, split, and the
             columns of the subject sheet (age, sex, cdr, …). Blank is unknown.
         description: The contents of `dataset.json`.
+        people: Dictionary from each subject that shows the same head as another to the name
+            under which both are dealt out.
         folder: Where these lie.
 
     Raises:
@@ -63,12 +70,12 @@ class OASIS:
             self.slices = np.load(self.folder / "slices.npy", mmap_mode="r")
             self.table = pandas.read_csv(self.folder / "slices.csv", dtype=TEXT_COLUMNS)
             self.description = json.loads((self.folder / "dataset.json").read_text())
-            missing = {"subject", "plane", "index", "position_mm", "height", "width"} - set(
-                self.table
-            )
+            missing = NEEDED_COLUMNS - set(self.table)
             if missing or not isinstance(self.description, dict):
                 raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
-        except (OSError, EOFError, ValueError) as error:
+            found = self.description.get("near_duplicates", ())
+            self.people = join_people(pair["subjects"] for pair in found)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"{self.folder}: not a prepared dataset ({error}). Delete the folder to have it "
                 "made again"
@@ -86,7 +93,7 @@ class OASIS:
         if image_shape not in (None, self.image_shape):
             self.slices = np.stack([fit_picture(picture, image_shape) for picture in self.slices])
         self.table = self.table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
-        self.table["split"] = _split(self.table, hyperparameters)
+        self.table["split"] = _split(self.table, hyperparameters, self.people)
 
     @property
     def image_shape(self):
@@ -194,6 +201,22 @@ class OASIS:
             for plane, index, position in zip(*(table[name] for name in columns), strict=True)
         ]
 
+    @property
+    def position_column(self):
+        """Which column says where slices lie: in mm if that is known of any, else their number."""
+        return "index" if self.table["position_mm"].isna().all() else "position_mm"
+
+    def conditions(self, rows):
+        """What the prior may know of each slice: float32 `(n, 4)`, the columns of `CONDITIONS`.
+
+        Position, see `position_column`; age in years; sex, 0 female and 1 male;
+        CDR. NaN is unknown.
+        """
+        table, place = self.table.iloc[rows], self.position_column
+        columns = {"position": table[place], "age": table["age"], "cdr": table["cdr"]}
+        columns["sex"] = table["sex"].map(SEXES)
+        return np.stack([columns[name].to_numpy(np.float32) for name in CONDITIONS], axis=1)
+
     def refitted(self, rows):
         """How many of these slices had another size and were padded or shrunk."""
         sizes = self.table[["height", "width"]].iloc[rows].to_numpy()
@@ -213,14 +236,16 @@ def is_prepared(folder):
     return all((folder / name).is_file() for name in ("slices.npy", "slices.csv", "dataset.json"))
 
 
-def _split(table, hyperparameters):
+def _split(table, hyperparameters, people):
     """Each slice's split: the source's own if it has one, else by the subject's name.
+
+    Subjects that are one of `people` come into one split; if the source's own has them in
+    several, into the most trained on, so that nothing scored was trained on.
 
     Raises:
         DatasetError: If the source puts one subject into two splits, or only
             some into any.
     """
-    table = table.assign(subject=[person(subject) for subject in table["subject"]])
     ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
     twice = ready_made["subject"][ready_made["subject"].duplicated()]
     if len(twice):
@@ -234,11 +259,21 @@ def _split(table, hyperparameters):
             f"subject {min(unknown)} lies in none of the source's train, validate and test "
             "folders, but others do. Move its slices into one"
         )
-    known = dict(zip(ready_made["subject"], ready_made["split"], strict=True))
-    return [
-        known[subject] if known else subject_split(subject, hyperparameters)
-        for subject in table["subject"]
-    ]
+    names = table["subject"].map(lambda subject: people.get(subject, subject))
+    if not len(ready_made):
+        return [subject_split(name, hyperparameters) for name in names]
+    return [SPLITS[n] for n in table["split"].map(SPLITS.index).groupby(names).transform("min")]
+
+
+def join_people(pairs):
+    """Dictionary from each subject of some pairs, and of `SAME_PERSON`, to the first name of all
+    that it is paired with, directly or through others."""
+    people = {}
+    for pair in [*pairs, *SAME_PERSON.items()]:
+        one, other = sorted(people.get(subject, subject) for subject in pair)
+        joined = {*pair, other, *(name for name, first in people.items() if first == other)}
+        people |= dict.fromkeys(joined, one)
+    return people
 
 
 def person(subject):
@@ -258,15 +293,26 @@ def subject_split(subject, hyperparameters):
 
 
 def describe(dataset):
-    """One line: how many subjects and slices, of what size, in which split."""
+    """How many subjects and slices, of what size, in which split; a line more if some are one."""
     parts = ", ".join(
         f"{split} {len(dataset.subjects(split))} ({len(dataset.rows(split)):,})" for split in SPLITS
     )
     height, width = dataset.image_shape
     return (
         f"{dataset.table['subject'].nunique()} subjects, {len(dataset.table):,} slices of "
-        f"{height}x{width}: {parts}"
+        f"{height}x{width}: {parts}{_describe_people(dataset)}"
     )
+
+
+def _describe_people(dataset, most=5):
+    """The subjects here that show one head, or nothing."""
+    people = {}
+    for subject in dataset.subjects("all"):
+        people.setdefault(dataset.people.get(subject, subject), []).append(subject)
+    joined = [" and ".join(names) for names in people.values() if len(names) > 1]
+    more = f"; {len(joined) - most} more in dataset.json" if len(joined) > most else ""
+    line = f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}{more}"
+    return line if joined else ""
 
 
 def main():

@@ -140,6 +140,68 @@ def save_extremes(originals, reconstructions, titles, path):
     _save(figure, path)
 
 
+def save_prices(codecs, runs, levels, path):
+    """SSIM against bits per pixel: codecs as lines, dotted with their containers, runs as points.
+
+    Args:
+        codecs: A row a setting: codec, bits and file_bits per pixel, ssim, ssim_brain.
+        runs: Dictionary from a name to a run's bits, ssim and ssim_brain.
+        levels: Dictionary from a name to ssim and ssim_brain without a price, drawn dashed.
+    """
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    titles = {"ssim": "SSIM, whole image", "ssim_brain": "SSIM in the brain"}
+    for axis, (score, title) in zip(axes, titles.items(), strict=True):
+        for number, (codec, rows) in enumerate(codecs.groupby("codec", sort=False)):
+            axis.plot(rows["bits"], rows[score], f"C{number}-", marker=".", label=codec)
+            axis.plot(rows["file_bits"], rows[score], f"C{number}:", label=f"{codec}, whole file")
+        for number, (name, level) in enumerate(levels.items()):
+            axis.axhline(level[score], color=str(0.3 * number), linestyle="--", linewidth=1)
+            axis.annotate(name, (1, level[score]), (-3, 2), ("axes fraction", "data"),
+                          "offset points", ha="right", fontsize=7)  # fmt: skip
+        for name, run in runs.items():
+            axis.plot(run["bits"], run[score], "k*", markersize=10)
+            axis.annotate(name, (run["bits"], run[score]), (6, -10), textcoords="offset points")
+        axis.set(xscale="log", xlim=(0.04, 4), xlabel="bits per pixel", title=title)
+        axis.grid(alpha=0.3, which="both")
+    axes[0].legend(fontsize=7)
+    _save(figure, path)
+
+
+def save_closest_pairs(generated, references, distances, path):
+    """Generated slices above the nearest training slice of each.
+
+    Args:
+        generated, references: Arrays `(n, H, W)` in [0, 1].
+        distances: `(n,)`, root mean squared differences.
+    """
+    titles = [f"distance {value:.3f}" for value in distances]
+    _save_pairs(generated, ["generated"] * len(generated), references, titles, path)
+
+
+def save_intensities(real_histograms, generated_histograms, path):
+    """How the brain's intensities are distributed: median of the slices, and where 90% lie.
+
+    Args:
+        real_histograms, generated_histograms: Counts `(n, 256)` and `(m, 256)`
+            of each slice's pixels at each level.
+    """
+    figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    bins = 64  # of four levels each: scaling leaves some levels empty
+    centres = (np.arange(bins) + 0.5) / bins
+    for name, counts in (("real", real_histograms), ("generated", generated_histograms)):
+        counts = np.reshape(counts, (len(counts), bins, -1)).sum(axis=2)
+        counts = counts[counts.sum(axis=1) > 0]  # a slice without brain has no distribution
+        if not len(counts):
+            continue
+        densities = bins * counts / counts.sum(axis=1, keepdims=True)
+        low, middle, high = np.percentile(densities, [5, 50, 95], axis=0)
+        (line,) = axis.plot(centres, middle, label=name)
+        axis.fill_between(centres, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+    axis.set(xlabel="intensity inside the brain", ylabel="density", ylim=(0, None))
+    axis.legend()
+    _save(figure, path)
+
+
 def save_picture(picture, path):
     """One picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
     path.parent.mkdir(parents=True, exist_ok=True)

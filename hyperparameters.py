@@ -106,7 +106,7 @@ class Hyperparameters:
     warm_up_steps: int = _option(
         100, "steps without the quantiser before k-means starts the codebook", low=0, group="VQ-VAE"
     )  # fmt: skip
-    epochs: int = _option(30, "epochs of the VQ-VAE", low=1, group="VQ-VAE")
+    epochs: int = _option(24, "epochs of the VQ-VAE", low=1, group="VQ-VAE")
     batch_size: int = _option(16, "slices a step", low=1, high=65536, group="VQ-VAE")
     learning_rate: float = _option(
         2e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="VQ-VAE"
@@ -124,7 +124,11 @@ class Hyperparameters:
     prior_dropout: float = _option(
         0.1, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
     )
-    prior_epochs: int = _option(30, "epochs of the prior", low=1, group="prior")
+    prior_epochs: int = _option(14, "epochs of the prior", low=1, group="prior")
+    prior_patience: int = _option(
+        5, "epochs without a better prior on the validation subjects before training ends; 0 for "
+        "no end but --prior-epochs", low=0, group="prior"
+    )  # fmt: skip
     prior_batch_size: int = _option(16, "code grids a step", low=1, high=65536, group="prior")
     prior_learning_rate: float = _option(
         3e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="prior"

@@ -1,4 +1,4 @@
-"""Layers and models: the VQ-VAE that turns slices into codes, and the prior over its codes."""
+"""The VQ-VAE that turns slices into codes, and the layers that the prior over them is made of."""
 
 import keras
 import numpy as np
@@ -9,14 +9,11 @@ from scores import ssim_for_training
 __all__ = [
     "CodebookStatistics",
     "PixelConvLayer",
-    "PositionBias",
     "ResidualBlock",
     "VQVAETrainer",
     "VectorQuantizer",
     "build_decoder",
     "build_encoder",
-    "build_pixelcnn",
-    "code_bits",
 ]
 
 
@@ -395,6 +392,13 @@ class VQVAETrainer(keras.Model):
         images = self.decoder(self.quantizer.code_vectors(code_indices))
         return tf.clip_by_value(images, 0.0, 1.0)
 
+    def decode_all(self, code_indices, batch_size=16):
+        """`decode` for any number of grids `(n, h, w)`, as memory takes them: an array."""
+        starts = range(0, len(code_indices), batch_size)
+        return np.concatenate(
+            [self.decode(code_indices[start:][:batch_size]).numpy() for start in starts]
+        )
+
     @property
     def metrics(self):
         return [*self.loss_means, self.codebook_statistics]
@@ -444,16 +448,20 @@ class VQVAETrainer(keras.Model):
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class PixelConvLayer(keras.layers.Layer):
-    """A convolution that sees only codes already drawn, in reading order.
+    """A convolution that sees only codes already drawn.
 
     Args:
-        mask_type: `"A"` hides the current position and all later ones, for
-            the first layer; `"B"` hides the later ones only.
+        mask_type: `"A"` hides the current place and all later ones, for the
+            first layer of a stack; `"B"` hides the later ones only.
+        stack: `"horizontal"`, places are positions, in reading order; or
+            `"vertical"`, places are rows, seen over their whole width. Stacked
+            horizontal layers have a blind spot to the upper right; vertical
+            ones beside them fill it.
         **kwargs: Those of `keras.layers.Conv2D`; `kernel_size` must be odd,
             `strides` 1 and `padding` `"same"`, the default here.
 
     Attributes:
-        mask_type: As above.
+        mask_type, stack: As above.
         conv: The `keras.layers.Conv2D` that holds kernel and bias. Its kernel
             is never changed by the mask: each call multiplies the two, so the
             hidden weights keep no part in the output nor in the gradient.
@@ -465,19 +473,25 @@ class PixelConvLayer(keras.layers.Layer):
         Float tensor of shape `(B, h, w, filters)`.
 
     Raises:
-        ValueError: If `mask_type` is neither, or the convolution is not of
-            odd size, stride 1 and "same" padding.
+        ValueError: If `mask_type` or `stack` is unknown, the convolution is not
+            of odd size, stride 1 and "same" padding, or it sees nothing at all.
 
     Reference:
 
     - [van den Oord et al., 2016](https://arxiv.org/abs/1601.06759), section 3.4
+    - [van den Oord et al., 2016](https://arxiv.org/abs/1606.05328), section 2.2, for the stacks
     """
 
-    def __init__(self, mask_type, name=None, dtype=None, trainable=True, **kwargs):
+    def __init__(
+        self, mask_type, stack="horizontal", name=None, dtype=None, trainable=True, **kwargs
+    ):
         super().__init__(name=name, dtype=dtype, trainable=trainable)
         if mask_type not in ("A", "B"):
             raise ValueError(f'mask_type must be "A" or "B". Received: {mask_type!r}')
+        if stack not in ("horizontal", "vertical"):
+            raise ValueError(f'stack must be "horizontal" or "vertical". Received: {stack!r}')
         self.mask_type = mask_type
+        self.stack = stack
         self.conv = keras.layers.Conv2D(**{"padding": "same", **kwargs}, dtype=dtype)
         if (
             any(size % 2 == 0 for size in self.conv.kernel_size)
@@ -489,26 +503,48 @@ class PixelConvLayer(keras.layers.Layer):
                 f"Received: kernel_size={self.conv.kernel_size}, strides={self.conv.strides}, "
                 f"padding={self.conv.padding!r}"
             )
+        if 0 in self.visible_size:
+            raise ValueError(
+                f"mask {mask_type} hides all of a kernel of size {self.conv.kernel_size} in the "
+                f"{stack} stack"
+            )
 
     def build(self, input_shape):
         self.conv.build(input_shape)
 
     @property
+    def visible_size(self):
+        """Rows and columns of the kernel, from its upper left corner, that are not all hidden."""
+        (height, width), current = self.conv.kernel_size, self.mask_type == "B"
+        if self.stack == "vertical":
+            return height // 2 + current, width
+        return height // 2 + 1, width if height > 1 else width // 2 + current
+
+    @property
     def visible_kernel(self):
-        """The kernel's rows from the top to the current one, hidden taps at 0:
-        `(kernel_height // 2 + 1, kernel_width, C, filters)`. The rows below
-        are all hidden, so they need not be multiplied."""
-        height, width = self.conv.kernel_size
-        mask = np.ones((height // 2 + 1, width, 1, 1), "float32")
-        mask[-1, width // 2 + (self.mask_type == "B") :] = 0
-        return self.conv.kernel[: height // 2 + 1] * mask
+        """The kernel's rows and columns that are not all hidden, hidden taps at 0:
+        `(*visible_size, C, filters)`. The others need not be multiplied."""
+        rows, columns = self.visible_size
+        mask = np.ones((rows, columns, 1, 1), "float32")
+        if self.stack == "horizontal":
+            mask[-1, self.conv.kernel_size[1] // 2 + (self.mask_type == "B") :] = 0
+        return self.conv.kernel[:rows, :columns] * mask
+
+    @property
+    def reach(self):
+        """How many rows up and columns to the left its first tap lies."""
+        (height, width), (down, across) = self.conv.kernel_size, self.conv.dilation_rate
+        return height // 2 * down, width // 2 * across
 
     def call(self, inputs):
-        height, width = self.conv.kernel_size
-        down, across = self.conv.dilation_rate
-        above, beside = height // 2 * down, width // 2 * across
-        padded = tf.pad(inputs, [[0, 0], [above, 0], [beside, beside], [0, 0]])
+        height, width = inputs.shape[1:3]
         kernel = tf.cast(self.visible_kernel, inputs.dtype)
+        (rows, columns), (down, across) = self.visible_size, self.conv.dilation_rate
+        above, left = self.reach
+        below, right = (rows - 1) * down - above, (columns - 1) * across - left
+        # Below 0, the last rows or columns are seen by no output.
+        padded = tf.pad(inputs, [[0, 0], [above, 0], [left, max(right, 0)], [0, 0]])
+        padded = padded[:, : height + above + below, : width + left + right]
         outputs = tf.nn.convolution(padded, kernel, dilations=(down, across))
         if self.conv.use_bias:
             outputs += tf.cast(self.conv.bias, outputs.dtype)
@@ -521,40 +557,49 @@ class PixelConvLayer(keras.layers.Layer):
         conv = self.conv.get_config()
         for shared in ("name", "dtype", "trainable"):  # the layer's own
             conv.pop(shared)
-        return {**super().get_config(), "mask_type": self.mask_type, **conv}
+        return {**super().get_config(), "mask_type": self.mask_type, "stack": self.stack, **conv}
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class ResidualBlock(keras.layers.Layer):
-    """A 1x1, a masked 3x3 and a 1x1 convolution beside a skip connection.
+    """A 1x1, a masked and a 1x1 convolution beside a skip connection.
 
     Args:
         filters: Integer, channels in and out; half as many inside.
+        kernel_size: Integer or pair, of the masked convolution.
         dilation_rate: Integer, the spacing of the masked convolution's taps.
+        stack: Of the masked convolution, see `PixelConvLayer`.
         dropout: Float, fraction of the inner channels dropped in training.
 
     Attributes:
         filters: As above.
         conv1: 1x1 convolution, ReLU.
-        pixel_conv: `PixelConvLayer` of type "B", 3x3, ReLU.
+        pixel_conv: `PixelConvLayer` of type "B", ReLU.
         conv2: 1x1 convolution, ReLU.
+
+    Call arguments:
+        inputs: Float tensor of shape `(B, h, w, filters)`.
+        context: Float tensor of shape `(B, h, w, any)` that `conv1` sees beside
+            the inputs, or `None`.
 
     Reference:
 
     - [van den Oord et al., 2016](https://arxiv.org/abs/1601.06759), figure 5
     """
 
-    def __init__(self, filters, dilation_rate=1, dropout=0.0, **kwargs):
+    def __init__(
+        self, filters, kernel_size=3, dilation_rate=1, stack="horizontal", dropout=0.0, **kwargs
+    ):
         super().__init__(**kwargs)
         self.filters = filters
-        self.dilation_rate = dilation_rate
         inner = max(filters // 2, 1)
         dtype = self.dtype_policy
         self.conv1 = keras.layers.Conv2D(inner, 1, activation="relu", dtype=dtype)
         self.pixel_conv = PixelConvLayer(
             "B",
+            stack,
             filters=inner,
-            kernel_size=3,
+            kernel_size=kernel_size,
             dilation_rate=dilation_rate,
             activation="relu",
             dtype=dtype,
@@ -562,87 +607,27 @@ class ResidualBlock(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
         self.conv2 = keras.layers.Conv2D(filters, 1, activation="relu", dtype=dtype)
 
-    def build(self, input_shape):
-        inner = (*input_shape[:-1], self.conv1.filters)
-        self.conv1.build(input_shape)
+    def build(self, inputs_shape, context_shape=None):
+        beside = context_shape[-1] if context_shape else 0
+        inner = (*inputs_shape[:-1], self.conv1.filters)
+        self.conv1.build((*inputs_shape[:-1], inputs_shape[-1] + beside))
         self.pixel_conv.build(inner)
         self.conv2.build(inner)
 
-    def call(self, inputs, training=False):
-        x = self.pixel_conv(self.conv1(inputs))
+    def call(self, inputs, context=None, training=False):
+        x = inputs if context is None else tf.concat([inputs, context], axis=-1)
+        x = self.pixel_conv(self.conv1(x))
         return inputs + self.conv2(self.dropout(x, training=training))
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return inputs_shape
 
     def get_config(self):
         return {
             **super().get_config(),
             "filters": self.filters,
-            "dilation_rate": self.dilation_rate,
+            "kernel_size": self.pixel_conv.conv.kernel_size,
+            "dilation_rate": self.pixel_conv.conv.dilation_rate[0],
+            "stack": self.pixel_conv.stack,
             "dropout": self.dropout.rate,
         }
-
-
-@keras.saving.register_keras_serializable(package="oasisvq")
-class PositionBias(keras.layers.Layer):
-    """Adds a learned vector for each position of the grid, as in attention models.
-
-    A convolution alone does not know where in the head it stands, and its
-    first layers see a few rows only; the shape of the brain lies in these
-    vectors. They depend on no code, so nothing later is given away.
-    """
-
-    def build(self, input_shape):
-        self.bias = self.add_weight(
-            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02, seed=0)
-        )
-
-    def call(self, inputs):
-        return inputs + tf.cast(self.bias, inputs.dtype)
-
-
-def build_pixelcnn(
-    code_shape, num_embeddings, filters, residual_blocks, dilations=(1,), dropout=0.0
-):
-    """The prior: the distribution of each code given those before it.
-
-    Args:
-        code_shape: `(h, w)` of the code grid.
-        num_embeddings: Integer, number of codes K.
-        filters: Integer, channels throughout.
-        residual_blocks: Integer, number of `ResidualBlock`s.
-        dilations: Integers, the blocks' dilation rates, taken in turn.
-        dropout: Float, see `ResidualBlock`.
-
-    Returns:
-        `keras.Model` from int32 code indices `(B, h, w)` to float32 logits
-        `(B, h, w, K)`. The logits at a position depend on the codes above it
-        and to its left only.
-    """
-    code_indices = keras.Input(code_shape, dtype="int32", name="code_indices")
-    # A convolution over one-hot codes is one over embeddings with a free table;
-    # at width `filters` / 2 it is many times cheaper than over 512 channels.
-    x = keras.layers.Embedding(num_embeddings, max(filters // 2, 1))(code_indices)
-    x = PixelConvLayer("A", filters=filters, kernel_size=7)(x)
-    x = PositionBias()(x)
-    for block in range(residual_blocks):
-        x = ResidualBlock(filters, dilations[block % len(dilations)], dropout)(x)
-    for _ in range(2):
-        x = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")(x)
-    logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32", name="logits")(x)
-    return keras.Model(code_indices, logits, name="pixelcnn")
-
-
-def code_bits(code_indices, logits):
-    """Sparse categorical cross-entropy of each code in bits.
-
-    Args:
-        code_indices: int32 `(B, h, w)`.
-        logits: Float `(B, h, w, K)`.
-
-    Returns:
-        Float32 tensor `(B, h, w)`; its mean is the bits per code.
-    """
-    nats = keras.losses.sparse_categorical_crossentropy(code_indices, logits, from_logits=True)
-    return nats / tf.math.log(2.0)

@@ -7,6 +7,8 @@ from errors import HyperparameterError, import_tensorflow_quietly, run_script
 from hyperparameters import Parser
 
 DRAW_FLAGS = ("num_samples", "temperature", "top_k", "top_p", "seed")
+WHOSE_FLAGS = ("age", "sex", "cdr")
+SHOWN_AGES, SHOWN_POSITIONS = 4, 5  # of the figure of conditions
 
 
 def main():
@@ -27,6 +29,17 @@ def main():
         "reach this probability (default: 1, all)"
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another seed, other brains")
+    conditions = parser.add_argument_group(
+        "conditions", "of all new brains; by default each has those of a test slice. If any of "
+        "age, sex and CDR is given, the others are left open",
+    )  # fmt: skip
+    conditions.add_argument(
+        "--slice-position", type=float, metavar="MM", help="where the slice lies, in mm; its "
+        "number, if the run's slices have numbers only"
+    )  # fmt: skip
+    conditions.add_argument("--age", type=float, help="in years")
+    conditions.add_argument("--sex", choices=("F", "M"))
+    conditions.add_argument("--cdr", type=float, help="clinical dementia rating: 0, 0.5, 1 or 2")
     arguments = parser.parse_args()
     check(arguments)
 
@@ -34,14 +47,17 @@ def main():
     from runs import open_run
 
     run = open_run(arguments.run_dir)
+    check_conditions(run, arguments)
     vqvae = run.load_vqvae()
-    prior = run.load_prior(vqvae.code_shape)
+    prior = run.load_prior()
     figures, samples = run.folder / "figures", run.folder / "samples"
     show_reconstructions(run, vqvae, arguments.num_reconstructions, figures, samples)
-    show_samples(vqvae, prior, arguments, figures, samples)
+    show_samples(run, vqvae, prior, arguments, figures, samples)
+    show_conditions(run, vqvae, prior, arguments, figures)
     print(
         f"Figures: {figures / 'encoded.png'}, {figures / 'reconstructed.png'}, "
-        f"{figures / 'generated.png'}\nEach picture as PNG and .npy: {samples}"
+        f"{figures / 'generated.png'}, {figures / 'conditions.png'}\n"
+        f"Each picture as PNG and .npy: {samples}"
     )
 
 
@@ -92,26 +108,121 @@ def slice_name(row):
     return f"{row['subject']}" + ("" if row.isna()["index"] else f"  {int(row['index'])}")
 
 
-def show_samples(vqvae, prior, arguments, figures, samples):
+def check_conditions(run, arguments):
+    """Refuses conditions of which the run has seen nothing."""
+    import numpy as np
+
+    from dataset import CONDITIONS
+
+    _, trained = run.training_codes()
+    for name, values in zip(CONDITIONS, trained.T, strict=True):
+        asked = getattr(arguments, "slice_position" if name == "position" else name)
+        if asked is None or name == "sex" and not np.isnan(values).all():
+            continue
+        flag = "--slice-position" if name == "position" else f"--{name}"
+        if np.isnan(values).all():
+            raise HyperparameterError(
+                f"{flag}: {run.folder} was trained on slices of unknown {name}. Leave it out"
+            )
+        low, high = np.nanmin(values), np.nanmax(values)
+        if not low <= asked <= high:
+            raise HyperparameterError(
+                f"{flag} must be from {low:g} to {high:g}, as in the slices that {run.folder} was "
+                f"trained on. Received: {asked:g}"
+            )
+
+
+def wanted_conditions(run, arguments):
+    """The conditions of each new brain, `(n, 4)`: those of test slices, or those asked for."""
+    import numpy as np
+
+    from dataset import CONDITIONS, SEXES
+
+    slices = run.test_slices()
+    random = np.random.default_rng([arguments.seed, 1])
+    rows = random.integers(len(slices.table), size=arguments.num_samples)
+    conditions = slices.conditions(rows)
+    asked = {name: getattr(arguments, name) for name in WHOSE_FLAGS}
+    asked["sex"] = SEXES.get(asked["sex"])
+    if any(value is not None for value in asked.values()):
+        for name, value in asked.items():
+            conditions[:, CONDITIONS.index(name)] = np.nan if value is None else value
+    if arguments.slice_position is not None:
+        conditions[:, CONDITIONS.index("position")] = arguments.slice_position
+    return conditions
+
+
+def show_samples(run, vqvae, prior, arguments, figures, samples):
     """New brains: codes drawn from the prior, decoded."""
     import numpy as np
 
     from figures import save_pictures
-    from sampling import sample_code_grids
 
-    uniforms = np.random.default_rng(arguments.seed).random(
-        (arguments.num_samples, *vqvae.code_shape)
-    )
-    codes = sample_code_grids(
-        prior, uniforms, arguments.temperature, arguments.top_k, arguments.top_p
-    )
-    batches = np.array_split(codes, -(-len(codes) // 16))  # memory for 16 at a time
-    brains = np.concatenate([vqvae.decode(batch).numpy()[..., 0] for batch in batches])
+    random = np.random.default_rng(arguments.seed)
+    uniforms = random.random((arguments.num_samples, *vqvae.code_shape))
+    conditions = wanted_conditions(run, arguments)
+    brains = draw(vqvae, prior, uniforms, conditions, arguments)
     save_pictures(brains[:64], figures / "generated.png")
     save_each(samples, "brain", brains)
     drawn = {name: getattr(arguments, name) for name in DRAW_FLAGS}
+    drawn["conditions"] = describe_conditions(conditions)
     (samples / "brains.json").write_text(json.dumps(drawn, indent=2) + "\n")
     print(f"Drew {len(brains)} new brains, seed {arguments.seed}")
+
+
+def draw(vqvae, prior, uniforms, conditions, arguments):
+    """New brains `(n, H, W)` in [0, 1] for uniforms `(n, h, w)` and conditions `(n, 4)`."""
+    from sampling import sample_code_grids
+
+    codes = sample_code_grids(
+        prior, uniforms, conditions, arguments.temperature, arguments.top_k, arguments.top_p
+    )
+    return vqvae.decode_all(codes)[..., 0]
+
+
+def describe_conditions(conditions):
+    """A dictionary for each row of conditions, unknown ones left out."""
+    from dataset import CONDITIONS, SEXES
+
+    letters = {value: letter for letter, value in SEXES.items()}
+    described = []
+    for row in conditions.tolist():
+        known = {name: value for name, value in zip(CONDITIONS, row, strict=True) if value == value}
+        if "sex" in known:
+            known["sex"] = letters[known["sex"]]
+        described.append(known)
+    return described
+
+
+def show_conditions(run, vqvae, prior, arguments, figures):
+    """The same chance under other conditions: a row an age, a column a position."""
+    import numpy as np
+
+    from figures import save_rows
+
+    _, trained = run.training_codes()
+    positions, ages = (
+        np.unique(np.nanquantile(values, np.linspace(0.05, 0.95, count)).round())
+        if not np.isnan(values).all()
+        else np.array([np.nan])
+        for values, count in ((trained[:, 0], SHOWN_POSITIONS), (trained[:, 1], SHOWN_AGES))
+    )
+    conditions = np.full((len(ages), len(positions), 4), np.nan, np.float32)
+    conditions[..., 0], conditions[..., 1] = positions, ages[:, None]
+    chance = np.random.default_rng(arguments.seed).random((1, *vqvae.code_shape))
+    flat = conditions.reshape(-1, 4)
+    chances = np.repeat(chance, len(flat), axis=0)
+    brains = draw(vqvae, prior, chances, flat, arguments)
+    titles = [
+        ", ".join(f"{name} {value:g}" for name, value in known.items())
+        for known in describe_conditions(flat)
+    ]
+    shape = len(ages), len(positions)
+    save_rows(
+        list(brains.reshape(*shape, *brains.shape[1:])),
+        np.reshape(titles, shape).tolist(),
+        figures / "conditions.png",
+    )
 
 
 def save_each(folder, name, arrays, pictures=None):

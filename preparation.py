@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 from tqdm import tqdm
 
+from duplicates import near_duplicates
 from errors import DatasetError, VolumeError
 from mutex import one_at_a_time
 from sheets import join_sheet, read_sheets
@@ -86,11 +87,20 @@ def _check_ready(source, folder):
                 "have it made anew"
             )
     paths = source.sheets(fetch=False)
-    if paths and _sums(paths) != sheets:
+    changed = paths and _sums(paths) != sheets
+    if not changed and "near_duplicates" in description:
+        return
+    try:
         table = pandas.read_csv(folder / "slices.csv", dtype=TEXT_COLUMNS)
         table = table[list(COLUMNS)].fillna(dict.fromkeys(TEXT_COLUMNS, ""))
+        slices = np.load(folder / "slices.npy", mmap_mode="r")
+        if "near_duplicates" not in description:  # made by an earlier version
+            description["near_duplicates"] = near_duplicates(slices, table)
+    except (OSError, EOFError, ValueError, LookupError):
+        return  # as above
+    if changed:
         description |= _write_table(table, paths, folder)
-        _write_description(description, folder)
+    _write_description(description, folder)
 
 
 class Store:
@@ -235,6 +245,7 @@ def _assemble(source, store, options, sheets, folder):
         "bad_scans": {facts["key"]: facts["problem"] for facts in kinds["bad"]},
         "notes": {facts["key"]: facts["notes"] for facts in kinds["scan"] if facts["notes"]},
         "parts": {facts["key"]: facts["record"] for facts in kinds["part"]},
+        "near_duplicates": near_duplicates(slices, table),
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
         **_write_table(table, sheets, folder),
     }

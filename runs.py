@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 from pathlib import Path
 
@@ -13,15 +14,18 @@ import tensorflow as tf
 
 from dataset import OASIS, is_prepared
 from errors import DatasetError, RunFolderError, UserError
+from features import build_feature_network
 from hyperparameters import Hyperparameters
-from modules import VQVAETrainer, build_pixelcnn
+from modules import VQVAETrainer
+from prior import PixelCNN
 
 CONFIG = "config.json"
 SPLIT = "split.csv"
 VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
 PRIOR_FACTS = "pixelcnn.json"
-CODE_COUNTS = "code_counts.npz"
+FEATURE_WEIGHTS = "features.weights.h5"
+TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 TEST_SLICES = "test_slices"
 
@@ -76,17 +80,25 @@ class Run:
             seed=chosen.seed,
         )
 
-    def build_prior(self, code_shape):
-        """The prior of the run over code grids `(h, w)`, untrained."""
+    def build_prior(self):
+        """The prior of the run, untrained."""
         chosen = self.hyperparameters
-        return build_pixelcnn(
+        code_shape = [math.ceil(side / chosen.downsample) for side in self.image_shape]
+        return PixelCNN(
             code_shape=code_shape,
             num_embeddings=chosen.num_embeddings,
             filters=chosen.prior_filters,
             residual_blocks=chosen.prior_residual_blocks,
             dilations=chosen.prior_dilations,
             dropout=chosen.prior_dropout,
+            seed=chosen.seed,
         )
+
+    def load_feature_network(self):
+        """The network whose features the panel compares, trained."""
+        network = build_feature_network(self.image_shape)
+        self._load_weights(network, FEATURE_WEIGHTS)
+        return network
 
     def load_vqvae(self):
         """The trained VQ-VAE."""
@@ -94,10 +106,10 @@ class Run:
         self._load_weights(vqvae, VQVAE_WEIGHTS)
         return vqvae
 
-    def load_prior(self, code_shape):
+    def load_prior(self):
         """The trained prior, if its codes are those of the VQ-VAE in this folder."""
         self.check_prior()
-        prior = self.build_prior(code_shape)
+        prior = self.build_prior()
         self._load_weights(prior, PRIOR_WEIGHTS)
         return prior
 
@@ -127,6 +139,19 @@ class Run:
                     f"must have learned the codes of the VQ-VAE beside it. Copy the whole run "
                     "folder, or train again"
                 )
+
+    def training_codes(self):
+        """The training slices' code grids, int32 `(n, h, w)`, and conditions `(n, 4)`."""
+        arrays = self.read_arrays(TRAINING_CODES, "codes", "conditions")
+        return arrays["codes"].astype(np.int32), arrays["conditions"]
+
+    def conditions(self, slices, rows):
+        """`slices.conditions(rows)` as the prior knows them: a position in mm means nothing to one
+        that learned from slices with numbers only, nor the other way round."""
+        conditions = slices.conditions(rows)
+        if slices.position_column != self.test_slices().position_column:
+            conditions[:, 0] = np.nan
+        return conditions
 
     def test_slices(self):
         """The test subjects' slices that the run keeps, as an `OASIS` dataset."""
@@ -186,7 +211,7 @@ def open_run(folder):
             f"{folder}: not a run folder, it has no {CONFIG}. Give one that train.py made as "
             "--run-dir"
         )
-    for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS, PRIOR_FACTS):
+    for name in (VQVAE_WEIGHTS, FEATURE_WEIGHTS, PRIOR_WEIGHTS, PRIOR_FACTS):
         if not (folder / name).is_file():
             raise RunFolderError(
                 f"{folder}: has no {name}; its training did not finish. Train again with "

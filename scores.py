@@ -63,6 +63,23 @@ def slice_scores(images, others):
     }
 
 
+def cells_with_brain(images, downsample):
+    """Which positions of the code grid touch the brain, pixels above 0.
+
+    Args:
+        images: Float array `(B, H, W, 1)` in [0, 1].
+        downsample: Pixels a code along each axis.
+
+    Returns:
+        Boolean array `(B, h, w)`.
+    """
+    missing = [-size % downsample for size in images.shape[1:3]]  # padded as the encoder does
+    padded = np.pad(images[..., 0], [(0, 0), *((n // 2, n - n // 2) for n in missing)])
+    batch, height, width = padded.shape
+    cells = padded.reshape(batch, height // downsample, downsample, width // downsample, downsample)
+    return cells.max(axis=(2, 4)) > 0
+
+
 def interval_by_subject(values, subjects, seed=0):
     """Mean over slices with its 95% interval, subjects being drawn with replacement.
 

@@ -10,6 +10,11 @@ from errors import DatasetError, HyperparameterError, import_tensorflow_quietly,
 from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
 
 BATCH_SIZE = 32
+CLOSEST_SHOWN = 8
+MIXED_ROWS, MIXED_COLUMNS = 4, 8
+# What a reader of a slice's codes needs beside them, a byte each: the intensity that 1.0 stands
+# for, the slice's position, the subject's age, and sex with CDR.
+SIDE_INFORMATION_BITS = 32
 BASELINES = ("black", "mean_slice")
 # Flags of train.py that also say how another source is read; the run's own are the default.
 SOURCE_FLAGS = (
@@ -42,6 +47,11 @@ def main():
         "--output", help="the report; the .csv and the figures go beside it (default: "
         "similarity.json in the run folder, or similarity_SOURCE_SPLIT.json for other slices)"
     )  # fmt: skip
+    parser.add_argument(
+        "--panel-slices", type=int, default=500, help="how many of the slices new brains are drawn "
+        "for and compared with, whole subjects together; 0: none (default: 500)"
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other new brains")
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()
     hyperparameters_from_flags(arguments)  # refuses what is out of range, at once
@@ -50,6 +60,9 @@ def main():
         flag = "--" + ignored[0].replace("_", "-")
         raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
 
+    for flag, value in (("--panel-slices", arguments.panel_slices), ("--seed", arguments.seed)):
+        if value < 0:
+            raise HyperparameterError(f"{flag} must be at least 0. Received: {value}")
     output = Path(arguments.output) if arguments.output else None
     if output and (output.suffix != ".json" or output.is_dir()):
         raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
@@ -65,14 +78,21 @@ def main():
             f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
         )
     warn_of_training_subjects(run, slices, rows)
-    report, table, extremes = score(run, slices, rows)
+    models = run.load_vqvae(), run.load_prior(), run.load_feature_network()
+    report, table, extremes = score(run, slices, rows, *models[:2])
     source = slices.description["source"]
     report = {"source": source, "split": arguments.split, **report}
+    material = None
+    if arguments.panel_slices:
+        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
+        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
     own = "dataset" not in arguments and arguments.split == "test"
     name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
     output = output or run.folder / name
-    save(output, run, report, table, extremes)
+    save(output, run, report, table, extremes, material)
     print_report(report)
+    if material:
+        print_panel(report["panel"])
     print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
 
 
@@ -100,8 +120,8 @@ def warn_of_training_subjects(run, slices, rows):
         )
 
 
-def score(run, slices, rows):
-    """All scores of the chosen slices.
+def score(run, slices, rows, vqvae, prior):
+    """Scores of the chosen slices' reconstructions and codes.
 
     Returns:
         The report (a dictionary), a table with a row a slice, and the best,
@@ -111,16 +131,17 @@ def score(run, slices, rows):
     import pandas
     from tqdm import tqdm
 
-    from modules import CodebookStatistics, code_bits
-    from runs import CODE_COUNTS, MEAN_SLICES
-    from scores import SCORE_NAMES, bits_by_position, slice_scores
+    from modules import CodebookStatistics
+    from prior import code_bits
+    from runs import MEAN_SLICES, TRAINING_CODES
+    from scores import SCORE_NAMES, bits_by_position, cells_with_brain, count_codes, slice_scores
 
-    vqvae = run.load_vqvae()
-    prior = run.load_prior(vqvae.code_shape)
     means = run.read_arrays(MEAN_SLICES, "all")
-    counts = run.read_arrays(CODE_COUNTS, "counts", "smoothing")
+    counts = count_codes(run.training_codes()[0], vqvae.num_embeddings)
+    smoothing = run.read_arrays(TRAINING_CODES, "smoothing")["smoothing"]
+    conditions = run.conditions(slices, rows)
     keys = slices.position_keys(rows)
-    codebook = CodebookStatistics(vqvae.num_embeddings)
+    codebook, brain = (CodebookStatistics(vqvae.num_embeddings) for _ in range(2))
     columns = {}
 
     def add(prefix, scores):
@@ -132,18 +153,26 @@ def score(run, slices, rows):
         images = slices.images(batch)  # (B, H, W, 1)
         codes = vqvae.encode(images)  # (B, h, w)
         codebook.update_state(codes)
+        brain.update_state(codes[cells_with_brain(images, run.hyperparameters.downsample)])
         mean_slices = np.stack([means.get(k, means["all"]) for k in keys[start:][: len(batch)]])
         add("", slice_scores(images, vqvae.decode(codes).numpy()))
         add("black_", slice_scores(images, np.zeros_like(images)))
         add("mean_slice_", slice_scores(images, mean_slices[..., None]))
-        add("prior_", {"bits_per_code": code_bits(codes, prior(codes)).numpy().mean((1, 2))})
-        by_position = bits_by_position(counts["counts"], counts["smoothing"], codes.numpy())
+        bits = code_bits(codes, prior((codes, conditions[start:][: len(batch)])))
+        add("prior_", {"bits_per_code": bits.numpy().mean((1, 2))})
+        by_position = bits_by_position(counts, smoothing, codes.numpy())
         add("prior_", {"bits_per_code_by_position": by_position})
 
     scores = pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
     named = slices.table.iloc[rows].reset_index(drop=True)
     table = pandas.concat([named[["subject", "session", "plane", "index"]], scores], axis=1)
-    report = summarise(table, SCORE_NAMES, codebook.result(), vqvae)
+    report = summarise(table, SCORE_NAMES, vqvae)
+    report["codebook"] = {
+        "size": vqvae.num_embeddings,
+        "usage": float(codebook.result()["codebook_usage"]),
+        "perplexity": float(codebook.result()["perplexity"]),
+        "perplexity_brain": float(brain.result()["perplexity"]),
+    }
     report["mean_slice_positions_known"] = float(np.mean([key in means for key in keys]))
     report["refitted"] = slices.refitted(rows)
 
@@ -160,9 +189,79 @@ def score(run, slices, rows):
     return report, table, (titles, originals[..., 0], reconstructions[..., 0])
 
 
-def summarise(table, score_names, codebook, vqvae):
+def whole_subjects(slices, rows, count, seed):
+    """Of these rows, those of subjects drawn at random until there are `count` or more."""
+    import numpy as np
+
+    owners = slices.table["subject"].iloc[rows].to_numpy()
+    order = np.random.default_rng(seed).permutation(np.unique(owners))
+    sizes = np.cumsum([(owners == subject).sum() for subject in order])
+    return rows[np.isin(owners, order[: np.searchsorted(sizes, count) + 1])]
+
+
+def score_generated(run, slices, rows, vqvae, prior, network, seed):
+    """The panel: new brains, one for the conditions of each of these slices, beside them.
+
+    Returns:
+        The report (a dictionary) and what its figures need.
+    """
+    import numpy as np
+
+    from features import features
+    from panel import compare
+    from sampling import sample_code_grids
+
+    real = slices.images(rows)  # (n, H, W, 1)
+    codes = np.concatenate(
+        [vqvae.encode(real[start:][:BATCH_SIZE]) for start in range(0, len(real), BATCH_SIZE)]
+    )
+    reconstructed = vqvae.decode_all(codes)
+    uniforms = np.random.default_rng(seed).random(codes.shape)
+    generated = vqvae.decode_all(sample_code_grids(prior, uniforms, run.conditions(slices, rows)))
+    # The training slices as their codes give them back: all of them that the run keeps.
+    train = as_bytes(vqvae, run.training_codes()[0])  # (m, H, W)
+    report, material = compare(
+        real, reconstructed, generated, slices.table["subject"].iloc[rows],
+        slices.position_keys(rows), train, lambda images: features(network, images), seed,
+    )  # fmt: skip
+    report["training_slices"] = len(train)
+
+    order = np.argsort(material["distances"])[:CLOSEST_SHOWN]
+    material["closest"] = (
+        generated[order, ..., 0],
+        train[material["rows"][order]] / 255,
+        material["distances"][order],
+    )
+    # Half real, half generated for the conditions of others, and which is which.
+    random = np.random.default_rng([seed, 2])
+    drawn = random.permutation(len(real))[: MIXED_ROWS * MIXED_COLUMNS]
+    is_real = random.permutation(np.arange(len(drawn)) % 2 == 0)
+    material["mixed"] = np.where(
+        is_real[:, None, None], real[drawn, ..., 0], generated[drawn, ..., 0]
+    )
+    names = [f"{chr(65 + n // MIXED_COLUMNS)}{n % MIXED_COLUMNS + 1}" for n in range(len(drawn))]
+    material["mixed_names"] = names
+    report["mixed_real"] = [name for name, shown in zip(names, is_real, strict=True) if shown]
+    return report, material
+
+
+def as_bytes(vqvae, codes):
+    """Code grids `(n, h, w)` as uint8 slices `(n, H, W)`: thousands of floats are too large."""
+    import numpy as np
+
+    slices = np.empty((len(codes), *vqvae.image_shape), np.uint8)
+    for start in range(0, len(codes), BATCH_SIZE):
+        images = vqvae.decode(codes[start:][:BATCH_SIZE]).numpy()[..., 0]
+        slices[start:][: len(images)] = np.round(images * 255)
+    return slices
+
+
+def summarise(table, score_names, vqvae):
     """The report: each score with its interval over subjects."""
     from scores import interval_by_subject
+
+    codes, pixels = math.prod(vqvae.code_shape), math.prod(vqvae.image_shape)
+    bits_per_code = float(table["prior_bits_per_code"].mean())
 
     def intervals(prefix, names):
         return {name: interval_by_subject(table[prefix + name], table["subject"]) for name in names}
@@ -172,26 +271,28 @@ def summarise(table, score_names, codebook, vqvae):
         "slices": len(table),
         "reconstruction": intervals("", score_names),
         "baselines": {name: intervals(f"{name}_", score_names) for name in BASELINES},
-        "codebook": {
-            "size": vqvae.num_embeddings,
-            "usage": float(codebook["codebook_usage"]),
-            "perplexity": float(codebook["perplexity"]),
-        },
         "prior": {
-            "bits_per_code": float(table["prior_bits_per_code"].mean()),
+            "bits_per_code": bits_per_code,
+            "bits_per_pixel": (bits_per_code * codes + SIDE_INFORMATION_BITS) / pixels,
             "bits_per_code_uniform": math.log2(vqvae.num_embeddings),
             "bits_per_code_by_position": float(table["prior_bits_per_code_by_position"].mean()),
             "bits_per_code_interval": interval_by_subject(
                 table["prior_bits_per_code"], table["subject"]
             ),
-            "codes_per_slice": math.prod(vqvae.code_shape),
+            "codes_per_slice": codes,
         },
     }
 
 
-def save(output, run, report, table, extremes):
+def save(output, run, report, table, extremes, material):
     """Writes the report, the table and the figures."""
-    from figures import save_extremes, save_histogram
+    from figures import (
+        save_closest_pairs,
+        save_extremes,
+        save_histogram,
+        save_intensities,
+        save_rows,
+    )  # fmt: skip
 
     output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(output.with_suffix(".csv"), index=False)
@@ -205,6 +306,18 @@ def save(output, run, report, table, extremes):
     save_extremes(
         originals, reconstructions, titles, figures / f"{output.stem}_best_median_worst.png"
     )
+    if material:
+        shown = len(material["mixed"])
+        save_closest_pairs(*material["closest"], figures / f"{output.stem}_closest.png")
+        save_intensities(
+            material["real_histograms"], material["generated_histograms"],
+            figures / f"{output.stem}_intensities.png",
+        )  # fmt: skip
+        in_rows = [
+            [material[name][start:][:MIXED_COLUMNS] for start in range(0, shown, MIXED_COLUMNS)]
+            for name in ("mixed", "mixed_names")
+        ]
+        save_rows(*in_rows, figures / f"{output.stem}_mixed.png")
     output.write_text(json.dumps(report, indent=2) + "\n")
 
 
@@ -223,9 +336,11 @@ def print_report(report):
     codebook, prior = report["codebook"], report["prior"]
     print(
         f"codebook: {codebook['size']} codes, {codebook['usage']:.1%} used, perplexity "
-        f"{codebook['perplexity']:.1f}\nprior: {prior['bits_per_code']:.3f} bits per code; each "
-        f"position's own frequencies {prior['bits_per_code_by_position']:.3f}, uniform "
-        f"{prior['bits_per_code_uniform']:.3f}\n"
+        f"{codebook['perplexity']:.1f}, over positions that touch the brain "
+        f"{codebook['perplexity_brain']:.1f}\n"
+        f"prior: {prior['bits_per_code']:.3f} bits per code, {prior['bits_per_pixel']:.4f} per "
+        f"pixel with side information; each position's own frequencies "
+        f"{prior['bits_per_code_by_position']:.3f}, uniform {prior['bits_per_code_uniform']:.3f}\n"
     )
     if report["refitted"]:
         print(f"{report['refitted']:,} slices had another size and stand on black, or shrunk\n")
@@ -236,6 +351,33 @@ def print_report(report):
     mean_slice = report["baselines"]["mean_slice"]["ssim"]["mean"]
     verdict = "good" if mean_slice >= 0.7 else "fair" if mean_slice >= 0.5 else "poor"
     print(INTERPRETATION.format(mean_slice=mean_slice, verdict=verdict))
+
+
+def print_panel(panel):
+    """How like real brains the new ones are, each figure beside its floor."""
+    print(
+        f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
+        f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
+        "is real subjects against other real ones"
+    )
+    columns = ("floor", "reconstructed", "generated")
+    print(f"{'':20}" + "".join(f"{name:>22}" for name in (*columns, "generated / floor")))
+    for name, entry in panel.items():
+        if not isinstance(entry, dict) or "floor" not in entry:
+            continue
+        if entry["reason"]:
+            print(f"{name.replace('_', ' '):20}  {entry['reason']}")
+            continue
+        cells = [f"{entry[c]['mean']:.4f} ({entry[c]['sd']:.4f})" for c in columns]
+        cells.append("-" if entry["ratio"] is None else f"{entry['ratio']:.2f}")
+        print(f"{name.replace('_', ' '):20}" + "".join(f"{cell:>22}" for cell in cells))
+    found = panel["memorisation"]
+    print(
+        f"memorisation: to the nearest of {panel['training_slices']:,} training slices new brains "
+        f"have {found['generated_median']:.4f} (median; root mean square), test slices "
+        f"{found['test_median']:.4f}; p = {found['closer_p']:.2g} that new ones lie no closer; "
+        f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
+    )
 
 
 def _cell(interval):

@@ -45,6 +45,7 @@ def main():
     run = start_run(folder, hyperparameters, dataset, arguments.fresh)
     print(f"Training on {device()}")
     train_vqvae(run, dataset)
+    train_features(run, dataset)
     train_prior(run, dataset)
     print(
         f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"
@@ -165,37 +166,51 @@ def start_codebook(vqvae, training, chosen):
     vqvae.quantizer.start(codebook, per_batch / chosen.num_embeddings)
 
 
+def train_features(run, dataset):
+    """Between the two: the small network with which similarity.py looks at new brains."""
+    from features import train_feature_network
+    from runs import FEATURE_WEIGHTS
+
+    began = time.monotonic()
+    rows = dataset.rows("train")
+    table = dataset.table.iloc[rows]
+    table = table.assign(position=table[dataset.position_column])
+    network = train_feature_network(dataset.slices[rows], table, run.hyperparameters.seed)
+    network.save_weights(run.folder / FEATURE_WEIGHTS)
+    print(f"features: {(time.monotonic() - began) / 60:.1f} minutes")
+
+
 def train_prior(run, dataset):
     """Second stage: the prior over the finished VQ-VAE's codes."""
     import keras
     import numpy as np
-    import tensorflow as tf
 
-    from modules import code_bits
-    from runs import CODE_COUNTS, PRIOR_WEIGHTS
+    from prior import code_bits
+    from runs import PRIOR_WEIGHTS, TRAINING_CODES
     from scores import bits_by_position, choose_smoothing, count_codes
 
     chosen = run.hyperparameters
     vqvae = run.load_vqvae()
-    codes = {
-        split: np.concatenate(
-            [vqvae.encode(images).numpy() for images in dataset.batches(split, chosen.batch_size)]
-        )
-        for split in ("train", "validation")
-    }  # int32 (n, h, w)
+    codes, conditions = {}, {}
+    for split in ("train", "validation"):
+        batches = dataset.batches(split, chosen.batch_size)
+        codes[split] = np.concatenate([vqvae.encode(images).numpy() for images in batches])
+        conditions[split] = dataset.conditions(dataset.rows(split))
     counts = count_codes(codes["train"], chosen.num_embeddings)
     smoothing = choose_smoothing(counts, codes["validation"])
-    np.savez_compressed(run.folder / CODE_COUNTS, counts=counts, smoothing=smoothing)
-
-    def batches(split, shuffle):
-        grids = tf.data.Dataset.from_tensor_slices((codes[split], codes[split]))
-        grids = grids.shuffle(len(codes[split]), seed=chosen.seed) if shuffle else grids
-        drop = shuffle and len(codes[split]) >= chosen.prior_batch_size
-        return grids.batch(chosen.prior_batch_size, drop_remainder=drop).prefetch(2)
-
-    training = batches("train", shuffle=True)
+    np.savez_compressed(
+        run.folder / TRAINING_CODES,
+        codes=codes["train"].astype(np.uint16),
+        conditions=conditions["train"],
+        smoothing=smoothing,
+    )
+    training, validation = (
+        prior_batches(codes[split], conditions[split], chosen, split == "train")
+        for split in ("train", "validation")
+    )
     keras.utils.set_random_seed(chosen.seed)
-    prior = run.build_prior(vqvae.code_shape)
+    prior = run.build_prior()
+    prior.condition.adapt(conditions["train"])
     steps = len(training) * chosen.prior_epochs
     compile_for(prior, chosen.prior_learning_rate, steps, loss=code_bits)
     levels = {
@@ -203,10 +218,20 @@ def train_prior(run, dataset):
         "by position": bits_by_position(counts, smoothing, codes["validation"]).mean(),
     }
     fit(
-        prior, training, batches("validation", shuffle=False), chosen.prior_epochs, run.folder,
-        "pixelcnn", PRIOR_WEIGHTS, ("val_loss",), levels,
+        prior, training, validation, chosen.prior_epochs, run.folder, "pixelcnn", PRIOR_WEIGHTS,
+        ("val_loss",), levels, patience=chosen.prior_patience,
     )  # fmt: skip
     run.record_prior()
+
+
+def prior_batches(codes, conditions, chosen, shuffle):
+    """Code grids `(n, h, w)` and conditions `(n, 4)` as batches of inputs and targets."""
+    import tensorflow as tf
+
+    grids = tf.data.Dataset.from_tensor_slices(((codes, conditions), codes))
+    grids = grids.shuffle(len(codes), seed=chosen.seed) if shuffle else grids
+    drop = shuffle and len(codes) >= chosen.prior_batch_size
+    return grids.batch(chosen.prior_batch_size, drop_remainder=drop).prefetch(2)
 
 
 def compile_for(model, learning_rate, steps, loss=None):
@@ -216,7 +241,7 @@ def compile_for(model, learning_rate, steps, loss=None):
 
     rise = min(LEARNING_RATE_WARM_UP_STEPS, steps - 1)
     schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10, steps - rise, alpha=0.1, warmup_target=learning_rate, warmup_steps=rise
+        learning_rate / 10, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise
     )
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     model.compile(
@@ -226,8 +251,12 @@ def compile_for(model, learning_rate, steps, loss=None):
     )
 
 
-def fit(model, training, validation, epochs, folder, stage, weights_name, shown, levels=None):
-    """Trains a model, keeps its best weights on validation, and draws its curves."""
+def fit(
+    model, training, validation, epochs, folder, stage, weights_name, shown, levels=None,
+    patience=None,
+):  # fmt: skip
+    """Trains a model, keeps its best weights on validation, and draws its curves; with
+    `patience`, no more than so many epochs that do not better them."""
     import keras
 
     from figures import save_curves
@@ -235,7 +264,8 @@ def fit(model, training, validation, epochs, folder, stage, weights_name, shown,
 
     began = time.monotonic()
     history = folder / f"{stage}_history.csv"
-    model.fit(
+    stop = [keras.callbacks.EarlyStopping("val_loss", patience=patience)] if patience else []
+    trained = model.fit(
         training,
         validation_data=validation,
         epochs=epochs,
@@ -252,10 +282,11 @@ def fit(model, training, validation, epochs, folder, stage, weights_name, shown,
                 save_best_only=True,
                 save_weights_only=True,
             ),
+            *stop,
         ],
     )
     save_curves(history, folder / "figures" / f"{stage}_curves.png", levels)
-    print(f"{stage}: {epochs} epochs in {(time.monotonic() - began) / 60:.1f} minutes")
+    print(f"{stage}: {len(trained.epoch)} epochs in {(time.monotonic() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

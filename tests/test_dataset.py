@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset import OASIS, Hyperparameters, fit_picture, subject_split
+from dataset import OASIS, Hyperparameters, fit_picture, join_people, subject_split
 from errors import DatasetError, VolumeError
 from sources import read_picture
 
@@ -241,6 +241,22 @@ def test_known_near_duplicates_stay_together():
         assert subject_split("OAS1_0079", chosen) == subject_split("OAS1_0193", chosen)
 
 
+def test_names_joined_in_pairs_all_go_by_the_first():
+    pairs = [("d", "c"), ("f", "e"), ("c", "b"), ("e", "d"), ("x", "OAS1_0193")]
+    people = join_people(pairs)
+    assert {people[name] for name in "bcdef"} == {"b"}
+    assert {people[name] for name in ("x", "OAS1_0193", "OAS1_0079")} == {"OAS1_0079"}
+
+
+def test_known_near_duplicates_in_two_ready_made_splits_are_trained_on(tmp_path):
+    for split, name in {"train": "OAS1_0193", "test": "OAS1_0079", "validate": "OAS1_0001"}.items():
+        write_png(tmp_path / f"in/{split}/{name}_MR1.95.png", np.full((16, 16), 9))
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    assert dataset.subjects("train") == ["OAS1_0079", "OAS1_0193"]
+    assert dataset.subjects("validation") == ["OAS1_0001"]
+    assert dataset.subjects("test") == []
+
+
 def test_an_empty_split_is_refused(tmp_path):
     write_png(tmp_path / "in/case_1_slice_0.png", np.full((16, 16), 9))
     with pytest.raises(DatasetError, match="--test-fraction"):
@@ -394,7 +410,7 @@ def test_a_black_scan_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["slices.npy", "slices.csv", "dataset.json"])
 def test_a_damaged_prepared_folder_says_so(coronal, tmp_path, name):
     folder = open_folder(coronal, tmp_path).folder
-    for damage in (b"\x00garbage", b"", b"null"):
+    for damage in (b"\x00garbage", b"", b"null", b'{"near_duplicates": [1]}'):
         (folder / name).write_bytes(damage)
         with pytest.raises(DatasetError, match="Delete the folder"):
             open_folder(coronal, tmp_path)

@@ -3,25 +3,30 @@
 import numpy as np
 import pytest
 
-from modules import build_pixelcnn
+from prior import PixelCNN
 from sampling import draw_codes, sample_code_grids
 
 
 @pytest.fixture(scope="module")
 def prior():
-    prior = build_pixelcnn((7, 6), 9, filters=12, residual_blocks=3, dilations=(1, 2))
+    prior = PixelCNN((7, 6), 9, filters=12, residual_blocks=3, dilations=(1, 2))
     random = np.random.default_rng(2)
     # Far from their first values, so that every layer matters to what is drawn.
-    prior.set_weights([random.normal(0, 0.2, size=w.shape) for w in prior.get_weights()])
+    prior.set_weights([random.normal(0, 0.3, size=w.shape) for w in prior.get_weights()])
     return prior
 
 
-def plain_loop(prior, uniforms, **options):
+CONDITIONS = np.array(
+    [[95, 70, 0, 0.5], [90, np.nan, 1, np.nan], [99, 20, np.nan, 0], [np.nan] * 4], np.float32
+)
+
+
+def plain_loop(prior, uniforms, conditions, **options):
     """The definition: a full forward pass for each code."""
     codes = np.zeros(uniforms.shape, np.int32)
     for row in range(codes.shape[1]):
         for column in range(codes.shape[2]):
-            logits = prior(codes).numpy()[:, row, column]
+            logits = prior((codes, conditions)).numpy()[:, row, column]
             codes[:, row, column] = draw_codes(logits, uniforms[:, row, column], **options)
     return codes
 
@@ -31,8 +36,8 @@ def plain_loop(prior, uniforms, **options):
 )
 def test_sampler_draws_the_codes_of_the_plain_loop(prior, options):
     uniforms = np.random.default_rng(3).random((4, 7, 6))
-    codes = sample_code_grids(prior, uniforms, **options)
-    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, **options))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS, **options)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, CONDITIONS, **options))
     assert len(np.unique(codes)) > 2
 
 

@@ -1,0 +1,114 @@
+"""Subjects that show the same head under two names."""
+
+import numpy as np
+import pandas
+from scipy import ndimage
+
+# Measured at these two: of the 46,665 pairs of 306 subjects of OASIS-1 (ten coronal slices each)
+# one has 0.962, OAS1_0079 and OAS1_0193; the next has 0.731. The highest of 152 axial slices has
+# 0.755, of 200 invented subjects 0.743. A head moved by some pixels, of another contrast or blurred
+# keeps 0.97, turned by two degrees or 3% larger 0.88.
+CELLS = 32  # along a slice's longer side
+THRESHOLD = 0.85
+FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows no head
+BLOCK = 512  # slices, or scans, at a time
+
+
+def near_duplicates(slices, table):
+    """Pairs of subjects whose slices at the same positions are too alike to be two heads.
+
+    The similarity of two scans is the mean, over the positions they share, of the correlation
+    between their slices' `details`; that of two subjects is their most alike scans'. No mean of
+    the population is taken off, so that it means the same among three subjects and three hundred.
+
+    Args:
+        slices: uint8 array `(N, H, W)`; may be memory-mapped.
+        table: A row a slice, with subject, session, plane, index and position_mm. Where both index
+            and position are unknown, a scan's first slice is compared with another's first.
+
+    Returns:
+        List of `{"subjects": [a, b], "similarity": float}`, by name.
+    """
+    table = table.reset_index(drop=True)
+    scan = table.groupby(["subject", "session"], dropna=False).ngroup().to_numpy()
+    subjects = table.groupby(scan)["subject"].first().to_numpy()
+    slots = pandas.DataFrame({"position": _positions(table, scan), "scan": scan})
+    at_positions = [
+        rows.to_numpy() for rows in slots.drop_duplicates().groupby("position").groups.values()
+    ]
+    described = np.concatenate(
+        [details(slices[start : start + BLOCK]) for start in range(0, len(slices), BLOCK)]
+    )
+    present = pandas.crosstab(slots["scan"], slots["position"]).clip(upper=1).to_numpy(np.float32)
+    found = {}
+    for start in range(0, len(subjects), BLOCK):
+        sums = np.zeros((min(BLOCK, len(subjects) - start), len(subjects)), np.float32)
+        shared = present[start : start + BLOCK] @ present.T
+        for rows in at_positions:
+            rows = rows[scan[rows] >= start]
+            block = rows[scan[rows] < start + BLOCK]
+            sums[np.ix_(scan[block] - start, scan[rows])] += described[block] @ described[rows].T
+        for one, other in np.argwhere((sums >= THRESHOLD * shared) & (shared > 0)):
+            pair = tuple(sorted((subjects[start + one], subjects[other])))
+            similarity = float(sums[one, other] / shared[one, other])
+            if pair[0] != pair[1]:
+                found[pair] = max(similarity, found.get(pair, 0.0))
+    return [
+        {"subjects": list(pair), "similarity": round(similarity, 3)}
+        for pair, similarity in sorted(found.items())
+    ]
+
+
+def details(slices):
+    """What tells one head from another, of length 1 a slice: small pictures less their blur.
+
+    The slice's centre of mass is moved to its middle, so that a head may lie elsewhere; the blur
+    takes away what all heads share.
+
+    Args:
+        slices: uint8 array `(n, H, W)`.
+
+    Returns:
+        Float32 array `(n, h * w)`; their products are correlations. Zeros for an even slice.
+    """
+    height, width = slices.shape[1:]
+    side = max(height, width) / CELLS  # of a cell, in pixels
+    small = _averages(height, side) @ _centred(slices) @ _averages(width, side).T  # (n, h, w)
+    small -= ndimage.gaussian_filter(small, (0, 1, 1))
+    small = small.reshape(len(small), -1)
+    small -= small.mean(axis=1, keepdims=True)
+    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), FAINT)
+
+
+def _centred(slices):
+    """Float32 `(n, H, W)` in [0, 1], each moved by whole pixels; what leaves comes in opposite."""
+    pictures = np.asarray(slices, np.float32) / 255
+    middles = (np.array(pictures.shape[1:]) - 1) / 2
+    for number, picture in enumerate(pictures):
+        profiles = picture.sum(axis=1), picture.sum(axis=0)
+        mass = max(float(profiles[0].sum()), FAINT)
+        centres = [profile @ np.arange(len(profile)) / mass for profile in profiles]
+        moves = np.round(middles - centres).astype(int) if mass > FAINT else (0, 0)
+        pictures[number] = np.roll(picture, moves, (0, 1))
+    return pictures
+
+
+def _averages(length, side):
+    """Matrix `(cells, length)` that averages pixels over cells of `side` pixels, about the middle;
+    a pixel on a border counts for both in part, or a grid of odd cells would pass for detail."""
+    cells = int(np.ceil(length / side - 1e-6))
+    borders = (np.arange(cells + 1) - cells / 2) * side + length / 2
+    pixels = np.arange(length)
+    below, above = borders[:-1, None], borders[1:, None]
+    covered = (np.minimum(above, pixels + 1) - np.maximum(below, pixels)).clip(0)
+    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _positions(table, scan):
+    """A number for each slice's position `(N,)`: of its plane and millimetre; else of its index;
+    else of its place in the scan."""
+    position = np.floor(pandas.to_numeric(table["position_mm"]) + 0.5)  # `round` joins halves
+    index = pandas.to_numeric(table["index"])
+    place = position.fillna(index).fillna(table.groupby(scan).cumcount())
+    kinds = [table["plane"], position.isna(), index.isna()]
+    return table.groupby([*kinds, place], dropna=False).ngroup().to_numpy()

@@ -1,0 +1,341 @@
+"""The measures against slow definitions, and planted copies."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.linalg import sqrtm
+from scipy.ndimage import gaussian_filter
+from scipy.stats import wasserstein_distance
+
+import panel
+from panel import (
+    TooFewSlicesError,
+    beside_floor,
+    compare,
+    density_and_coverage,
+    draw_pairs,
+    frechet_distance,
+    halvings,
+    intensity_distance,
+    intensity_histograms,
+    likeness,
+    median_distance,
+    memorisation,
+    mmd,
+    nearest,
+)
+from scores import slice_scores
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "oasis1_coronal"
+MEASURES = ("mmd", "frechet_distance", "density", "coverage", "intensity_distance", "diversity")
+
+
+@pytest.fixture
+def samples(random):
+    return random.normal(size=(9, 3)), random.normal(0.5, 1, size=(7, 3))
+
+
+def slow_mmd(x, y, bandwidth, owners, other_owners):
+    def kernel(a, b):
+        return np.exp(-((a - b) ** 2).sum() / (2 * bandwidth**2))
+
+    def within(z, names):
+        pairs = [(i, j) for i in range(len(z)) for j in range(len(z)) if names[i] != names[j]]
+        return np.mean([kernel(z[i], z[j]) for i, j in pairs])
+
+    cross = np.mean([kernel(a, b) for a in x for b in y])
+    return within(x, owners) + within(y, other_owners) - 2 * cross
+
+
+def test_mmd_against_its_double_sum(samples):
+    x, y = samples
+    assert mmd(x, y, 1.3) == pytest.approx(slow_mmd(x, y, 1.3, range(9), range(7)))
+    owners, others = list("aabbccddd"), list("ppqqrrr")
+    assert mmd(x, y, 1.3, owners, others) == pytest.approx(slow_mmd(x, y, 1.3, owners, others))
+
+
+def test_mmd_is_0_on_average_for_one_population_also_in_clusters(random):
+    # Ten alike slices a subject. With pairs inside subjects the mean is 0.09.
+    owners, values, naive = np.repeat(np.arange(12), 10), [], []
+    for _ in range(100):
+        x, y = (np.repeat(random.normal(size=(12, 4)), 10, axis=0) for _ in range(2))
+        values.append(mmd(x, y, 2.0, owners, owners))
+        naive.append(mmd(x, y, 2.0))
+    assert min(values) < 0
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(100)
+    assert np.mean(naive) > 0.07
+
+
+def test_mmd_needs_two_subjects(samples):
+    with pytest.raises(TooFewSlicesError, match="2 subjects or more"):
+        mmd(*samples, 1.0, subjects=["a"] * 9)
+
+
+def test_median_distance_is_that_of_all_pairs():
+    assert median_distance(np.array([[0.0], [1.0], [5.0]])) == 4
+    assert median_distance(np.zeros((5, 2))) == 1
+
+
+def test_frechet_against_the_matrix_square_root(random):
+    x, y = (
+        random.normal(size=(200, 5)),
+        random.normal(1, 2, size=(150, 5)) @ np.triu(np.ones((5, 5))),
+    )
+    first, second = np.cov(x.T), np.cov(y.T)
+    means = x.mean(axis=0) - y.mean(axis=0)
+    expected = means @ means + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    assert frechet_distance(x, y) == pytest.approx(expected)
+
+
+def test_frechet_of_a_line_against_its_closed_form():
+    # Covariances of rank 1 in three dimensions: (m1 - m2)^2 + (s1 - s2)^2 along the line.
+    line = np.array([[3.0, 0.0, 4.0]]) / 5
+    x, y = np.array([[-1.0], [1.0]]) * line, np.array([[1.0], [2.0], [6.0]]) * line
+    expected = 3**2 + (np.sqrt(2) - np.std([1, 2, 6], ddof=1)) ** 2
+    assert frechet_distance(x, y) == pytest.approx(expected)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-12)
+
+
+def test_frechet_needs_two_slices(samples):
+    with pytest.raises(TooFewSlicesError, match="2 slices or more"):
+        frechet_distance(samples[0][:1], samples[1])
+
+
+def test_density_and_coverage_against_their_definitions(random):
+    real, generated = random.normal(size=(20, 2)), random.normal(0.5, 1, size=(15, 2))
+    owners, k = np.arange(20) // 2, 3
+    inside = np.zeros((20, 15))
+    for i in range(20):
+        others = [j for j in range(20) if owners[j] != owners[i]]
+        radius = sorted(np.linalg.norm(real[i] - real[j]) for j in others)[k - 1]
+        for j in range(15):
+            inside[i, j] = np.linalg.norm(real[i] - generated[j]) < radius
+    density, coverage = density_and_coverage(real, generated, owners, k)
+    assert density == pytest.approx(inside.sum() / (k * 15))
+    assert coverage == np.mean([row.max() for row in inside])
+    assert 0.2 < coverage < 1
+
+
+def test_collapse_to_one_slice_loses_coverage_not_density():
+    # Each ball reaches 3 to either side, so the six from 48 to 53 hold 50.5.
+    real = np.arange(100.0)[:, None]
+    assert density_and_coverage(real, np.full((10, 1), 50.5)) == (6 / 5, 6 / 100)
+
+
+def test_density_needs_neighbours(samples):
+    with pytest.raises(TooFewSlicesError, match="5 real slices"):
+        density_and_coverage(samples[0][:5], samples[1])
+
+
+def test_order_of_rows_does_not_matter(samples, random):
+    x, y = samples
+    shuffled = random.permutation(x)
+    assert mmd(shuffled, y, 1.0) == pytest.approx(mmd(x, y, 1.0))
+    assert frechet_distance(shuffled, y) == pytest.approx(frechet_distance(x, y))
+    assert density_and_coverage(shuffled, y) == density_and_coverage(x, y)
+
+
+def test_intensity_distance_is_that_of_scipy(brains):
+    images = (np.round(brains * 255) / 255)[..., None]
+    darker = (np.round(brains**1.5 * 255) / 255)[..., None]
+    expected = wasserstein_distance(images[images > 0.02], darker[darker > 0.02])
+    found = intensity_distance(intensity_histograms(images), intensity_histograms(darker))
+    assert found == pytest.approx(expected)
+    assert found > 0.03
+
+
+def test_faint_ground_is_no_brain(brains):
+    images = brains[..., None]
+    assert (
+        intensity_histograms(images * (images > 0.1) + 0.019 * (images <= 0.1))[:, :6] == 0
+    ).all()
+
+
+def test_black_slices_have_no_intensity(brains):
+    histograms = intensity_histograms(brains[..., None])
+    with pytest.raises(TooFewSlicesError, match="no pixel"):
+        intensity_distance(histograms, histograms * 0)
+
+
+def test_pairs_are_of_two_subjects_at_one_position():
+    subjects, keys = np.repeat(list("abcdef"), 4), np.tile(list("wxyz"), 6)
+    pairs = draw_pairs(subjects, keys, 30)
+    assert pairs.shape == (30, 2)
+    assert len(np.unique(pairs, axis=0)) == 30
+    assert (subjects[pairs[:, 0]] != subjects[pairs[:, 1]]).all()
+    assert (keys[pairs[:, 0]] == keys[pairs[:, 1]]).all()
+    assert len(draw_pairs(["a", "b"], ["x", "y"], 30)) == 0
+
+
+def test_likeness_is_ssim_below_176_pixels_and_unknown_below_11(brains, random):
+    large = random.random((2, 176, 176, 1))
+    large = np.concatenate([large, (large + 0.05).clip(0, 1)])
+    pairs = np.array([[0, 2], [1, 3]])
+    assert (likeness(large, pairs) > 0.95).all()
+    small = brains[:4, ..., None]
+    np.testing.assert_allclose(likeness(small, pairs), slice_scores(small[:2], small[2:])["ssim"])
+    assert likeness(brains[:4, :10, :, None], pairs).shape == (0,)
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_nearest_against_brute_force_over_several_blocks(random, monkeypatch, as_bytes):
+    monkeypatch.setattr(panel, "BLOCK", 4)
+    images = random.random((7, 5, 6, 1)).astype("float32")
+    references = random.integers(0, 256, size=(11, 5, 6)).astype("uint8")
+    pixels = references / 255
+    table = np.sqrt(((images[:, None, ..., 0] - pixels) ** 2).mean((2, 3)))
+    given = references if as_bytes else pixels[..., None].astype("float32")
+    distances, rows = nearest(images, given)
+    np.testing.assert_array_equal(rows, table.argmin(axis=1))
+    np.testing.assert_allclose(distances, table.min(axis=1), rtol=1e-5)
+
+
+def test_nearest_finds_a_copy_at_distance_0(brains):
+    pixels = np.round(brains * 255).astype("uint8")
+    distances, rows = nearest(pixels[3:5, ..., None].astype("float32") / 255, pixels)
+    assert rows.tolist() == [3, 4]
+    assert distances.max() == 0
+
+
+def test_nearest_refuses_references_of_another_size(brains):
+    with pytest.raises(ValueError, match="of the images' size"):
+        nearest(brains[..., None], brains[:, 1:, :, None])
+
+
+def planted(train, rows, kind, random):
+    copies = train[rows, ..., None].astype("float32") / 255
+    if kind == "noise":
+        copies = (copies + random.normal(0, 0.01, copies.shape)).clip(0, 1)
+    if kind == "blur":
+        copies = gaussian_filter(copies, (0, 0.5, 0.5, 0))
+    return copies.astype("float32")
+
+
+@pytest.fixture(scope="module")
+def oasis():
+    """Real slices of 30 subjects at three positions, uint8 (30, 3, 176, 176)."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real slices: {REAL} is missing")
+    folders = sorted(path for path in REAL.iterdir() if path.is_dir())[:30]
+    slices = np.array(
+        [
+            [np.asarray(Image.open(one / f"{one.name}.{p}.png")) for p in (90, 94, 99)]
+            for one in folders
+        ]
+    )
+    tops = np.array([np.percentile(one[one > 0], 99.8) for one in slices])
+    return np.round((slices / tops[:, None, None, None]).clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["exact", "noise", "blur"])
+def test_planted_copies_are_found_and_real_slices_are_not(oasis, random, kind):
+    train, test = oasis[:20].reshape(-1, 176, 176), oasis[20:].reshape(-1, 176, 176, 1) / 255
+    generated, subjects = test.copy(), np.repeat(np.arange(10), 3)
+    generated[[4, 17]] = planted(train, [8, 31], kind, random)
+    report, found = memorisation(generated, test, train, subjects)
+    assert np.flatnonzero(found["copies"]).tolist() == [4, 17]
+    assert found["rows"][[4, 17]].tolist() == [8, 31]
+    assert report["copies"] == 2
+    assert memorisation(test, test, train, subjects)[0]["copies"] == 0
+
+
+def test_memorisation_tells_whether_generated_lie_closer(oasis, random):
+    train, test = oasis[:20].reshape(-1, 176, 176), oasis[20:].reshape(-1, 176, 176, 1) / 255
+    subjects = np.repeat(np.arange(10), 3)
+    report, _ = memorisation(test, test, train, subjects)
+    assert report["ratio"] == 1
+    assert report["closer_p"] > 0.4
+    halfway = 0.5 * test + 0.5 * train[nearest(test, train)[1], ..., None] / 255
+    report, _ = memorisation(halfway, test, train, subjects)
+    assert report["ratio"] == pytest.approx(0.5, abs=0.05)
+    assert report["closer_p"] < 1e-4
+
+
+def test_halves_share_no_subject_and_have_as_many():
+    subjects = np.repeat(list("abcdefg"), 3)
+    for a, b in halvings(subjects, 20):
+        assert not set(subjects[a]) & set(subjects[b])
+        assert len(a) == len(b) == 9
+    assert len({tuple(a) for a, _ in halvings(subjects, 20)}) > 5
+
+
+def test_three_subjects_cannot_be_halved(random):
+    assert halvings(["a", "b", "c"], 20) == []
+    entry = beside_floor(None, None, None, [])
+    assert entry["reason"] == "needs 4 subjects or more"
+    assert entry["floor"]["mean"] is entry["ratio"] is None
+
+
+def moments(images):
+    """Six features that need no network."""
+    low = images[..., 0].reshape(len(images), 2, images.shape[1] // 2, -1).mean((2, 3))
+    edges = [np.abs(np.diff(images, axis=axis)).mean((1, 2, 3)) for axis in (1, 2)]
+    return np.column_stack([low, images.mean((1, 2, 3)), images.std((1, 2, 3)), *edges])
+
+
+@pytest.fixture
+def population(brains, random):
+    """32 slices of 16 subjects: the invented ones, each of its own brightness and shift."""
+    pictures = [np.roll(brains[n % 8], n, axis=1) * random.uniform(0.7, 1) for n in range(48)]
+    return np.array(pictures)[..., None].astype("float32")
+
+
+def test_report_sets_blur_above_the_floor_and_the_real_ones_at_it(population):
+    real, train = population[:32], population[32:]
+    subjects, keys = np.repeat(np.arange(16), 2), ["here", "there"] * 16
+    report, material = compare(real, real, real, subjects, keys, train, moments)
+    for name in MEASURES:
+        assert report[name]["ratio"] in (None, 1)
+        assert report[name]["floor"] == report[name]["reconstructed"]
+        assert report[name]["floor"] == report[name]["generated"]
+        assert report[name]["reason"] is None
+    assert report["diversity_score"] == "ssim"
+    assert report["memorisation"]["ratio"] == 1
+    assert material["rows"].shape == material["copies"].shape == (32,)
+    assert material["real_histograms"].shape == (32, 256)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+    blurred = gaussian_filter(real, (0, 1.5, 1.5, 0))
+    report, _ = compare(real, real, blurred, subjects, keys, train, moments)
+    for name in ("mmd", "frechet_distance", "diversity"):
+        assert report[name]["above_floor"] >= 0.9
+
+
+def test_generated_stand_in_for_the_first_half():
+    class Rows:
+        def __init__(self, worth):
+            self.worth = worth
+
+        def part(self, rows):
+            return self.worth * sum(rows)
+
+    halves = [([1, 2], [0, 3]), ([0, 2], [1, 3])]
+    populations = {"real": Rows(1), "reconstructed": Rows(2), "generated": Rows(10)}
+    entry = beside_floor(lambda x, y: x - y, populations, halves)
+    assert entry["floor"] == {"mean": -1.0, "sd": pytest.approx(np.sqrt(2))}  # 0 and -2
+    assert entry["reconstructed"]["mean"] == 1.5  # 3 and 0
+    assert entry["generated"]["mean"] == 21.5  # 27 and 16
+    assert entry["ratio"] is None
+    assert entry["above_floor"] == 1
+
+
+def test_few_subjects_are_reported_not_raised(population):
+    real, train = population[:3], population[3:]
+    report, _ = compare(real, real, real, ["a", "b", "c"], ["x", "x", "x"], train, moments)
+    assert {report[name]["reason"] for name in MEASURES} == {"needs 4 subjects or more"}
+    real = population[:4]
+    report, _ = compare(real, real, real, list("abcd"), list("wxyz"), train, moments)
+    assert report["mmd"]["reason"] is None
+    assert report["density"]["reason"] == "needs 5 real slices of other subjects or more"
+    assert report["diversity"]["reason"] == "needs slices of different subjects at one position"
+    json.dumps(report, allow_nan=False)
+
+
+def test_rows_must_belong_together(population):
+    with pytest.raises(ValueError, match="a subject and a key for each real slice"):
+        compare(population, population, population, ["a"], ["x"] * 48, population, moments)
+    with pytest.raises(ValueError, match=r"generated must lie in \[0, 1\]"):
+        compare(population, population, population + 1, ["a"] * 48, ["x"] * 48, population, moments)
