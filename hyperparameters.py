@@ -134,7 +134,13 @@ class Hyperparameters:
         3e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0, group="prior"
     )
 
-    # Both
+    # The network that similarity.py looks at new brains with
+    feature_steps: int = _option(
+        600, "steps of the small network whose features similarity.py compares", low=1,
+        high=10_000_000, group="features"
+    )  # fmt: skip
+
+    # All
     seed: int = _option(0, "seed of weights, order and revival", low=0, high=2**31 - 1, group="run")
 
     def __post_init__(self):

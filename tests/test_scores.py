@@ -6,6 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from scores import (
     bits_by_position,
+    cells_with_brain,
     choose_smoothing,
     count_codes,
     interval_by_subject,
@@ -155,3 +156,17 @@ def test_smoothing_is_the_best_of_those_tried(random):
     best = choose_smoothing(counts, held_out)
     costs = {s: bits_by_position(counts, s, held_out).mean() for s in (0.3, 1.0, 10.0, 100.0)}
     assert bits_by_position(counts, best, held_out).mean() <= min(costs.values())
+
+
+@pytest.mark.parametrize("downsample", [4, 8])
+def test_cells_with_brain_are_those_the_encoder_pads_to(downsample):
+    images = np.zeros((2, 21, 13, 1), "float32")
+    images[0, 20, 12] = 0.5
+    images[1, 0, 0] = 0.5
+    cells = cells_with_brain(images, downsample)
+    height, width = -(-21 // downsample), -(-13 // downsample)
+    top, left = (height * downsample - 21) // 2, (width * downsample - 13) // 2
+    expected = np.zeros((2, height, width), bool)
+    expected[0, (20 + top) // downsample, (12 + left) // downsample] = True
+    expected[1, top // downsample, left // downsample] = True
+    np.testing.assert_array_equal(cells, expected)

@@ -23,7 +23,7 @@ REAL = ROOT.parent / "shared" / "data" / "oasis1_coronal"
 TINY = [
     "--epochs", 1, "--prior-epochs", 1, "--num-embeddings", 16, "--width", 8,
     "--residual-blocks", 1, "--prior-filters", 8, "--prior-residual-blocks", 1,
-    "--batch-size", 4, "--warm-up-steps", 2,
+    "--batch-size", 4, "--warm-up-steps", 2, "--feature-steps", 2,
 ]  # fmt: skip
 
 
@@ -43,9 +43,13 @@ def place(tmp_path_factory, brains):
     place = tmp_path_factory.mktemp("place")
     (place / "slices").mkdir()
     for n in range(24):
-        pixels = np.roll(brains[n % 8], n // 8, axis=0) * 200
+        # Twelve heads of eight: a mirrored one is another.
+        head = brains[n // 2 % 8][:, :: 1 if n < 16 else -1]
+        pixels = np.roll(head, n % 2, axis=0) * 200
         name = f"case_{n // 2:03d}_slice_{n % 2}.png"
         Image.fromarray(pixels.astype(np.uint8)).save(place / "slices" / name)
+    rows = [f"case_{n:03d},{20 + 5 * n},{'FM'[n % 2]},{'' if n < 6 else 0.5}" for n in range(12)]
+    (place / "slices/sheet.csv").write_text("\n".join(["ID,Age,M/F,CDR", *rows]))
     assert run(train, *train_flags(place), "--run-dir", place / "run") == 0
     return place
 
@@ -79,6 +83,7 @@ def test_train_leaves_a_whole_run(place):
     assert names >= {
         "config.json", "split.csv", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json",
         "vqvae_history.csv", "pixelcnn_history.csv", "figures", "tensorboard", "test_slices",
+        "features.weights.h5", "training_codes.npz", "mean_slices.npz",
     }  # fmt: skip
     history = pandas.read_csv(place / "run/vqvae_history.csv")
     for name in ("reconstruction_loss", "commitment_loss", "ssim", "perplexity", "codebook_usage"):
@@ -100,7 +105,7 @@ def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
     codes = np.load(copy / "samples/codes_0001.npy")
     assert codes.shape == (24, 20)
     assert Image.open(copy / "samples/codes_0001.png").size == (20, 24)
-    for name in ("encoded", "reconstructed", "generated"):
+    for name in ("encoded", "reconstructed", "generated", "conditions"):
         assert (copy / f"figures/{name}.png").is_file()
     # The same seed draws the same brains, another seed others; none of the old ones stay.
     assert run(predict, "--run-dir", copy, "--num-samples", 3) == 0
@@ -111,6 +116,103 @@ def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
     assert not (copy / "samples/brain_0002.npy").exists()
     assert run(predict, "--run-dir", copy, "--num-samples", 2, "--seed", 1) == 0
     assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
+
+
+def test_predict_draws_under_the_conditions_asked_for(copy):
+    flags = ["--run-dir", copy, "--num-samples", 2]
+    assert run(predict, *flags) == 0
+    drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
+    tested = pandas.read_csv(copy / "test_slices/slices.csv")
+    assert all(known["age"] in set(tested["age"]) for known in drawn)
+    assert {"position", "age", "sex"} <= set(drawn[0])
+    brains = [np.load(copy / f"samples/brain_{n:04d}.npy") for n in range(2)]
+    asked = ["--slice-position", 1, "--age", 41.5, "--sex", "F"]
+    assert run(predict, *flags, *asked) == 0
+    drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
+    assert drawn == [{"position": 1, "age": 41.5, "sex": "F"}] * 2
+    assert any((np.load(copy / f"samples/brain_{n:04d}.npy") != brains[n]).any() for n in range(2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--age", 200], "--age must be from"),
+        (["--slice-position", -1], "--slice-position must be from 0 to 1"),
+        (["--cdr", 2], "--cdr must be from 0.5 to 0.5"),
+        (["--sex", "X"], "--sex"),
+        (["--age", "nan"], "--age"),
+    ],
+)
+def test_predict_refuses_conditions_that_the_run_never_saw(copy, capfd, flags, said):
+    assert said in refused(capfd, predict, "--run-dir", copy, *flags)
+
+
+def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
+    arrays = dict(np.load(copy / "training_codes.npz"))
+    arrays["conditions"][:, 1:3] = np.nan
+    np.savez(copy / "training_codes.npz", **arrays)
+    assert "unknown age" in refused(capfd, predict, "--run-dir", copy, "--age", 40)
+    assert "unknown sex" in refused(capfd, predict, "--run-dir", copy, "--sex", "F")
+
+
+def test_similarity_panel(copy, capsys):
+    assert run(similarity, "--run-dir", copy) == 0
+    report = json.loads((copy / "similarity.json").read_text())
+    panel = report["panel"]
+    assert panel["subjects"] == report["subjects"]
+    assert panel["slices"] == report["slices"]
+    assert (
+        panel["training_slices"]
+        == 2 * (pandas.read_csv(copy / "split.csv")["split"] == "train").sum()
+    )
+    assert panel["diversity_score"] == "ssim"
+    assert panel["memorisation"]["copies"] == 0
+    shown = min(32, panel["slices"])
+    assert len(panel["mixed_real"]) == shown // 2
+    for name in ("closest", "intensities", "mixed"):
+        assert (copy / f"figures/similarity_{name}.png").is_file()
+    assert "memorisation" in capsys.readouterr().out
+    assert run(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
+    assert "panel" not in json.loads((copy / "similarity.json").read_text())
+
+
+def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
+    import sampling
+    from runs import open_run
+
+    codes, _ = open_run(copy).training_codes()
+    monkeypatch.setattr(
+        sampling, "sample_code_grids", lambda prior, uniforms, *_: np.resize(codes, uniforms.shape)
+    )
+    assert run(similarity, "--run-dir", copy) == 0
+    found = json.loads((copy / "similarity.json").read_text())["panel"]["memorisation"]
+    assert found["copies"] == json.loads((copy / "similarity.json").read_text())["slices"]
+    assert found["closer_p"] < 0.2
+
+
+def test_the_panel_takes_whole_subjects(place):
+    from dataset import OASIS, Hyperparameters
+
+    slices = OASIS(Hyperparameters(dataset=str(place / "run/test_slices")))
+    rows = np.arange(len(slices.table))
+    few = similarity.whole_subjects(slices, rows, 3, seed=0)
+    assert len(few) == 4
+    assert slices.table["subject"].iloc[few].value_counts().tolist() == [2, 2]
+    assert similarity.whole_subjects(slices, rows, 100, seed=0).tolist() == rows.tolist()
+
+
+def test_a_position_of_another_unit_is_unknown_to_the_prior(copy, place):
+    from runs import open_run
+
+    opened = open_run(copy)
+    slices = opened.test_slices()
+    rows = np.arange(2)
+    np.testing.assert_array_equal(opened.conditions(slices, rows), slices.conditions(rows))
+    slices.table["position_mm"] = 5.0
+    assert np.isnan(opened.conditions(slices, rows)[:, 0]).all()
+    np.testing.assert_array_equal(
+        opened.conditions(slices, rows)[:, 1], slices.conditions(rows)[:, 1]
+    )
 
 
 def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
@@ -130,7 +232,11 @@ def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
     assert report["codebook"]["size"] == 16
     assert 0 < report["codebook"]["usage"] <= 1
     assert report["prior"]["bits_per_code_uniform"] == 4
-    assert report["prior"]["bits_per_code"] > 0
+    bits = report["prior"]["bits_per_code"]
+    assert bits > 0
+    pixels = (bits * 24 * 20 + similarity.SIDE_INFORMATION_BITS) / (96 * 80)
+    assert report["prior"]["bits_per_pixel"] == pytest.approx(pixels)
+    assert 1 <= report["codebook"]["perplexity_brain"] <= 16
     printed = capsys.readouterr().out
     assert f"{len(tested)} subjects" in printed
     assert "It means little here" in printed
@@ -158,9 +264,9 @@ def test_similarity_scores_what_the_codes_give_back(copy):
 
 def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypatch):
     from dataset import OASIS
-    from modules import code_bits
+    from prior import code_bits
     from runs import open_run
-    from scores import slice_scores
+    from scores import bits_by_position, count_codes, slice_scores
 
     monkeypatch.setattr(similarity, "BATCH_SIZE", 3)
     assert run(similarity, "--run-dir", copy) == 0
@@ -177,12 +283,16 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
         assert table["black_psnr"][n] == pytest.approx(black["psnr"][0], abs=1e-4)
     vqvae = opened.load_vqvae()
     codes = vqvae.encode(images).numpy()
-    logits = opened.load_prior(vqvae.code_shape)(codes)
+    logits = opened.load_prior()((codes, whole.conditions(whole.rows("test"))))
     bits = code_bits(codes, logits).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(table["prior_bits_per_code"], bits, rtol=1e-4)
     seen = np.stack([vqvae.encode(whole.images([row])).numpy()[0] for row in train])
-    counts = (seen[..., None] == np.arange(16)).sum(axis=0)  # (h, w, K)
-    np.testing.assert_array_equal(np.load(copy / "code_counts.npz")["counts"], counts)
+    kept, conditions = opened.training_codes()
+    np.testing.assert_array_equal(kept, seen)
+    np.testing.assert_array_equal(conditions, whole.conditions(train))
+    smoothing = np.load(copy / "training_codes.npz")["smoothing"]
+    expected = bits_by_position(count_codes(seen, 16), smoothing, codes)
+    np.testing.assert_allclose(table["prior_bits_per_code_by_position"], expected, rtol=1e-6)
 
 
 def test_the_best_weights_on_validation_are_kept(tmp_path, brains):
@@ -202,6 +312,20 @@ def test_the_best_weights_on_validation_are_kept(tmp_path, brains):
     assert vqvae.evaluate(validation, verbose=0, return_dict=True)["loss"] == pytest.approx(
         losses.min(), rel=1e-4
     )
+
+
+def test_training_ends_when_validation_no_longer_gains(tmp_path, brains):
+    import keras
+    import tensorflow as tf
+
+    vqvae = VQVAETrainer((96, 80), 0.1, 16, width=8)
+    vqvae.compile(optimizer=keras.optimizers.Adam(3e-3), jit_compile=False)
+    training = tf.data.Dataset.from_tensors(brains[..., None]).repeat(4)
+    black = tf.data.Dataset.from_tensors(np.zeros((2, 96, 80, 1), "float32"))
+    (tmp_path / "figures").mkdir()
+    train.fit(vqvae, training, black, 30, tmp_path, "vqvae", "best.weights.h5", (), patience=2)
+    losses = pandas.read_csv(tmp_path / "vqvae_history.csv")["val_loss"]
+    assert len(losses) == losses.argmin() + 3 < 30
 
 
 def test_a_loss_that_is_no_number_ends_training(place, tmp_path, capfd):
@@ -324,7 +448,14 @@ def test_a_folder_that_is_no_run_is_refused(module, tmp_path, capfd):
 @pytest.mark.parametrize("module", [predict, similarity])
 @pytest.mark.parametrize(
     "name",
-    ["config.json", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json", "test_slices"],
+    [
+        "config.json",
+        "vqvae.weights.h5",
+        "pixelcnn.weights.h5",
+        "pixelcnn.json",
+        "test_slices",
+        "training_codes.npz",
+    ],
 )
 def test_missing_and_damaged_files_of_a_run_are_named(module, name, copy, capfd):
     path = copy / name
@@ -336,7 +467,7 @@ def test_missing_and_damaged_files_of_a_run_are_named(module, name, copy, capfd)
     assert str(copy) in refused(capfd, module, "--run-dir", copy)
 
 
-@pytest.mark.parametrize("name", ["split.csv", "mean_slices.npz", "code_counts.npz"])
+@pytest.mark.parametrize("name", ["split.csv", "mean_slices.npz", "features.weights.h5"])
 def test_similarity_names_what_else_it_misses(name, copy, capfd):
     (copy / name).write_bytes(b"\x00garbage")
     assert name in refused(capfd, similarity, "--run-dir", copy)
