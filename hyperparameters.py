@@ -9,7 +9,14 @@ import re
 
 from errors import HyperparameterError
 
-__all__ = ["Hyperparameters", "Parser", "add_data_dir", "add_flags", "hyperparameters_from_flags"]
+__all__ = [
+    "PRESETS",
+    "Hyperparameters",
+    "Parser",
+    "add_data_dir",
+    "add_flags",
+    "hyperparameters_from_flags",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -207,6 +214,13 @@ class Hyperparameters:
             odd = sorted(set(values) ^ names) if isinstance(values, dict) else type(values)
             raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+# What `train.py --preset` changes of the defaults; flags change it further.
+PRESETS = {
+    "default": {},
+    "quality": {"epochs": 40, "prior_filters": 96, "prior_epochs": 20},
+}
 
 
 def _is(value, kind):

@@ -14,7 +14,14 @@ from errors import (
     import_tensorflow_quietly,
     run_script,
 )
-from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
+from hyperparameters import (
+    PRESETS,
+    Hyperparameters,
+    Parser,
+    add_data_dir,
+    add_flags,
+    hyperparameters_from_flags,
+)
 
 # TensorFlow and all that needs it are imported where they are used, after the flags are parsed:
 # `--help` and a wrong flag are answered at once.
@@ -30,9 +37,14 @@ def main():
     parser.add_argument(
         "--fresh", action="store_true", help="delete what an earlier run left in the run folder"
     )
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS), default="default", help="quality: longer training of a "
+        "larger prior, on two cores twice as long (default: default)"
+    )  # fmt: skip
     add_flags(parser)
     arguments = parser.parse_args()
-    hyperparameters = hyperparameters_from_flags(arguments)
+    base = Hyperparameters(**PRESETS[arguments.preset])
+    hyperparameters = hyperparameters_from_flags(arguments, base)
 
     import_tensorflow_quietly()
     from dataset import OASIS, SPLITS, describe

@@ -6,7 +6,13 @@ import json
 import pytest
 
 from errors import HyperparameterError
-from hyperparameters import Hyperparameters, Parser, add_flags, hyperparameters_from_flags
+from hyperparameters import (
+    PRESETS,
+    Hyperparameters,
+    Parser,
+    add_flags,
+    hyperparameters_from_flags,
+)
 
 
 def parse(*flags):
@@ -81,3 +87,13 @@ def test_a_wrong_flag_is_one_error():
         parse("--epochs", "many")
     with pytest.raises(HyperparameterError, match="--epoch-count"):
         parse("--epoch-count", "3")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_configurations_that_flags_change_further(preset):
+    parser = Parser()
+    add_flags(parser)
+    base = Hyperparameters(**PRESETS[preset])
+    chosen = hyperparameters_from_flags(parser.parse_args(["--epochs", "7"]), base)
+    assert chosen == dataclasses.replace(base, epochs=7)
+    assert (base == Hyperparameters()) == (preset == "default")

@@ -1,0 +1,103 @@
+"""What a slice costs and how much of it is kept, for several configurations of the VQ-VAE.
+
+    python tests/benchmarks/search.py --dataset path/to/oasis1_coronal [--epochs 3]
+
+Each is trained as train.py does, for as many epochs, and judged on validation subjects; then a
+prior learns its codes, for as many epochs of its own. So short a training favours the small.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from errors import import_tensorflow_quietly, run_script  # noqa: E402
+from hyperparameters import Hyperparameters  # noqa: E402
+
+import_tensorflow_quietly()
+
+from dataset import OASIS  # noqa: E402
+from modules import CodebookStatistics  # noqa: E402
+from scores import cells_with_brain, slice_scores  # noqa: E402
+from train import start_run, train_prior, train_vqvae  # noqa: E402
+
+CONFIGURATIONS = {
+    "default": {},
+    "D = 2": {"embedding_dim": 2},
+    "D = 8": {"embedding_dim": 8},
+    "D = 16": {"embedding_dim": 16},
+    "K = 256": {"num_embeddings": 256},
+    "K = 1024": {"num_embeddings": 1024},
+    "stride 8": {"downsample": 8},
+    "stride 8, D = 8, width 128": {"downsample": 8, "embedding_dim": 8, "width": 128},
+    "width 96": {"width": 96},
+    "1 residual block": {"residual_blocks": 1},
+    "3 residual blocks": {"residual_blocks": 3},
+    "no SSIM in the loss": {"ssim_weight": 0.0},
+    "SSIM weight 4": {"ssim_weight": 4.0},
+    "codebook by gradient": {"codebook_update": "gradient"},
+    "no warm-up": {"warm_up_steps": 0},
+    "no revival": {"revive_below": 0.0},
+}
+HEADER = (
+    "configuration", "bits per pixel", "SSIM", "SSIM in the brain", "PSNR", "bits per code",
+    "usage", "perplexity in the brain", "minutes",
+)  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--prior-epochs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=tuple(CONFIGURATIONS))
+    arguments = parser.parse_args()
+
+    print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
+    for name in arguments.only or CONFIGURATIONS:
+        chosen = Hyperparameters(
+            dataset=arguments.dataset,
+            epochs=arguments.epochs,
+            prior_epochs=arguments.prior_epochs,
+            **CONFIGURATIONS[name],
+        )
+        dataset = OASIS(chosen, arguments.data_dir)
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(name, chosen, dataset, Path(folder) / "run")
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def measure(name, chosen, dataset, folder):
+    """A row of the table."""
+    began = time.monotonic()
+    run = start_run(folder, chosen, dataset, fresh=False)
+    train_vqvae(run, dataset)
+    minutes = (time.monotonic() - began) / 60
+    train_prior(run, dataset)
+    bits = pandas.read_csv(folder / "pixelcnn_history.csv")["val_loss"].min()
+
+    vqvae = run.load_vqvae()
+    scores, usage, brain = [], *(CodebookStatistics(chosen.num_embeddings) for _ in range(2))
+    for images in dataset.batches("validation", chosen.batch_size):
+        codes = vqvae.encode(images)
+        usage.update_state(codes)
+        brain.update_state(codes[cells_with_brain(images.numpy(), chosen.downsample)])
+        scores.append(slice_scores(images, vqvae.decode(codes).numpy()))
+    means = {key: np.concatenate([part[key] for part in scores]).mean() for key in scores[0]}
+    price = bits * np.prod(vqvae.code_shape) / np.prod(dataset.image_shape)
+    return (
+        name, f"{price:.3f}", f"{means['ssim']:.4f}", f"{means['ssim_brain']:.4f}",
+        f"{means['psnr']:.1f}", f"{bits:.2f}", f"{float(usage.result()['codebook_usage']):.0%}",
+        f"{float(brain.result()['perplexity']):.0f}", f"{minutes:.1f}",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_script(main)
