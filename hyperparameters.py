@@ -122,7 +122,7 @@ class Hyperparameters:
     # The prior
     prior_filters: int = _option(64, "channels of the PixelCNN", low=2, high=4096, group="prior")
     prior_residual_blocks: int = _option(
-        6, "residual blocks of the PixelCNN", low=0, high=256, group="prior"
+        6, "residual blocks of the PixelCNN", low=1, high=256, group="prior"
     )
     prior_dilations: tuple[int, ...] = _option(
         (1, 2, 4, 8), "spacing of the taps in successive residual blocks", low=1, high=64,

@@ -22,12 +22,15 @@ HIDDEN = -1e9  # a logit that leaves a softmax nothing
 class ConditionEmbedding(keras.layers.Layer):
     """What is known of a slice as a vector; unknown is a value of its own.
 
-    In training each number is hidden now and then, so that every combination
-    of known and unknown is learned.
+    Training hides numbers now and then: in data a missing CDR may mean that
+    somebody is young, and what was left out by choice must not mean it too.
 
     Args:
         units: Integer, length of the vector.
-        hidden_share: Float, share of the numbers that training hides.
+        hidden_share: Float, share of the numbers that training hides, each by
+            itself.
+        stranger_share: Float, share of the slices whose age, sex and CDR
+            training hides together.
         seed: Integer, draws those.
 
     Call arguments:
@@ -38,9 +41,10 @@ class ConditionEmbedding(keras.layers.Layer):
         Float tensor of shape `(B, units)`.
     """
 
-    def __init__(self, units, hidden_share=0.1, seed=0, **kwargs):
+    def __init__(self, units, hidden_share=0.1, stranger_share=0.2, seed=0, **kwargs):
         super().__init__(**kwargs)
-        self.units, self.hidden_share, self.seed = units, hidden_share, seed
+        self.units, self.seed = units, seed
+        self.hidden_share, self.stranger_share = hidden_share, stranger_share
         self.seeds = keras.random.SeedGenerator(seed)
         self.dense1 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
         self.dense2 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
@@ -59,20 +63,33 @@ class ConditionEmbedding(keras.layers.Layer):
         """Takes the scale of each number from the training slices' `(n, 4)`."""
         known = np.ma.masked_invalid(conditions)
         self.mean.assign(known.mean(axis=0).filled(0))
-        self.deviation.assign(np.maximum(known.std(axis=0).filled(1), 1e-3))
+        deviation = known.std(axis=0).filled(1)
+        # Of a number that never varies nothing is learned: another value must not be huge.
+        self.deviation.assign(np.where(deviation > 1e-3, deviation, 1))
 
     def call(self, conditions, training=False):
         known = tf.cast(~tf.math.is_nan(conditions), tf.float32)
         if training:
-            drawn = keras.random.uniform(tf.shape(conditions), seed=self.seeds)
-            known *= tf.cast(drawn >= self.hidden_share, tf.float32)
+            known *= self._shown(tf.shape(conditions)[0])
         x = tf.where(known > 0, (conditions - self.mean) / self.deviation, 0.0)
         waves = (x, tf.sin(x), tf.cos(x), tf.sin(2 * x), tf.cos(2 * x))
         x = tf.concat([known, *(known * wave for wave in waves)], axis=-1)  # (B, 24)
         return self.dense2(self.dense1(x))
 
+    def _shown(self, batch):
+        """0 for each number that training hides, `(B, 4)`: the position is nobody's own."""
+        drawn = keras.random.uniform((batch, CONDITIONS + 1), seed=self.seeds)
+        singly = tf.cast(drawn[:, :CONDITIONS] >= self.hidden_share, tf.float32)
+        person = tf.cast(drawn[:, CONDITIONS:] >= self.stranger_share, tf.float32)
+        return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITIONS - 1)], axis=1)
+
     def get_config(self):
-        own = {"units": self.units, "hidden_share": self.hidden_share, "seed": self.seed}
+        own = {
+            "units": self.units,
+            "hidden_share": self.hidden_share,
+            "stranger_share": self.stranger_share,
+            "seed": self.seed,
+        }
         return {**super().get_config(), **own}
 
 
@@ -99,7 +116,7 @@ class PositionBias(keras.layers.Layer):
         self.mix = keras.layers.Dense(maps, dtype=self.dtype_policy)
 
     def build(self, inputs_shape, condition_shape):
-        start = keras.initializers.RandomNormal(stddev=0.02, seed=0)
+        start = keras.initializers.RandomNormal(stddev=0.02)
         shape = (self.count + 1, *inputs_shape[1:])
         self.maps = self.add_weight(shape=shape, initializer=start, name="maps")
         self.mix.build(condition_shape)

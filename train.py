@@ -239,12 +239,22 @@ def train_prior(run, dataset):
 
 def prior_batches(codes, conditions, chosen, shuffle):
     """Code grids `(n, h, w)` and conditions `(n, 4)` as batches of inputs and targets."""
+    import numpy as np
     import tensorflow as tf
 
-    grids = tf.data.Dataset.from_tensor_slices(((codes, conditions), codes))
-    grids = grids.shuffle(len(codes), seed=chosen.seed) if shuffle else grids
+    def read(batch):
+        grids, known = tf.numpy_function(
+            lambda rows: (codes[rows].astype(np.int32), conditions[rows].astype(np.float32)),
+            [batch],
+            (tf.int32, tf.float32),
+        )
+        grids = tf.ensure_shape(grids, (None, *codes.shape[1:]))
+        return (grids, tf.ensure_shape(known, (None, conditions.shape[1]))), grids
+
+    rows = tf.data.Dataset.range(len(codes))
+    rows = rows.shuffle(len(codes), seed=chosen.seed) if shuffle else rows
     drop = shuffle and len(codes) >= chosen.prior_batch_size
-    return grids.batch(chosen.prior_batch_size, drop_remainder=drop).prefetch(2)
+    return rows.batch(chosen.prior_batch_size, drop_remainder=drop).map(read).prefetch(2)
 
 
 def compile_for(model, learning_rate, steps, loss=None):

@@ -63,19 +63,25 @@ def test_conditions_change_the_prior_and_unknown_is_a_value(prior):
 def test_condition_embedding_takes_its_scale_from_what_is_known():
     layer = ConditionEmbedding(4)
     layer.build((None, 4))
-    layer.adapt(np.array([[90, 20, 0, np.nan], [94, np.nan, 1, np.nan], [98, 60, 1, np.nan]]))
-    np.testing.assert_allclose(layer.mean, [94, 40, 2 / 3, 0], rtol=1e-5)
-    np.testing.assert_allclose(layer.deviation, [np.sqrt(32 / 3), 20, np.sqrt(2 / 9), 1], rtol=1e-5)
+    layer.adapt(np.array([[90, 20, 1, np.nan], [94, np.nan, 1, np.nan], [98, 60, 1, np.nan]]))
+    np.testing.assert_allclose(layer.mean, [94, 40, 1, 0], rtol=1e-5)
+    np.testing.assert_allclose(layer.deviation, [np.sqrt(32 / 3), 20, 1, 1], rtol=1e-5)
 
 
 def test_training_hides_conditions_now_and_then():
-    layer = ConditionEmbedding(16, hidden_share=0.25)
+    layer = ConditionEmbedding(16, hidden_share=0.25, stranger_share=0.2)
     conditions = np.tile(np.float32([1, 1, 1, 1]), (4000, 1))
     shown = layer(conditions).numpy()
     np.testing.assert_allclose(shown, np.tile(shown[:1], (4000, 1)), atol=1e-6)
     hidden = layer(conditions, training=True).numpy()
     as_shown = (np.abs(hidden - shown) < 1e-6).all(axis=1).mean()
-    assert as_shown == pytest.approx(0.75**4, abs=0.03)
+    assert as_shown == pytest.approx(0.75**4 * 0.8, abs=0.03)
+    layer.hidden_share = 0
+    hidden = layer(conditions, training=True).numpy()
+    stranger = layer(np.float32([[1, np.nan, np.nan, np.nan]])).numpy()
+    strange, usual = (np.abs(hidden - x).max(axis=1) < 1e-6 for x in (stranger, shown))
+    assert (strange | usual).all()
+    assert strange.mean() == pytest.approx(0.2, abs=0.03)
 
 
 def test_position_bias_is_a_map_and_a_mixture_of_maps(random):
