@@ -24,9 +24,8 @@ __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 SPLITS = ("train", "validation", "test")
 CONDITIONS = ("position", "age", "sex", "cdr")
 SEXES = {"F": 0.0, "M": 1.0}
-NEEDED_COLUMNS = {
-    "subject", "plane", "index", "position_mm", "height", "width", "age", "sex", "cdr",
-}  # fmt: skip
+NUMBERS = ("index", "position_mm", "height", "width", "age", "cdr")
+NEEDED_COLUMNS = {"sex", *TEXT_COLUMNS, *NUMBERS}
 # Near-duplicates under two names, dealt out as one subject also where only one of them is at hand.
 SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
 
@@ -73,6 +72,10 @@ class OASIS:
             missing = NEEDED_COLUMNS - set(self.table)
             if missing or not isinstance(self.description, dict):
                 raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
+            for column in NUMBERS:
+                self.table[column] = pandas.to_numeric(self.table[column])
+            if not set(self.table["split"].fillna("")) <= {*SPLITS, ""}:
+                raise ValueError(f"unknown split: {set(self.table['split'])}")
             found = self.description.get("near_duplicates", ())
             self.people = join_people(pair["subjects"] for pair in found)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -282,7 +285,8 @@ def person(subject):
 
 
 def subject_split(subject, hyperparameters):
-    """The split of a subject, from a hash of its name: adding subjects moves nobody."""
+    """The split of a subject, from a hash of its name: adding subjects moves nobody, but for
+    near-duplicates of a name that comes before theirs."""
     name = f"{hyperparameters.split_seed}:{person(subject)}"
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48  # [0, 1)
     if place < hyperparameters.test_fraction:

@@ -62,7 +62,7 @@ def _dense(units, seed, activation=None):
     )
 
 
-def train_feature_network(images, table, seed=0, steps=600, dimension=64):
+def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
     """Trains on real slices to tell what is known of them, and what was done to them.
 
     Position, age and sex are asked where they are known. Every batch is
@@ -72,7 +72,8 @@ def train_feature_network(images, table, seed=0, steps=600, dimension=64):
     the same processor, and no other random state is touched.
 
     Args:
-        images: uint8 array `(n, H, W)`, training slices; may be memory-mapped.
+        images: uint8 array `(N, H, W)`; may be memory-mapped.
+        rows: Integer array `(n,)`, which of them are training slices.
         table: Data frame of n rows with the columns `position`, in any unit,
             `age` in years and `sex`, `"F"` or `"M"`; all may be blank.
         seed: Integer.
@@ -83,11 +84,11 @@ def train_feature_network(images, table, seed=0, steps=600, dimension=64):
         The trained `keras.Model`, see `build_feature_network`.
 
     Raises:
-        ValueError: If images and table differ in length, or are not uint8.
+        ValueError: If rows and table differ in length, or images are not uint8.
     """
-    if images.dtype != np.uint8 or len(images) != len(table) or not len(images):
+    if images.dtype != np.uint8 or len(rows) != len(table) or not len(rows):
         raise ValueError(
-            f"expected uint8 images, one a row of the table. Received: {len(images)} of "
+            f"expected uint8 images, one a row of the table. Received: {len(rows)} of "
             f"{images.dtype} for {len(table)} rows"
         )
     model = build_feature_network(images.shape[1:], dimension)
@@ -97,12 +98,11 @@ def train_feature_network(images, table, seed=0, steps=600, dimension=64):
         _masked_loss,
         jit_compile=False,  # on a processor XLA only slows convolutions down
     )
-    learner.fit(
-        _distorted_batches(images, _known_targets(table), seed, steps), shuffle=False, verbose=0
-    )
+    batches = _distorted_batches(images, rows, _known_targets(table), seed, steps)
+    learner.fit(batches, shuffle=False, verbose=0)
     raw = keras.Model(model.input, model.get_layer("standardise").input)
-    chosen = np.unique(np.linspace(0, len(images) - 1, 2000).astype(int))
-    parts = [images[rows] for rows in np.array_split(chosen, math.ceil(len(chosen) / BATCH_SIZE))]
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 2000).astype(int))]
+    parts = [images[part] for part in np.array_split(chosen, math.ceil(len(chosen) / BATCH_SIZE))]
     responses = [raw(part[..., None] / np.float32(255)).numpy() for part in parts]
     model.get_layer("standardise").adapt(np.concatenate(responses))
     return model
@@ -176,24 +176,24 @@ def _wave_matrices(size, amplitude, sigma, cycles, phase):
     return tf.nn.softmax(-(distances**2) / 2)
 
 
-def _distorted_batches(images, known, seed, steps):
+def _distorted_batches(images, rows, known, seed, steps):
     """`(images (B, H, W, 1), targets (B, 7))` of all steps, whatever came before."""
     random = np.random.default_rng(seed)
-    rounds = math.ceil(steps * BATCH_SIZE / len(images))
-    rows = np.concatenate([random.permutation(len(images)) for _ in range(rounds)])
-    rows = rows[: steps * BATCH_SIZE].reshape(steps, BATCH_SIZE)
+    rounds = math.ceil(steps * BATCH_SIZE / len(rows))
+    order = np.concatenate([random.permutation(len(rows)) for _ in range(rounds)])
+    order = order[: steps * BATCH_SIZE].reshape(steps, BATCH_SIZE)
 
-    def prepare(step, rows):
-        pixels = tf.numpy_function(lambda rows: images[rows], [rows], tf.uint8)
+    def prepare(step, chosen):
+        pixels = tf.numpy_function(lambda chosen: images[rows[chosen]], [chosen], tf.uint8)
         pixels = tf.ensure_shape(pixels, (BATCH_SIZE, *images.shape[1:]))
         pixels, strengths = distort(tf.cast(pixels, tf.float32) / 255, tf.stack([seed, step]))
         # Half of another slice: no longer this one's position, age and sex.
-        labels = tf.where(strengths[:, 1:2] > 0, math.nan, tf.gather(known, rows))
+        labels = tf.where(strengths[:, 1:2] > 0, math.nan, tf.gather(known, chosen))
         # Strengths spread by a third about their mean; position and age by 1.
         strengths *= tf.constant([3.0, 1.0, 3.0, 3.0])
         return pixels[..., None], tf.concat([labels, strengths], axis=1)
 
-    steps = tf.data.Dataset.from_tensor_slices((np.arange(steps, dtype=np.int32), rows))
+    steps = tf.data.Dataset.from_tensor_slices((np.arange(steps, dtype=np.int32), order))
     return steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
-from scipy.stats import mannwhitneyu
 
+from memorisation import memorisation
 from scores import SMALLEST_FOR_MULTISCALE, WINDOW_SIZE, slice_scores
 
 # Real brain lies well above this, and all else below it: also the faint ground of generated slices.
@@ -14,9 +14,7 @@ LEVELS = 256  # of intensity, those of 8-bit slices
 NEIGHBOURS = 5  # k of density and coverage
 HALVINGS = 20
 PAIRS = 200  # that diversity is measured on
-BLOCK = 256  # references compared at a time
-# A copy lies closer than this share of what the closest twentieth of test slices do.
-COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
+DRAWS = 10  # of one slice a subject, in each halving
 
 
 class TooFewSlicesError(ValueError):
@@ -29,9 +27,13 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     The floor is what a measure gives for real against other real subjects.
     The test subjects are halved at random, 20 times. Of each halving the one
     half is compared with the other, and so are the slices generated for the
-    conditions of that half: as many slices on either side, so that what
-    their number adds to a measure is in both figures. The half's own slices,
-    as the codes give them back, tell what of it the codes alone cost.
+    conditions of that half. The half's own slices, as the codes give them
+    back, tell what of it the codes alone cost.
+
+    Real slices of one subject are alike, generated ones are each of a subject
+    of their own. A measure that this would flatter takes one slice a subject,
+    ten times anew: as many independent slices on either side, so that what
+    their number adds to a measure is in all three figures.
 
     Args:
         real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that
@@ -42,10 +44,9 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
             with the conditions of `real[i]`.
         subjects: Sequence `(n,)`, whose slice each real one is.
         keys: Sequence `(n,)`, where each slice lies, see `OASIS.position_keys`.
-        train: The training slices, through the codes: uint8 array `(m, H, W)`,
-            or float array `(m, H, W, 1)` in [0, 1].
+        train: The training slices, through the codes: uint8 array `(m, H, W)`.
         feature_function: From float `(n, H, W, 1)` to features `(n, d)`.
-        seed: Integer, draws the halvings and the pairs.
+        seed: Integer, draws the halvings, the slices and the pairs.
 
     Returns:
         The report, fit for JSON, and what the figures need. In the report:
@@ -90,8 +91,12 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     report = {"subjects": len(np.unique(subjects)), "slices": len(real), "halvings": HALVINGS}
     report["diversity_score"] = likeness_score(shapes[0])
     halves = halvings(subjects, HALVINGS, seed)
+    singly = one_slice_a_subject(halves, subjects, DRAWS, seed)
+    together = [[halving] for halving in halves]
     for name, measure in measures.items():
-        report[name] = beside_floor(measure, populations, halves)
+        whole = name in ("mmd", "diversity")  # these leave pairs within a subject out
+        report[name] = beside_floor(measure, populations, together if whole else singly)
+    report["mmd"]["ratio"] = None  # its floor is 0 but for chance
     # All through the codes: what these take away brings any two slices closer.
     report["memorisation"], closest = memorisation(
         given["generated"], given["reconstructed"], train, subjects
@@ -145,6 +150,17 @@ def halvings(subjects, count, seed=0):
     ]
 
 
+def one_slice_a_subject(halves, subjects, draws, seed=0):
+    """For each halving `draws` pairs of row numbers: of either half one slice a subject."""
+    random = np.random.default_rng(seed)
+
+    def drawn(rows):
+        owners = subjects[rows]
+        return np.array([random.choice(rows[owners == name]) for name in np.unique(owners)])
+
+    return [[(drawn(a), drawn(b)) for _ in range(draws)] for a, b in halves]
+
+
 def beside_floor(measure, populations, halves):
     """A measure of generated slices, and its floor.
 
@@ -152,7 +168,8 @@ def beside_floor(measure, populations, halves):
         measure: Function of two populations: slices, and real ones beside them.
         populations: The `Population`s `"real"`, `"reconstructed"` and
             `"generated"`, whose rows belong together.
-        halves: See `halvings`.
+        halves: For each halving, the row numbers of both halves: a list of
+            pairs over which the measure is averaged.
 
     Returns:
         `floor`, `reconstructed` and `generated`, each with `mean` and `sd`
@@ -170,8 +187,11 @@ def beside_floor(measure, populations, halves):
     try:
         values = np.array(
             [
-                [measure(some.part(a), real.part(b)) for some in populations.values()]
-                for a, b in halves
+                [
+                    np.mean([measure(some.part(a), real.part(b)) for a, b in pairs])
+                    for some in populations.values()
+                ]
+                for pairs in halves
             ]
         )  # (halvings, 3)
     except TooFewSlicesError as error:
@@ -379,93 +399,6 @@ def draw_pairs(subjects, keys, count, seed=0):
         if len(pairs) == count:
             break
     return np.array(sorted(pairs), dtype=int).reshape(-1, 2)
-
-
-def nearest(images, references):
-    """The Euclidean-nearest reference of each image.
-
-    Args:
-        images: Float array `(n, H, W, 1)` in [0, 1].
-        references: uint8 array `(m, H, W)`, which may be memory-mapped, or
-            float array `(m, H, W, 1)` in [0, 1].
-
-    Returns:
-        Distances `(n,)`, the root of the mean squared difference, and rows
-        `(n,)` of the references.
-
-    Raises:
-        ValueError: If sizes differ, or there is no reference.
-    """
-    if not len(references) or images.shape[1:3] != references.shape[1:3]:
-        raise ValueError(
-            f"expected references of the images' size. Received: {references.shape} for "
-            f"{images.shape}"
-        )
-    flat = _flat(images)  # (n, P)
-    least, rows = np.full(len(flat), np.inf), np.zeros(len(flat), int)
-    for start in range(0, len(references), BLOCK):
-        block = _flat(references[start : start + BLOCK])
-        # |x - y|^2 without |x|^2, which is the same for every reference.
-        distances = (block**2).sum(axis=1) - 2 * flat @ block.T  # (n, BLOCK)
-        closest = distances.argmin(axis=1)
-        distances = distances[np.arange(len(flat)), closest]
-        rows = np.where(distances < least, start + closest, rows)
-        least = np.minimum(distances, least)
-    # Squares of float32 cancel: a copy's distance would come out as 0.0001, not 0.
-    differences = [
-        one - _flat(references[row : row + 1])[0] for one, row in zip(flat, rows, strict=True)
-    ]
-    return np.array([np.sqrt((d**2).mean(dtype=np.float64)) for d in differences]), rows
-
-
-def _flat(images):
-    """Images as float32 rows in [0, 1]: `(n, P)`."""
-    pixels = np.asarray(images)
-    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
-    return pixels.reshape(len(pixels), -1).astype(np.float32) / scale
-
-
-def memorisation(generated, test, train, subjects):
-    """Are generated slices closer to training slices than test slices are?
-
-    A copy is one that lies closer to a training slice than half of what the
-    closest twentieth of test slices do: so close no other brain comes. Blurred
-    slices lie somewhat closer to every brain, so that a ratio just below 1 is
-    no proof; copies are.
-
-    Args:
-        generated, test: Float arrays `(n, H, W, 1)` in [0, 1] whose rows
-            belong together.
-        train: See `nearest`.
-        subjects: Sequence `(n,)`, of the test slices.
-
-    Returns:
-        The report: `generated_median` and `test_median` of the distances,
-        `ratio` of the two, `copy_distance`, below which lie copies, their
-        number `copies`, and `closer_p`, of the one-sided Mann-Whitney test
-        that generated ones lie closer; of a subject's slices it takes the
-        median, for they are alike. Beside it `distances` and `rows` of the
-        nearest training slices and whether `copies`, `(n,)` each.
-    """
-    distances, rows = nearest(generated, train)
-    expected, _ = nearest(test, train)
-    limit = COPY_SHARE * np.quantile(expected, COPY_QUANTILE)
-    copies = distances < limit
-    owners = np.asarray(subjects, dtype=str)
-    medians = [
-        [np.median(values[owners == name]) for name in np.unique(owners)]
-        for values in (distances, expected)
-    ]
-    middle, usual = float(np.median(distances)), float(np.median(expected))
-    report = {
-        "generated_median": middle,
-        "test_median": usual,
-        "ratio": middle / usual if usual > 0 else None,
-        "closer_p": float(mannwhitneyu(*medians, alternative="less").pvalue),
-        "copy_distance": float(limit),
-        "copies": int(copies.sum()),
-    }
-    return report, {"distances": distances, "rows": rows, "copies": copies}
 
 
 def _checked(name, images):

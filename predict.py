@@ -112,12 +112,12 @@ def check_conditions(run, arguments):
     """Refuses conditions of which the run has seen nothing."""
     import numpy as np
 
-    from dataset import CONDITIONS
+    from dataset import CONDITIONS, SEXES
 
-    _, trained = run.training_codes()
+    trained = run.training_conditions()
     for name, values in zip(CONDITIONS, trained.T, strict=True):
         asked = getattr(arguments, "slice_position" if name == "position" else name)
-        if asked is None or name == "sex" and not np.isnan(values).all():
+        if asked is None:
             continue
         flag = "--slice-position" if name == "position" else f"--{name}"
         if np.isnan(values).all():
@@ -125,10 +125,12 @@ def check_conditions(run, arguments):
                 f"{flag}: {run.folder} was trained on slices of unknown {name}. Leave it out"
             )
         low, high = np.nanmin(values), np.nanmax(values)
-        if not low <= asked <= high:
+        # As printed below, bounds are rounded: what they say must be taken.
+        if not low - 1e-3 <= SEXES.get(asked, asked) <= high + 1e-3:
+            bounds = f"from {low:g} to {high:g}" if name != "sex" else "the only one"
             raise HyperparameterError(
-                f"{flag} must be from {low:g} to {high:g}, as in the slices that {run.folder} was "
-                f"trained on. Received: {asked:g}"
+                f"{flag} must be {bounds}, as in the slices that {run.folder} was trained on. "
+                f"Received: {asked}"
             )
 
 
@@ -200,7 +202,7 @@ def show_conditions(run, vqvae, prior, arguments, figures):
 
     from figures import save_rows
 
-    _, trained = run.training_codes()
+    trained = run.training_conditions()
     positions, ages = (
         np.unique(np.nanquantile(values, np.linspace(0.05, 0.95, count)).round())
         if not np.isnan(values).all()

@@ -28,6 +28,7 @@ FEATURE_WEIGHTS = "features.weights.h5"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 TEST_SLICES = "test_slices"
+RECORDED = (VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS)  # belong together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,25 +126,29 @@ class Run:
             ) from error
 
     def record_prior(self):
-        """Notes which VQ-VAE's codes the prior learned, by the hashes of both files."""
-        facts = {name: sha256(self.folder / name) for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS)}
+        """Notes which VQ-VAE's codes the prior learned, and which files go with them, by hashes."""
+        facts = {name: sha256(self.folder / name) for name in RECORDED}
         (self.folder / PRIOR_FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
     def check_prior(self):
         """Refuses a prior whose codes came from another VQ-VAE: its codes mean other things."""
         facts = self._read_json(PRIOR_FACTS)
-        for name in (VQVAE_WEIGHTS, PRIOR_WEIGHTS):
-            if not isinstance(facts, dict) or facts.get(name) != sha256(self.folder / name):
+        for name in RECORDED:
+            path = self.folder / name
+            found = sha256(path) if path.is_file() else None
+            if not isinstance(facts, dict) or found is None or facts.get(name) != found:
                 raise RunFolderError(
-                    f"{self.folder / name}: not the file that {PRIOR_FACTS} records: the prior "
-                    f"must have learned the codes of the VQ-VAE beside it. Copy the whole run "
-                    "folder, or train again"
+                    f"{path}: not the file that {PRIOR_FACTS} records: the prior must have learned "
+                    "the codes of the VQ-VAE beside it. Copy the whole run folder, or train again"
                 )
 
     def training_codes(self):
-        """The training slices' code grids, int32 `(n, h, w)`, and conditions `(n, 4)`."""
-        arrays = self.read_arrays(TRAINING_CODES, "codes", "conditions")
-        return arrays["codes"].astype(np.int32), arrays["conditions"]
+        """The training slices' code grids, uint16 `(n, h, w)`."""
+        return self.read_arrays(TRAINING_CODES, "codes")["codes"]
+
+    def training_conditions(self):
+        """The training slices' conditions, float32 `(n, 4)`, see `OASIS.conditions`."""
+        return self.read_arrays(TRAINING_CODES, "conditions")["conditions"]
 
     def conditions(self, slices, rows):
         """`slices.conditions(rows)` as the prior knows them: a position in mm means nothing to one
@@ -177,12 +182,12 @@ class Run:
                 f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
             ) from error
 
-    def read_arrays(self, name, *required):
-        """The arrays of one of the run's `.npz` files, as a dictionary with the `required` keys."""
+    def read_arrays(self, name, *wanted, others=False):
+        """The wanted arrays, and all `others` if asked, of one of the run's `.npz` files."""
         path = self.folder / name
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in {*arrays, *required}}
+                return {key: arrays[key] for key in {*wanted, *(arrays if others else ())}}
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
         except Exception as error:
             raise RunFolderError(

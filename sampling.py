@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 __all__ = ["draw_codes", "sample_code_grids"]
 
-GRIDS_AT_ONCE = 64  # a 44x44 grid's caches take about 3 MB
+GRIDS_AT_ONCE = 64  # a 44x44 grid's caches take about 4 MB
 
 
 def sample_code_grids(prior, uniforms, conditions=None, temperature=1.0, top_k=0, top_p=1.0):
@@ -16,7 +16,8 @@ def sample_code_grids(prior, uniforms, conditions=None, temperature=1.0, top_k=0
     one changes. Here each layer keeps its inputs: the stream that knows the
     rows above is computed once a row, the other once a position, so a grid
     costs about as much as one forward pass. The codes are those that the plain
-    loop draws from the same `uniforms`.
+    loop draws from the same `uniforms`, unless one lies within rounding (1e-6) of
+    the border between two codes.
 
     Args:
         prior: `PixelCNN`.

@@ -82,16 +82,15 @@ def main():
     report, table, extremes = score(run, slices, rows, *models[:2])
     source = slices.description["source"]
     report = {"source": source, "split": arguments.split, **report}
-    material = None
-    if arguments.panel_slices:
-        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
-        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
     own = "dataset" not in arguments and arguments.split == "test"
     name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
     output = output or run.folder / name
-    save(output, run, report, table, extremes, material)
+    save(output, run, report, table, extremes)
     print_report(report)
-    if material:
+    if arguments.panel_slices:
+        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
+        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
+        save_panel(output, run, report, material)
         print_panel(report["panel"])
     print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
 
@@ -136,8 +135,8 @@ def score(run, slices, rows, vqvae, prior):
     from runs import MEAN_SLICES, TRAINING_CODES
     from scores import SCORE_NAMES, bits_by_position, cells_with_brain, count_codes, slice_scores
 
-    means = run.read_arrays(MEAN_SLICES, "all")
-    counts = count_codes(run.training_codes()[0], vqvae.num_embeddings)
+    means = run.read_arrays(MEAN_SLICES, "all", others=True)
+    counts = count_codes(run.training_codes(), vqvae.num_embeddings)
     smoothing = run.read_arrays(TRAINING_CODES, "smoothing")["smoothing"]
     conditions = run.conditions(slices, rows)
     keys = slices.position_keys(rows)
@@ -219,7 +218,7 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
     uniforms = np.random.default_rng(seed).random(codes.shape)
     generated = vqvae.decode_all(sample_code_grids(prior, uniforms, run.conditions(slices, rows)))
     # The training slices as their codes give them back: all of them that the run keeps.
-    train = as_bytes(vqvae, run.training_codes()[0])  # (m, H, W)
+    train = as_bytes(vqvae, run.training_codes())  # (m, H, W)
     report, material = compare(
         real, reconstructed, generated, slices.table["subject"].iloc[rows],
         slices.position_keys(rows), train, lambda images: features(network, images), seed,
@@ -248,9 +247,11 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
 def as_bytes(vqvae, codes):
     """Code grids `(n, h, w)` as uint8 slices `(n, H, W)`: thousands of floats are too large."""
     import numpy as np
+    from tqdm import tqdm
 
     slices = np.empty((len(codes), *vqvae.image_shape), np.uint8)
-    for start in range(0, len(codes), BATCH_SIZE):
+    starts = range(0, len(codes), BATCH_SIZE)
+    for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
         images = vqvae.decode(codes[start:][:BATCH_SIZE]).numpy()[..., 0]
         slices[start:][: len(images)] = np.round(images * 255)
     return slices
@@ -284,40 +285,42 @@ def summarise(table, score_names, vqvae):
     }
 
 
-def save(output, run, report, table, extremes, material):
+def save(output, run, report, table, extremes):
     """Writes the report, the table and the figures."""
-    from figures import (
-        save_closest_pairs,
-        save_extremes,
-        save_histogram,
-        save_intensities,
-        save_rows,
-    )  # fmt: skip
+    from figures import save_extremes, save_histogram
 
     output.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(output.with_suffix(".csv"), index=False)
-    inside = output.parent == run.folder
-    figures = run.folder / "figures" if inside else output.parent
     baselines = {
         name.replace("_", " "): report["baselines"][name]["ssim"]["mean"] for name in BASELINES
     }
-    save_histogram(table["ssim"], baselines, figures / f"{output.stem}_histogram.png")
     titles, originals, reconstructions = extremes
-    save_extremes(
-        originals, reconstructions, titles, figures / f"{output.stem}_best_median_worst.png"
-    )
-    if material:
-        shown = len(material["mixed"])
-        save_closest_pairs(*material["closest"], figures / f"{output.stem}_closest.png")
-        save_intensities(
-            material["real_histograms"], material["generated_histograms"],
-            figures / f"{output.stem}_intensities.png",
-        )  # fmt: skip
-        in_rows = [
-            [material[name][start:][:MIXED_COLUMNS] for start in range(0, shown, MIXED_COLUMNS)]
-            for name in ("mixed", "mixed_names")
-        ]
-        save_rows(*in_rows, figures / f"{output.stem}_mixed.png")
+    save_histogram(table["ssim"], baselines, figure_path(output, run, "histogram"))
+    save_extremes(originals, reconstructions, titles, figure_path(output, run, "best_median_worst"))
+    write_report(output, report)
+
+
+def save_panel(output, run, report, material):
+    """Writes the report again, with the panel, and the panel's figures."""
+    from figures import save_closest_pairs, save_intensities, save_rows
+
+    save_closest_pairs(*material["closest"], figure_path(output, run, "closest"))
+    histograms = (material[f"{name}_histograms"] for name in ("real", "generated"))
+    save_intensities(*histograms, figure_path(output, run, "intensities"))
+    pictures, names = material["mixed"], material["mixed_names"]
+    starts = range(0, len(names), MIXED_COLUMNS)
+    in_rows = ([some[n : n + MIXED_COLUMNS] for n in starts] for some in (pictures, names))
+    save_rows(*in_rows, figure_path(output, run, "mixed"))
+    write_report(output, report)
+
+
+def figure_path(output, run, name):
+    """Where a figure of a report goes: into the run's own folder for them, or beside the report."""
+    folder = run.folder / "figures" if output.parent == run.folder else output.parent
+    return folder / f"{output.stem}_{name}.png"
+
+
+def write_report(output, report):
     output.write_text(json.dumps(report, indent=2) + "\n")
 
 
@@ -358,7 +361,9 @@ def print_panel(panel):
     print(
         f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
         f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
-        "is real subjects against other real ones"
+        "is real subjects against other real ones; below it is no merit, but for\ndensity and "
+        "coverage. Diversity is the mean MS-SSIM of two subjects' slices: above the floor, they "
+        "are too alike"
     )
     columns = ("floor", "reconstructed", "generated")
     print(f"{'':20}" + "".join(f"{name:>22}" for name in (*columns, "generated / floor")))
@@ -369,14 +374,18 @@ def print_panel(panel):
             print(f"{name.replace('_', ' '):20}  {entry['reason']}")
             continue
         cells = [f"{entry[c]['mean']:.4f} ({entry[c]['sd']:.4f})" for c in columns]
-        cells.append("-" if entry["ratio"] is None else f"{entry['ratio']:.2f}")
+        ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}, "
+        cells.append(f"{ratio}above in {entry['above_floor']:.0%}")
         print(f"{name.replace('_', ' '):20}" + "".join(f"{cell:>22}" for cell in cells))
     found = panel["memorisation"]
+    copies = "copies cannot be told: these slices are as near to training slices as copies are"
+    if found["copies"] is not None:
+        copies = f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
     print(
         f"memorisation: to the nearest of {panel['training_slices']:,} training slices new brains "
         f"have {found['generated_median']:.4f} (median; root mean square), test slices "
-        f"{found['test_median']:.4f}; p = {found['closer_p']:.2g} that new ones lie no closer; "
-        f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
+        f"{found['test_median']:.4f} (one-sided Mann-Whitney test, that new ones lie closer: p = "
+        f"{found['closer_p']:.2g}); {copies}"
     )
 
 

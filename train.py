@@ -188,7 +188,7 @@ def train_features(run, dataset):
     table = dataset.table.iloc[rows]
     table = table.assign(position=table[dataset.position_column])
     chosen = run.hyperparameters
-    network = train_feature_network(dataset.slices[rows], table, chosen.seed, chosen.feature_steps)
+    network = train_feature_network(dataset.slices, rows, table, chosen.seed, chosen.feature_steps)
     network.save_weights(run.folder / FEATURE_WEIGHTS)
     print(f"features: {(time.monotonic() - began) / 60:.1f} minutes")
 

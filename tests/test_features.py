@@ -34,7 +34,7 @@ def trained(slices):
     table = pandas.DataFrame(
         {"position": np.arange(16.0), "age": [20, 80] * 8, "sex": ["F"] * 8 + ["M"] * 8}
     )
-    return train_feature_network(slices, table, seed=3, steps=60)
+    return train_feature_network(slices, np.arange(len(slices)), table, seed=3, steps=60)
 
 
 def as_images(slices):
@@ -80,11 +80,11 @@ def test_a_seed_gives_the_same_network_and_touches_no_other_random_state(slices)
         tf.random.uniform([2]).numpy(),
     )
     keras.utils.set_random_seed(1)
-    first = train_feature_network(slices, unknown(16), seed=5, steps=3)
+    first = train_feature_network(slices, np.arange(16), unknown(16), seed=5, steps=3)
     state = np.random.random(), keras.random.uniform((2,)).numpy(), tf.random.uniform([2]).numpy()
     for value, other in zip(state, expected, strict=True):
         np.testing.assert_array_equal(value, other)
-    second = train_feature_network(slices, unknown(16), seed=5, steps=3)
+    second = train_feature_network(slices, np.arange(16), unknown(16), seed=5, steps=3)
     images = as_images(slices)
     np.testing.assert_array_equal(features(first, images), features(second, images))
     shuffled = [distort(tf.constant(images[..., 0]), [seed, 0])[0] for seed in (5, 6)]
@@ -94,7 +94,7 @@ def test_a_seed_gives_the_same_network_and_touches_no_other_random_state(slices)
 @pytest.mark.parametrize("shape", [(16, 16), (17, 30)])
 def test_any_size_and_no_label_will_do(random, shape):
     slices = random.integers(0, 256, size=(5, *shape)).astype("uint8")
-    model = train_feature_network(slices, unknown(5), steps=2, dimension=8)
+    model = train_feature_network(slices, np.arange(5), unknown(5), steps=2, dimension=8)
     found = features(model, as_images(slices))
     assert found.shape == (5, 8)
     assert np.isfinite(found).all()
@@ -173,6 +173,6 @@ def test_blur_has_the_variance_it_says():
 
 def test_images_and_table_must_belong_together(slices):
     with pytest.raises(ValueError, match="expected uint8 images, one a row of the table"):
-        train_feature_network(slices, unknown(15))
+        train_feature_network(slices, np.arange(16), unknown(15))
     with pytest.raises(ValueError, match="16 of float32 for 16 rows"):
-        train_feature_network(slices.astype("float32"), unknown(16))
+        train_feature_network(slices.astype("float32"), np.arange(16), unknown(16))

@@ -3,17 +3,24 @@
 import numpy as np
 import pytest
 
+import sampling
 from prior import PixelCNN
 from sampling import draw_codes, sample_code_grids
 
 
+def lively_prior(code_shape=(7, 6), num_embeddings=9, **arguments):
+    """A prior whose weights all matter to what is drawn, and none alone decides."""
+    prior = PixelCNN(code_shape, num_embeddings, **arguments)
+    random = np.random.default_rng(2)
+    prior.set_weights([random.normal(0, 0.3, size=w.shape) for w in prior.get_weights()])
+    prior.condition.mean.assign([93, 50, 0.5, 0.2])
+    prior.condition.deviation.assign([3, 25, 0.5, 0.4])
+    return prior
+
+
 @pytest.fixture(scope="module")
 def prior():
-    prior = PixelCNN((7, 6), 9, filters=12, residual_blocks=3, dilations=(1, 2))
-    random = np.random.default_rng(2)
-    # Far from their first values, so that every layer matters to what is drawn.
-    prior.set_weights([random.normal(0, 0.3, size=w.shape) for w in prior.get_weights()])
-    return prior
+    return lively_prior(filters=12, residual_blocks=3, dilations=(1, 2))
 
 
 CONDITIONS = np.array(
@@ -41,6 +48,32 @@ def test_sampler_draws_the_codes_of_the_plain_loop(prior, options):
     assert len(np.unique(codes)) > 2
 
 
+@pytest.mark.parametrize(
+    ("code_shape", "arguments"),
+    [
+        ((3, 5), {"filters": 7, "residual_blocks": 1}),  # no multiple of the heads
+        ((5, 3), {"filters": 2, "residual_blocks": 2, "dilations": (4,)}),
+        ((1, 6), {"filters": 8, "residual_blocks": 2}),
+    ],
+)
+def test_sampler_draws_the_codes_of_the_plain_loop_of_any_prior(code_shape, arguments, monkeypatch):
+    monkeypatch.setattr(sampling, "GRIDS_AT_ONCE", 3)
+    prior = lively_prior(code_shape, 5, **arguments)
+    uniforms = np.random.default_rng(3).random((4, *code_shape))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, CONDITIONS))
+
+
+def test_chance_and_conditions_both_matter(prior):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    others = sample_code_grids(prior, uniforms[::-1], CONDITIONS)
+    assert ((codes != others).mean(axis=(1, 2)) > 0.1).all()
+    unknown = sample_code_grids(prior, uniforms)
+    assert (unknown[:3] != codes[:3]).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(unknown[3], codes[3])
+
+
 def test_same_uniforms_same_codes(prior):
     uniforms = np.random.default_rng(4).random((2, 7, 6))
     first = sample_code_grids(prior, uniforms)
@@ -52,6 +85,8 @@ def test_same_uniforms_same_codes(prior):
 def test_a_wrong_grid_is_refused(prior):
     with pytest.raises(ValueError, match="expected uniforms"):
         sample_code_grids(prior, np.zeros((1, 6, 7)))
+    with pytest.raises(ValueError, match="expected conditions"):
+        sample_code_grids(prior, np.zeros((2, 7, 6)), CONDITIONS)
 
 
 def test_draws_follow_the_probabilities():

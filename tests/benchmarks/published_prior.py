@@ -29,6 +29,8 @@ from runs import open_run  # noqa: E402
 from scores import interval_by_subject  # noqa: E402
 from train import compile_for, prior_batches  # noqa: E402
 
+TIMED_STEPS = 40  # that tell how many fit into the time
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,23 +112,23 @@ def train(batches, vqvae, minutes, learning_rate):
     training = batches["train"].map(lambda inputs, codes: (inputs[0], codes))
     validation = batches["validation"].map(lambda inputs, codes: (inputs[0], codes))
     compile_for(prior, learning_rate, 10_000, loss=code_bits)
-    prior.fit(training.take(3), verbose=0)
+    prior.fit(training.take(5), verbose=0)
     began = time.monotonic()
-    prior.fit(training.take(20), verbose=0)
-    steps = max(int(minutes * 60 / ((time.monotonic() - began) / 20)), 60)
+    prior.fit(training.take(TIMED_STEPS), verbose=0)
+    steps = max(int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS), 60)
     keras.utils.set_random_seed(0)
     prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
     compile_for(prior, learning_rate, steps, loss=code_bits)
     each = min(len(training), steps)
     best, weights, began = np.inf, None, time.monotonic()
-    for epoch in range(max(steps // each, 1)):
-        prior.fit(training.take(each), verbose=0)
+    for done in range(0, steps, each):
+        prior.fit(training.take(min(each, steps - done)), verbose=0)
         bits = prior.evaluate(validation, verbose=0)
         if bits < best:
             best, weights = bits, prior.get_weights()
         print(
-            f"rate {learning_rate:g}, epoch {epoch + 1}: validation {bits:.3f} bits per code, "
-            f"{(time.monotonic() - began) / 60:.1f} minutes",
+            f"rate {learning_rate:g}, step {min(done + each, steps)} of {steps}: validation "
+            f"{bits:.3f} bits per code, {(time.monotonic() - began) / 60:.1f} minutes",
             flush=True,
         )
     prior.set_weights(weights)

@@ -25,6 +25,7 @@ import_tensorflow_quietly()
 from dataset import OASIS  # noqa: E402
 from modules import CodebookStatistics  # noqa: E402
 from scores import cells_with_brain, slice_scores  # noqa: E402
+from similarity import SIDE_INFORMATION_BITS  # noqa: E402
 from train import start_run, train_prior, train_vqvae  # noqa: E402
 
 CONFIGURATIONS = {
@@ -91,7 +92,8 @@ def measure(name, chosen, dataset, folder):
         brain.update_state(codes[cells_with_brain(images.numpy(), chosen.downsample)])
         scores.append(slice_scores(images, vqvae.decode(codes).numpy()))
     means = {key: np.concatenate([part[key] for part in scores]).mean() for key in scores[0]}
-    price = bits * np.prod(vqvae.code_shape) / np.prod(dataset.image_shape)
+    price = bits * np.prod(vqvae.code_shape) + SIDE_INFORMATION_BITS
+    price /= np.prod(dataset.image_shape)
     return (
         name, f"{price:.3f}", f"{means['ssim']:.4f}", f"{means['ssim_brain']:.4f}",
         f"{means['psnr']:.1f}", f"{bits:.2f}", f"{float(usage.result()['codebook_usage']):.0%}",

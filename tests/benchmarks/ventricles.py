@@ -1,9 +1,10 @@
-"""Is the age obeyed? The ventricles' area in new brains of several ages, beside real ones.
+"""Is the age obeyed? The ventricles' area in new brains, beside that in real ones.
 
     python tests/benchmarks/ventricles.py --run-dir RUN --dataset path/to/oasis1_coronal
 
 For coronal slices 90 to 99 of OASIS-1's atlas volumes, 176x176 pixels: there the dark pixels around
-the middle are the lateral and third ventricles. The same chances are drawn from at every age.
+the middle are the lateral and third ventricles. Of every subject of known age one slice is taken,
+and one brain is drawn for its position, age, sex and CDR.
 """
 
 import argparse
@@ -25,8 +26,7 @@ from sampling import sample_code_grids  # noqa: E402
 from scores import interval_by_subject  # noqa: E402
 
 ROWS, COLUMNS, DARK = slice(65, 105), slice(58, 118), 0.35
-AGES = (20, 35, 50, 65, 80, 90)
-WITHIN = 7.5  # years
+BANDS = ((18, 30), (30, 50), (50, 65), (65, 75), (75, 85), (85, 100))  # years
 
 
 def main():
@@ -34,44 +34,38 @@ def main():
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--dataset", required=True, help="all subjects' slices, with their sheet")
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--brains", type=int, default=40, help="new ones an age")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
     run = open_run(arguments.run_dir)
     chosen = dataclasses.replace(run.hyperparameters, dataset=arguments.dataset)
     slices = OASIS(chosen, arguments.data_dir)
-    rows = slices.rows("all")
-    subjects = slices.table["subject"].to_numpy()
-    ages = slices.conditions(rows)[:, 1]
-    real = areas(slices.slices / np.float32(255))
+    known = slices.table[slices.table["age"].notna()]
+    rows = known.groupby("subject").sample(1, random_state=arguments.seed).index.to_numpy()
+    conditions = run.conditions(slices, rows)
     vqvae, prior = run.load_vqvae(), run.load_prior()
     random = np.random.default_rng(arguments.seed)
-    uniforms = random.random((arguments.brains, *vqvae.code_shape))
-    conditions = np.full((arguments.brains, 4), np.nan, np.float32)
-    conditions[:, 0] = random.choice(slices.conditions(rows)[:, 0], arguments.brains)
-
-    print("pixels below 0.35 about the middle, mean [95% interval]; real: by subject")
-    asked, found = [], []
-    for age in AGES:
-        conditions[:, 1] = age
-        brains = vqvae.decode_all(sample_code_grids(prior, uniforms, conditions))
-        generated = areas(brains[..., 0])
-        asked, found = asked + [age] * len(generated), found + list(generated)
-        near = np.abs(ages - age) <= WITHIN
-        print(
-            f"age {age}: real {cell(real[near], subjects[near])}, "
-            f"{len(set(subjects[near]))} subjects; generated "
-            f"{cell(generated, np.arange(len(generated)))}, {len(generated)} brains",
-            flush=True,
-        )
-    names = np.unique(subjects)
-    by_subject = [(ages[subjects == n][0], real[subjects == n].mean()) for n in names]
-    print(
-        f"correlation of area and age: real {np.corrcoef(np.transpose(by_subject))[0, 1]:.2f} "
-        f"({len(names)} subjects), generated {np.corrcoef(asked, found)[0, 1]:.2f} "
-        f"({len(found)} brains)"
-    )
+    codes = sample_code_grids(prior, random.random((len(rows), *vqvae.code_shape)), conditions)
+    area = {
+        "real": areas(slices.slices[rows] / np.float32(255)),
+        "generated": areas(vqvae.decode_all(codes)[..., 0]),
+    }
+    ages, splits = conditions[:, 1], slices.table["split"].iloc[rows].to_numpy()
+    print(f"pixels below {DARK} about the middle, one slice a subject, mean [95% interval]")
+    for low, high in BANDS:
+        band = (ages >= low) & (ages < high)
+        if band.sum() > 1:
+            cells = "; ".join(f"{name} {cell(values[band])}" for name, values in area.items())
+            print(f"age {low} to {high}, {band.sum()} subjects: {cells}")
+    for split in ("all", "test"):
+        chosen = (splits == split) | (split == "all")
+        for name, values in area.items():
+            slope, _ = np.polyfit(ages[chosen], values[chosen], 1)
+            r = np.corrcoef(ages[chosen], values[chosen])[0, 1]
+            print(
+                f"{split} {chosen.sum()} subjects, {name}: {slope:.1f} pixels a year, "
+                f"correlation {r:.2f}"
+            )
 
 
 def areas(images):
@@ -79,8 +73,8 @@ def areas(images):
     return (images[:, ROWS, COLUMNS] < DARK).sum(axis=(1, 2)).astype(float)
 
 
-def cell(values, owners):
-    interval = interval_by_subject(values, owners)
+def cell(values):
+    interval = interval_by_subject(values, np.arange(len(values)))
     return f"{interval['mean']:.0f} [{interval['low']:.0f}, {interval['high']:.0f}]"
 
 
