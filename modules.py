@@ -141,8 +141,8 @@ class VectorQuantizer(keras.layers.Layer):
         return tf.reshape(nearest, tf.shape(latents)[:-1])
 
     def code_vectors(self, code_indices):
-        """The codes themselves: int `(B, h, w)` to float32 `(B, h, w, D)`."""
-        return tf.gather(self.codebook, code_indices)
+        """The codes themselves: int `(B, h, w)` of any kind to float32 `(B, h, w, D)`."""
+        return tf.gather(self.codebook, tf.cast(code_indices, tf.int32))
 
     def _learn(self, flat, indices):
         ones = tf.ones_like(flat[:, 0])
