@@ -180,7 +180,7 @@ def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
     import sampling
     from runs import open_run
 
-    codes, _ = open_run(copy).training_codes()
+    codes = open_run(copy).training_codes()
     monkeypatch.setattr(
         sampling, "sample_code_grids", lambda prior, uniforms, *_: np.resize(codes, uniforms.shape)
     )
@@ -287,7 +287,7 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     bits = code_bits(codes, logits).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(table["prior_bits_per_code"], bits, rtol=1e-4)
     seen = np.stack([vqvae.encode(whole.images([row])).numpy()[0] for row in train])
-    kept, conditions = opened.training_codes()
+    kept, conditions = opened.training_codes(), opened.training_conditions()
     np.testing.assert_array_equal(kept, seen)
     np.testing.assert_array_equal(conditions, whole.conditions(train))
     smoothing = np.load(copy / "training_codes.npz")["smoothing"]
