@@ -384,12 +384,16 @@ def test_vertical_pixel_conv_layer_sees_whole_rows(mask_type, random):
     np.testing.assert_array_equal(jacobian > 0, seen > 0)
 
 
-@pytest.mark.parametrize("size", [3, 5, (1, 3), (3, 1), (1, 7)])
-@pytest.mark.parametrize("stack", ["horizontal", "vertical"])
-@pytest.mark.parametrize("mask_type", ["A", "B"])
+@pytest.mark.parametrize(
+    ("mask_type", "stack", "size"),
+    [
+        *[("A", "horizontal", size) for size in (3, 5, (1, 3), (1, 7))],
+        *[("B", "horizontal", size) for size in (3, 5, (1, 3), (1, 7), (3, 1))],
+        *[("A", "vertical", size) for size in (3, 5, (3, 1))],
+        *[("B", "vertical", size) for size in (3, 5, (1, 3), (1, 7), (3, 1))],
+    ],
+)
 def test_pixel_conv_layer_is_a_masked_convolution(mask_type, stack, size, random):
-    if mask_type == "A" and (size == (3, 1) or stack == "vertical" and size in [(1, 3), (1, 7)]):
-        pytest.skip("sees nothing, or is refused")
     layer = PixelConvLayer(mask_type, stack, filters=3, kernel_size=size, dilation_rate=2)
     inputs = random.normal(size=(2, 9, 8, 2)).astype("float32")
     layer.build(inputs.shape)
