@@ -38,8 +38,8 @@ def main():
         "--fresh", action="store_true", help="delete what an earlier run left in the run folder"
     )
     parser.add_argument(
-        "--preset", choices=tuple(PRESETS), default="default", help="quality: longer training of a "
-        "larger prior, on two cores twice as long (default: default)"
+        "--preset", choices=tuple(PRESETS), default="default", help="quality: a larger prior, and "
+        "longer training (default: default)"
     )  # fmt: skip
     add_flags(parser)
     arguments = parser.parse_args()
