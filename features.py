@@ -7,6 +7,8 @@ import numpy as np
 import pandas
 import tensorflow as tf
 
+from scores import BACKGROUND
+
 BATCH_SIZE = 32
 # What the network learns to tell; those that are yes or no are learned as odds.
 TASKS = ("position", "age", "sex", "warp", "mixed", "blur", "noise")
@@ -16,7 +18,6 @@ LARGEST_WARP = 0.03  # of the side
 LARGEST_BLUR = 2.0  # standard deviation in pixels
 LARGEST_NOISE = 0.1  # standard deviation in units of intensity
 SHARPEST = 0.3  # standard deviation in pixels: hardly any blur, and still interpolates
-BACKGROUND = 0.02  # see panel.BACKGROUND: noise falls on the brain alone
 
 
 def build_feature_network(image_shape, dimension=64):

@@ -3,11 +3,12 @@
 import numpy as np
 from scipy.stats import mannwhitneyu
 
+from scores import BACKGROUND
+
 BLOCK = 256  # references compared at a time
 # A copy lies closer than this share of what the closest twentieth of test slices do.
 COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
 FINEST = 0.002  # half a level of uint8: closer than that, all is rounding
-BACKGROUND = 0.02  # see panel.BACKGROUND: a slice without brighter pixels shows no brain
 
 
 def nearest(images, references):

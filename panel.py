@@ -6,10 +6,8 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
 from memorisation import memorisation
-from scores import SMALLEST_FOR_MULTISCALE, WINDOW_SIZE, slice_scores
+from scores import BACKGROUND, SMALLEST_FOR_MULTISCALE, WINDOW_SIZE, slice_scores
 
-# Real brain lies well above this, and all else below it: also the faint ground of generated slices.
-BACKGROUND = 0.02
 LEVELS = 256  # of intensity, those of 8-bit slices
 NEIGHBOURS = 5  # k of density and coverage
 HALVINGS = 20

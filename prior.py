@@ -14,7 +14,7 @@ __all__ = [
     "code_bits",
 ]
 
-CONDITIONS = 4  # position, age, sex, CDR: the columns of `OASIS.conditions`
+CONDITION_COUNT = 4  # position, age, sex, CDR: the columns of `OASIS.conditions`
 HIDDEN = -1e9  # a logit that leaves a softmax nothing
 
 
@@ -51,12 +51,12 @@ class ConditionEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         self.mean = self.add_weight(
-            shape=(CONDITIONS,), initializer="zeros", trainable=False, name="mean"
+            shape=(CONDITION_COUNT,), initializer="zeros", trainable=False, name="mean"
         )
         self.deviation = self.add_weight(
-            shape=(CONDITIONS,), initializer="ones", trainable=False, name="deviation"
+            shape=(CONDITION_COUNT,), initializer="ones", trainable=False, name="deviation"
         )
-        self.dense1.build((None, 6 * CONDITIONS))
+        self.dense1.build((None, 6 * CONDITION_COUNT))
         self.dense2.build((None, self.units))
 
     def adapt(self, conditions):
@@ -78,10 +78,10 @@ class ConditionEmbedding(keras.layers.Layer):
 
     def _shown(self, batch):
         """0 for each number that training hides, `(B, 4)`: the position is nobody's own."""
-        drawn = keras.random.uniform((batch, CONDITIONS + 1), seed=self.seeds)
-        singly = tf.cast(drawn[:, :CONDITIONS] >= self.hidden_share, tf.float32)
-        person = tf.cast(drawn[:, CONDITIONS:] >= self.stranger_share, tf.float32)
-        return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITIONS - 1)], axis=1)
+        drawn = keras.random.uniform((batch, CONDITION_COUNT + 1), seed=self.seeds)
+        singly = tf.cast(drawn[:, :CONDITION_COUNT] >= self.hidden_share, tf.float32)
+        person = tf.cast(drawn[:, CONDITION_COUNT:] >= self.stranger_share, tf.float32)
+        return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITION_COUNT - 1)], axis=1)
 
     def get_config(self):
         own = {
@@ -271,7 +271,8 @@ class PixelCNN(keras.Model):
         self.here_rows = AxialAttention("row", causal=True)
         self.hidden = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")
         self.logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32")
-        self((tf.zeros((1, *code_shape), tf.int32), tf.zeros((1, CONDITIONS))))  # makes the weights
+        # Called once, it makes its weights.
+        self((tf.zeros((1, *code_shape), tf.int32), tf.zeros((1, CONDITION_COUNT))))
 
     def call(self, inputs, training=False):
         code_indices, conditions = inputs

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from prior import CONDITION_COUNT
+
 __all__ = ["draw_codes", "sample_code_grids"]
 
 GRIDS_AT_ONCE = 64  # a 44x44 grid's caches take about 4 MB
@@ -39,9 +41,11 @@ def sample_code_grids(prior, uniforms, conditions=None, temperature=1.0, top_k=0
             f"expected uniforms (B, h, w) of {prior.code_shape}. Received: {uniforms.shape}"
         )
     if conditions is None:
-        conditions = np.full((count, 4), np.nan, np.float32)
-    if conditions.shape != (count, 4):
-        raise ValueError(f"expected conditions of ({count}, 4). Received: {conditions.shape}")
+        conditions = np.full((count, CONDITION_COUNT), np.nan, np.float32)
+    if conditions.shape != (count, CONDITION_COUNT):
+        raise ValueError(
+            f"expected conditions of ({count}, {CONDITION_COUNT}). Received: {conditions.shape}"
+        )
     codes = np.zeros(uniforms.shape, np.int32)
     rows = -(-count // GRIDS_AT_ONCE) * code_shape[0]
     with tqdm(total=rows, desc="Sampling", unit="row", leave=False, disable=None) as bar:

@@ -12,6 +12,8 @@ LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 # Five scales, each half the last; the coarsest must still hold the window.
 SMALLEST_FOR_MULTISCALE = WINDOW_SIZE * 2**4  # 176 pixels
+# Real brain lies well above this, and all else below it: also the faint ground of generated slices.
+BACKGROUND = 0.02
 BOOTSTRAPS = 2000
 SCORE_NAMES = ("ssim", "ssim_brain", "ms_ssim", "psnr")
 

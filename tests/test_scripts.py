@@ -295,17 +295,23 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     np.testing.assert_allclose(table["prior_bits_per_code_by_position"], expected, rtol=1e-6)
 
 
-def test_the_best_weights_on_validation_are_kept(tmp_path, brains):
+@pytest.fixture
+def spoiled(tmp_path, brains):
+    """A model, brains to train it on, and black validation slices: each epoch makes it worse."""
     import keras
     import tensorflow as tf
 
-    # The validation images are black: training on brains makes them worse each epoch.
     vqvae = VQVAETrainer((96, 80), 0.1, 16, width=8)
     vqvae.compile(optimizer=keras.optimizers.Adam(3e-3), jit_compile=False)
     training = tf.data.Dataset.from_tensors(brains[..., None]).repeat(4)
     validation = tf.data.Dataset.from_tensors(np.zeros((2, 96, 80, 1), "float32"))
     (tmp_path / "figures").mkdir()
-    train.fit(vqvae, training, validation, 4, tmp_path, "vqvae", "best.weights.h5", ())
+    return vqvae, training, validation
+
+
+def test_the_best_weights_on_validation_are_kept(tmp_path, spoiled):
+    vqvae, _, validation = spoiled
+    train.fit(*spoiled, 4, tmp_path, "vqvae", "best.weights.h5", ())
     losses = pandas.read_csv(tmp_path / "vqvae_history.csv")["val_loss"]
     assert losses.iloc[-1] > losses.min()
     vqvae.load_weights(tmp_path / "best.weights.h5")
@@ -314,16 +320,8 @@ def test_the_best_weights_on_validation_are_kept(tmp_path, brains):
     )
 
 
-def test_training_ends_when_validation_no_longer_gains(tmp_path, brains):
-    import keras
-    import tensorflow as tf
-
-    vqvae = VQVAETrainer((96, 80), 0.1, 16, width=8)
-    vqvae.compile(optimizer=keras.optimizers.Adam(3e-3), jit_compile=False)
-    training = tf.data.Dataset.from_tensors(brains[..., None]).repeat(4)
-    black = tf.data.Dataset.from_tensors(np.zeros((2, 96, 80, 1), "float32"))
-    (tmp_path / "figures").mkdir()
-    train.fit(vqvae, training, black, 30, tmp_path, "vqvae", "best.weights.h5", (), patience=2)
+def test_training_ends_when_validation_no_longer_gains(tmp_path, spoiled):
+    train.fit(*spoiled, 30, tmp_path, "vqvae", "best.weights.h5", (), patience=2)
     losses = pandas.read_csv(tmp_path / "vqvae_history.csv")["val_loss"]
     assert len(losses) == losses.argmin() + 3 < 30
 
