@@ -110,6 +110,10 @@ class Hyperparameters:
         0.016, "a code that stands for less than this share of its fair share of the latents moves "
         "to where it is needed", low=0.0, high=1.0, group="VQ-VAE"
     )  # fmt: skip
+    rate_weight: float = _option(
+        0.1, "how much a code's bits weigh against its distance, in mean squared errors of the "
+        "quantiser a bit; 0 takes the nearest code", low=0.0, high=100.0, group="VQ-VAE"
+    )  # fmt: skip
     warm_up_steps: int = _option(
         100, "steps without the quantiser before k-means starts the codebook", low=0, group="VQ-VAE"
     )  # fmt: skip

@@ -19,7 +19,8 @@ __all__ = [
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class VectorQuantizer(keras.layers.Layer):
-    """Snaps each latent to its nearest code; gradients pass straight through.
+    """Snaps each latent to its nearest code, or to one that is nearly as near and far more
+    frequent, hence cheaper to send; gradients pass straight through.
 
     Computes in float32 under any dtype policy: in bfloat16 one code in a
     hundred comes out wrong. All of its state lies in weights, so that it is
@@ -37,16 +38,21 @@ class VectorQuantizer(keras.layers.Layer):
         revive_below: Float. A code that stands for less than this share of
             a fair share (latents a batch, divided by K), by the moving average,
             is dead and moves to a latent of the batch. `0` lets dead codes lie.
+        rate_weight: Float. Chosen is the code with the least
+            `|z - e|^2 + rate_weight * error * bits`, where `bits` is `-log2` of
+            the code's share of the latents, and `error` the quantiser's mean
+            squared error, both by the moving average: so the weight means the
+            same whatever the latents' scale. `0` takes the nearest code.
         seed: Integer, draws the latents that dead codes move to.
 
     Call arguments:
         latents: Float tensor of shape `(B, h, w, D)`, the encoder's output.
         training: Boolean, whether the codebook learns from this batch.
-        code_indices: int32 tensor of shape `(B, h, w)`, the nearest codes if
+        code_indices: int32 tensor of shape `(B, h, w)`, the chosen codes if
             they are known already. Default: they are searched for.
 
     Returns:
-        Tensor of shape `(B, h, w, D)`. Its value is the nearest code; its
+        Tensor of shape `(B, h, w, D)`. Its value is the chosen code; its
         gradient with respect to `latents` is the identity.
 
     Raises:
@@ -56,6 +62,7 @@ class VectorQuantizer(keras.layers.Layer):
     Reference:
 
     - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937)
+    - [Chou et al., 1989](https://doi.org/10.1109/29.17498), for the rate
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class VectorQuantizer(keras.layers.Layer):
         codebook_update="ema",
         ema_decay=0.99,
         revive_below=0.016,
+        rate_weight=0.0,
         seed=0,
         **kwargs,
     ):
@@ -81,6 +89,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.codebook_update = codebook_update
         self.ema_decay = ema_decay
         self.revive_below = revive_below
+        self.rate_weight = rate_weight
         self.seed = seed
 
     def build(self, input_shape):
@@ -103,6 +112,9 @@ class VectorQuantizer(keras.layers.Layer):
         )
         self.ema_sums = self.add_weight(
             shape=shape, initializer=start, trainable=False, name="ema_sums"
+        )
+        self.ema_error = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="ema_error"
         )
         # Seeds the draws of revival. A seed generator's state is not saved with the weights.
         self.updates = self.add_weight(
@@ -129,16 +141,23 @@ class VectorQuantizer(keras.layers.Layer):
         return latents + tf.stop_gradient(codes - latents)
 
     def code_indices(self, latents):
-        """The nearest code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
+        """The chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
         flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.embedding_dim])  # (N, D)
         # |z - e|^2 is least where z.e - |e|^2 / 2 is greatest. Taking the codebook's
         # mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
         scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
-        scores -= tf.reduce_sum(codebook**2, axis=1) / 2
+        scores -= (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2
         nearest = tf.argmax(scores, axis=1, output_type=tf.int32)
         return tf.reshape(nearest, tf.shape(latents)[:-1])
+
+    def _price(self):
+        """What the bits of each code weigh, `(K,)`, beside squared distances."""
+        if not self.rate_weight:
+            return 0.0
+        shares = tf.maximum(self.ema_counts / tf.reduce_sum(self.ema_counts), 1e-9)
+        return -self.rate_weight * self.ema_error * tf.math.log(shares) / tf.math.log(2.0)
 
     def code_vectors(self, code_indices):
         """The codes themselves: int `(B, h, w)` of any kind to float32 `(B, h, w, D)`."""
@@ -151,19 +170,20 @@ class VectorQuantizer(keras.layers.Layer):
         counts = self.ema_decay * self.ema_counts + (1 - self.ema_decay) * counts
         sums = self.ema_decay * self.ema_sums + (1 - self.ema_decay) * sums
 
-        # Dead codes go where the codebook errs most (the k-means++ rule), with
-        # twice the count that would kill them, to have time to find their use.
+        # Dead codes go where the codebook errs most (the k-means++ rule), with a fair
+        # share's count: time to find their use, at no higher price than the others.
         fair_share = tf.cast(tf.size(indices), tf.float32) / self.num_embeddings
         fatal = self.revive_below * fair_share
         dead = counts < fatal
         errors = tf.reduce_sum((flat - tf.gather(self.codebook, indices)) ** 2, axis=1)
+        error = self.ema_decay * self.ema_error + (1 - self.ema_decay) * tf.reduce_mean(errors)
         cumulative = tf.cumsum(errors)
         draws = tf.random.stateless_uniform(
             [self.num_embeddings], seed=tf.stack([self.seed, tf.convert_to_tensor(self.updates)])
         )
         drawn = tf.searchsorted(cumulative, draws * cumulative[-1])
         newcomers = tf.gather(flat, tf.minimum(drawn, tf.size(errors) - 1))  # (K, D)
-        counts = tf.where(dead, 2 * fatal, counts)
+        counts = tf.where(dead, fair_share, counts)
         sums = tf.where(dead[:, None], newcomers * counts[:, None], sums)
         if self.codebook_update == "ema":
             # Of a code unused for long, count and sum both vanish: it stays where it is.
@@ -174,6 +194,7 @@ class VectorQuantizer(keras.layers.Layer):
             codebook = tf.where(dead[:, None], newcomers, self.codebook)
 
         self.updates.assign_add(1)
+        self.ema_error.assign(error)
         self.ema_counts.assign(counts)
         self.ema_sums.assign(sums)
         self.codebook.assign(codebook)
@@ -190,6 +211,7 @@ class VectorQuantizer(keras.layers.Layer):
             "codebook_update": self.codebook_update,
             "ema_decay": self.ema_decay,
             "revive_below": self.revive_below,
+            "rate_weight": self.rate_weight,
             "seed": self.seed,
         }
 
@@ -311,8 +333,8 @@ class VQVAETrainer(keras.Model):
         width: Integer, channels of the encoder and the decoder.
         residual_blocks: Integer, in the encoder and again in the decoder.
         ssim_weight: Float, weight of `1 - SSIM` in the loss.
-        commitment_cost, codebook_update, ema_decay, revive_below, seed: see
-            `VectorQuantizer`.
+        commitment_cost, codebook_update, ema_decay, revive_below, rate_weight,
+            seed: see `VectorQuantizer`.
 
     Call arguments:
         images: Float tensor of shape `(B, H, W, 1)` in [0, 1].
@@ -343,6 +365,7 @@ class VQVAETrainer(keras.Model):
         codebook_update="ema",
         ema_decay=0.99,
         revive_below=0.016,
+        rate_weight=0.0,
         seed=0,
         **kwargs,
     ):
@@ -368,6 +391,7 @@ class VQVAETrainer(keras.Model):
             codebook_update=codebook_update,
             ema_decay=ema_decay,
             revive_below=revive_below,
+            rate_weight=rate_weight,
             seed=seed,
         )
         self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)

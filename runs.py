@@ -78,6 +78,7 @@ class Run:
             codebook_update=chosen.codebook_update,
             ema_decay=chosen.ema_decay,
             revive_below=chosen.revive_below,
+            rate_weight=chosen.rate_weight,
             seed=chosen.seed,
         )
 

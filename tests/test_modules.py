@@ -62,6 +62,38 @@ def test_nearest_code_is_exact_far_from_the_origin(random):
     assert agreement > 0.995
 
 
+def test_rate_weight_sets_bits_against_distance(latents):
+    quantizer = quantizer_of(rate_weight=3.0)
+    codebook, counts = quantizer.codebook.numpy(), np.array([1, 2, 4, 8, 16, 32, 65.0])
+    quantizer.ema_counts.assign(counts)
+    np.testing.assert_array_equal(  # no error is known yet, so no bit costs anything
+        quantizer.code_indices(latents), nearest_by_numpy(latents.numpy(), codebook)
+    )
+    quantizer.ema_error.assign(0.2)
+    distances = ((latents.numpy()[..., None, :] - codebook) ** 2).sum(-1)
+    expected = (distances - 3.0 * 0.2 * np.log2(counts / counts.sum())).argmin(-1)
+    assert (expected != distances.argmin(-1)).any()
+    np.testing.assert_array_equal(quantizer.code_indices(latents), expected)
+
+
+def test_rate_weight_follows_the_error_of_the_quantiser(latents):
+    quantizer = quantizer_of(rate_weight=0.5, ema_decay=0.9, revive_below=0.0)
+    codes = quantizer.code_vectors(quantizer.code_indices(latents))
+    error = ((latents - codes).numpy() ** 2).sum(-1).mean()
+    quantizer(latents, training=True)
+    assert float(quantizer.ema_error) == pytest.approx(0.1 * error, rel=1e-4)
+    quantizer(latents)
+    assert float(quantizer.ema_error) == pytest.approx(0.1 * error, rel=1e-4)
+
+
+def test_a_code_that_never_occurs_has_a_finite_price(latents):
+    quantizer = quantizer_of(rate_weight=1.0)
+    quantizer.ema_counts.assign([0.0, 0, 0, 0, 0, 0, 1])
+    quantizer.ema_error.assign(1e-9)
+    nearest = nearest_by_numpy(latents.numpy(), quantizer.codebook.numpy())
+    np.testing.assert_array_equal(quantizer.code_indices(latents), nearest)
+
+
 def test_gradient_passes_straight_through(latents):
     quantizer = quantizer_of(commitment_cost=0.0)
     weights = tf.random.stateless_normal(latents.shape, (1, 2))
@@ -123,7 +155,7 @@ def test_codebook_rests_outside_training(latents):
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 def test_dead_codes_move_onto_latents_with_their_averages(latents, update):
-    quantizer = quantizer_of(revive_below=0.5, codebook_update=update, ema_decay=0.1)
+    quantizer = quantizer_of(revive_below=0.4, codebook_update=update, ema_decay=0.1)
     far = np.full((7, 4), 100.0, "float32")
     far[0] = 0  # takes every latent
     quantizer.start(far, 1.0)
@@ -133,7 +165,7 @@ def test_dead_codes_move_onto_latents_with_their_averages(latents, update):
     for code in range(1, 7):
         count = float(quantizer.ema_counts[code])
         assert np.abs(flat - codebook[code]).max(axis=1).min() < 1e-5
-        assert count == pytest.approx(2 * 0.5 * fair_share)
+        assert count == pytest.approx(fair_share)
         np.testing.assert_allclose(quantizer.ema_sums[code], count * codebook[code], rtol=1e-5)
     assert len(np.unique(codebook[1:], axis=0)) > 3  # not all onto one latent
     drawn = quantizer.codebook.numpy()[1:]
@@ -239,7 +271,7 @@ def test_quantizer_refuses_other_shapes_and_updates():
 @pytest.mark.parametrize(
     "layer",
     [
-        VectorQuantizer(7, 4, ema_decay=0.5, seed=3),
+        VectorQuantizer(7, 4, ema_decay=0.5, rate_weight=0.3, seed=3),
         PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
         PixelConvLayer("A", filters=4, kernel_size=5, use_bias=False, kernel_initializer="ones"),
         ResidualBlock(6, dilation_rate=2, dropout=0.3),
@@ -299,17 +331,18 @@ def test_reconstructions_pass_through_the_codebook(brains):
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path, update):
-    vqvae = small_vqvae(codebook_update=update)
+    vqvae = small_vqvae(codebook_update=update, rate_weight=0.4)
     before = vqvae.quantizer.codebook.numpy()
     vqvae.fit(tf.data.Dataset.from_tensors(brains[..., None]).repeat(3), verbose=0, shuffle=False)
     trained = vqvae.quantizer.codebook.numpy()
     assert np.abs(trained - before).max() > 1e-4
     vqvae.save_weights(tmp_path / "vqvae.weights.h5")
-    again = small_vqvae(codebook_update=update, seed=1)
+    again = small_vqvae(codebook_update=update, rate_weight=0.4, seed=1)
     again.load_weights(tmp_path / "vqvae.weights.h5")
     np.testing.assert_array_equal(again.quantizer.codebook, trained)
     np.testing.assert_array_equal(again.quantizer.ema_counts, vqvae.quantizer.ema_counts)
     np.testing.assert_array_equal(again.quantizer.ema_sums, vqvae.quantizer.ema_sums)
+    assert float(again.quantizer.ema_error) == float(vqvae.quantizer.ema_error) > 0
     np.testing.assert_array_equal(again(brains[..., None]), vqvae(brains[..., None]))
 
 

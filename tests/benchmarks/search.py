@@ -7,10 +7,12 @@ prior learns its codes, for as many epochs of its own. So short a training favou
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas
@@ -22,29 +24,50 @@ from hyperparameters import Hyperparameters  # noqa: E402
 
 import_tensorflow_quietly()
 
+import variants  # noqa: E402
+
+import modules  # noqa: E402
 from dataset import OASIS  # noqa: E402
 from modules import CodebookStatistics  # noqa: E402
 from scores import cells_with_brain, slice_scores  # noqa: E402
 from similarity import SIDE_INFORMATION_BITS  # noqa: E402
 from train import start_run, train_prior, train_vqvae  # noqa: E402
 
+# Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
-    "default": {},
-    "D = 2": {"embedding_dim": 2},
-    "D = 8": {"embedding_dim": 8},
-    "D = 16": {"embedding_dim": 16},
-    "K = 256": {"num_embeddings": 256},
-    "K = 1024": {"num_embeddings": 1024},
-    "stride 8": {"downsample": 8},
-    "stride 8, D = 8, width 128": {"downsample": 8, "embedding_dim": 8, "width": 128},
-    "width 96": {"width": 96},
-    "1 residual block": {"residual_blocks": 1},
-    "3 residual blocks": {"residual_blocks": 3},
-    "no SSIM in the loss": {"ssim_weight": 0.0},
-    "SSIM weight 4": {"ssim_weight": 4.0},
-    "codebook by gradient": {"codebook_update": "gradient"},
-    "no warm-up": {"warm_up_steps": 0},
-    "no revival": {"revive_below": 0.0},
+    "default": ({}, {}),
+    "rate weight 0": ({"rate_weight": 0.0}, {}),
+    "rate weight 0.2": ({"rate_weight": 0.2}, {}),
+    "D = 2": ({"embedding_dim": 2}, {}),
+    "D = 4": ({"embedding_dim": 4}, {}),
+    "D = 8": ({"embedding_dim": 8}, {}),
+    "D = 16": ({"embedding_dim": 16}, {}),
+    "K = 256": ({"num_embeddings": 256}, {}),
+    "K = 1024": ({"num_embeddings": 1024}, {}),
+    "stride 8": ({"downsample": 8}, {}),
+    "stride 8, D = 16, width 128": ({"downsample": 8, "embedding_dim": 16, "width": 128}, {}),
+    "width 96": ({"width": 96}, {}),
+    "1 residual block": ({"residual_blocks": 1}, {}),
+    "3 residual blocks": ({"residual_blocks": 3}, {}),
+    "half as wide inside": ({}, {"_residual_blocks": variants.bottleneck_residual_blocks}),
+    "group normalisation": ({}, {"_residual_blocks": variants.normalised_residual_blocks}),
+    "no SSIM in the loss": ({"ssim_weight": 0.0}, {}),
+    "SSIM weight 4": ({"ssim_weight": 4.0}, {}),
+    "MS-SSIM in the loss": ({}, {"ssim_for_training": variants.ms_ssim}),
+    "edges in the loss": ({}, {"ssim_for_training": variants.ssim_and_edges}),
+    "codebook by gradient": ({"codebook_update": "gradient"}, {}),
+    "no warm-up": ({"warm_up_steps": 0}, {}),
+    "no revival": ({"revive_below": 0.0}, {}),
+    "rotation trick": ({}, {"VectorQuantizer": variants.RotationQuantizer}),
+    "cosine codes": ({}, {"VectorQuantizer": variants.CosineQuantizer}),
+    "finite scalars, 8 x 8 x 8": (
+        {"embedding_dim": 3, "rate_weight": 0.0},
+        {"VectorQuantizer": variants.ScalarQuantizer},
+    ),
+    "residual codes, 32 + 16": (
+        {"rate_weight": 0.0},
+        {"VectorQuantizer": variants.ResidualQuantizer},
+    ),
 }
 HEADER = (
     "configuration", "bits per pixel", "SSIM", "SSIM in the brain", "PSNR", "bits per code",
@@ -63,14 +86,16 @@ def main():
 
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
     for name in arguments.only or CONFIGURATIONS:
+        changes, parts = CONFIGURATIONS[name]
         chosen = Hyperparameters(
             dataset=arguments.dataset,
             epochs=arguments.epochs,
             prior_epochs=arguments.prior_epochs,
-            **CONFIGURATIONS[name],
+            **changes,
         )
         dataset = OASIS(chosen, arguments.data_dir)
-        with tempfile.TemporaryDirectory() as folder:
+        replaced = mock.patch.multiple(modules, **parts) if parts else contextlib.nullcontext()
+        with tempfile.TemporaryDirectory() as folder, replaced:
             row = measure(name, chosen, dataset, Path(folder) / "run")
         print("| " + " | ".join(row) + " |", flush=True)
 
