@@ -37,7 +37,7 @@ from train import start_run, train_prior, train_vqvae  # noqa: E402
 CONFIGURATIONS = {
     "default": ({}, {}),
     "rate weight 0": ({"rate_weight": 0.0}, {}),
-    "rate weight 0.2": ({"rate_weight": 0.2}, {}),
+    "rate weight 0.1": ({"rate_weight": 0.1}, {}),
     "D = 2": ({"embedding_dim": 2}, {}),
     "D = 4": ({"embedding_dim": 4}, {}),
     "D = 8": ({"embedding_dim": 8}, {}),
