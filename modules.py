@@ -356,7 +356,7 @@ class VQVAETrainer(keras.Model):
         image_shape,
         variance,
         num_embeddings=512,
-        embedding_dim=6,
+        embedding_dim=8,
         downsample=4,
         width=64,
         residual_blocks=2,

@@ -37,10 +37,10 @@ from train import start_run, train_prior, train_vqvae  # noqa: E402
 CONFIGURATIONS = {
     "default": ({}, {}),
     "rate weight 0": ({"rate_weight": 0.0}, {}),
-    "rate weight 0.1": ({"rate_weight": 0.1}, {}),
+    "rate weight 0.6": ({"rate_weight": 0.6}, {}),
     "D = 2": ({"embedding_dim": 2}, {}),
     "D = 4": ({"embedding_dim": 4}, {}),
-    "D = 8": ({"embedding_dim": 8}, {}),
+    "D = 6": ({"embedding_dim": 6}, {}),
     "D = 16": ({"embedding_dim": 16}, {}),
     "K = 256": ({"num_embeddings": 256}, {}),
     "K = 1024": ({"num_embeddings": 1024}, {}),
