@@ -31,7 +31,7 @@ from dataset import OASIS  # noqa: E402
 from modules import CodebookStatistics  # noqa: E402
 from scores import cells_with_brain, slice_scores  # noqa: E402
 from similarity import SIDE_INFORMATION_BITS  # noqa: E402
-from train import start_run, train_prior, train_vqvae  # noqa: E402
+from train import start_run, train_features, train_prior, train_vqvae  # noqa: E402
 
 # Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
@@ -91,6 +91,7 @@ def main():
             dataset=arguments.dataset,
             epochs=arguments.epochs,
             prior_epochs=arguments.prior_epochs,
+            feature_steps=1,  # nothing here looks at features
             **changes,
         )
         dataset = OASIS(chosen, arguments.data_dir)
@@ -106,6 +107,7 @@ def measure(name, chosen, dataset, folder):
     run = start_run(folder, chosen, dataset, fresh=False)
     train_vqvae(run, dataset)
     minutes = (time.monotonic() - began) / 60
+    train_features(run, dataset)
     train_prior(run, dataset)
     bits = pandas.read_csv(folder / "pixelcnn_history.csv")["val_loss"].min()
 

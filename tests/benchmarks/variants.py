@@ -97,9 +97,9 @@ class ResidualQuantizer(VectorQuantizer):
 
         left = np.asarray(codebook)
         for table, count in zip(self.tables, self.counts, strict=True):
-            kmeans = KMeans(len(table), n_init=1, random_state=self.seed).fit(left)
+            kmeans = KMeans(table.shape[0], n_init=1, random_state=self.seed).fit(left)
             table.assign(kmeans.cluster_centers_)
-            count.assign(tf.fill(count.shape, latents_per_code * len(codebook) / len(table)))
+            count.assign(tf.fill(count.shape, latents_per_code * len(codebook) / table.shape[0]))
             left = left - kmeans.cluster_centers_[kmeans.labels_]
         self._sum()
 
