@@ -143,19 +143,17 @@ class VectorQuantizer(keras.layers.Layer):
     def code_indices(self, latents):
         """The chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
         flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.embedding_dim])  # (N, D)
-        # |z - e|^2 is least where z.e - |e|^2 / 2 is greatest. Taking the codebook's
-        # mean off both sides first keeps float32 from cancelling two large numbers.
+        # |z - e|^2 + price is least where z.e - (|e|^2 + price) / 2 is greatest. Taking the
+        # codebook's mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
         scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
         scores -= (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2
-        nearest = tf.argmax(scores, axis=1, output_type=tf.int32)
-        return tf.reshape(nearest, tf.shape(latents)[:-1])
+        chosen = tf.argmax(scores, axis=1, output_type=tf.int32)
+        return tf.reshape(chosen, tf.shape(latents)[:-1])
 
     def _price(self):
-        """What the bits of each code weigh, `(K,)`, beside squared distances."""
-        if not self.rate_weight:
-            return 0.0
+        """What the bits of each code weigh beside squared distances, `(K,)`: 0 without a weight."""
         shares = tf.maximum(self.ema_counts / tf.reduce_sum(self.ema_counts), 1e-9)
         return -self.rate_weight * self.ema_error * tf.math.log(shares) / tf.math.log(2.0)
 
@@ -356,7 +354,7 @@ class VQVAETrainer(keras.Model):
         image_shape,
         variance,
         num_embeddings=512,
-        embedding_dim=8,
+        embedding_dim=4,
         downsample=4,
         width=64,
         residual_blocks=2,

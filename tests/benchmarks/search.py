@@ -36,11 +36,11 @@ from train import start_run, train_features, train_prior, train_vqvae  # noqa: E
 # Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
     "default": ({}, {}),
-    "rate weight 0": ({"rate_weight": 0.0}, {}),
-    "rate weight 0.6": ({"rate_weight": 0.6}, {}),
+    "rate weight 0.1": ({"rate_weight": 0.1}, {}),
+    "rate weight 0.3": ({"rate_weight": 0.3}, {}),
+    "rate weight 0.3, D = 8": ({"rate_weight": 0.3, "embedding_dim": 8}, {}),
     "D = 2": ({"embedding_dim": 2}, {}),
-    "D = 4": ({"embedding_dim": 4}, {}),
-    "D = 6": ({"embedding_dim": 6}, {}),
+    "D = 8": ({"embedding_dim": 8}, {}),
     "D = 16": ({"embedding_dim": 16}, {}),
     "K = 256": ({"num_embeddings": 256}, {}),
     "K = 1024": ({"num_embeddings": 1024}, {}),
@@ -61,11 +61,11 @@ CONFIGURATIONS = {
     "rotation trick": ({}, {"VectorQuantizer": variants.RotationQuantizer}),
     "cosine codes": ({}, {"VectorQuantizer": variants.CosineQuantizer}),
     "finite scalars, 8 x 8 x 8": (
-        {"embedding_dim": 3, "rate_weight": 0.0},
+        {"embedding_dim": 3},
         {"VectorQuantizer": variants.ScalarQuantizer},
     ),
     "residual codes, 32 + 16": (
-        {"rate_weight": 0.0},
+        {},
         {"VectorQuantizer": variants.ResidualQuantizer},
     ),
 }
