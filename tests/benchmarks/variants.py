@@ -63,7 +63,7 @@ class ScalarQuantizer(VectorQuantizer):
     def call(self, latents, training=False, code_indices=None):
         latents = tf.tanh(latents)
         codes = self.code_vectors(super().code_indices(latents))
-        self.add_loss(0.0)  # the trainer adds up the losses, of which there must be one
+        self.add_loss(tf.zeros(()))  # the trainer adds up the losses, of which there must be one
         return latents + tf.stop_gradient(codes - latents)
 
     def code_indices(self, latents):
