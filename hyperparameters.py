@@ -88,7 +88,7 @@ class Hyperparameters:
     num_embeddings: int = _option(
         512, "number of codes K in the codebook", low=2, high=65536, group="VQ-VAE"
     )
-    embedding_dim: int = _option(4, "length D of each code", low=1, high=4096, group="VQ-VAE")
+    embedding_dim: int = _option(8, "length D of each code", low=1, high=4096, group="VQ-VAE")
     width: int = _option(64, "channels of encoder and decoder", low=2, high=4096, group="VQ-VAE")
     residual_blocks: int = _option(
         2, "residual blocks in encoder, and again in decoder", low=0, high=64, group="VQ-VAE"
@@ -111,9 +111,13 @@ class Hyperparameters:
         "to where it is needed", low=0.0, high=1.0, group="VQ-VAE"
     )  # fmt: skip
     rate_weight: float = _option(
-        0.0, "how much a code's bits weigh against its distance, in mean squared errors of the "
-        "quantiser a bit: fewer bits a slice, but in a short run a codebook that is hardly used; 0 "
-        "takes the nearest code", low=0.0, high=100.0, group="VQ-VAE"
+        0.4, "how much a code's bits weigh against its distance, in mean squared errors of the "
+        "quantiser a bit: the more, the fewer bits a slice; 0 takes the nearest code",
+        low=0.0, high=100.0, group="VQ-VAE"
+    )  # fmt: skip
+    rate_steps: int = _option(
+        1000, "steps in which that weight grows from 0: a codebook that has not settled would "
+        "starve of it", low=0, high=10_000_000, group="VQ-VAE"
     )  # fmt: skip
     warm_up_steps: int = _option(
         100, "steps without the quantiser before k-means starts the codebook", low=0, group="VQ-VAE"

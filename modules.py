@@ -43,6 +43,8 @@ class VectorQuantizer(keras.layers.Layer):
             the code's share of the latents, and `error` the quantiser's mean
             squared error, both by the moving average: so the weight means the
             same whatever the latents' scale. `0` takes the nearest code.
+        rate_steps: Integer, training steps in which the weight grows from 0 to
+            `rate_weight`: a codebook that has not settled would starve of it.
         seed: Integer, draws the latents that dead codes move to.
 
     Call arguments:
@@ -74,6 +76,7 @@ class VectorQuantizer(keras.layers.Layer):
         ema_decay=0.99,
         revive_below=0.016,
         rate_weight=0.0,
+        rate_steps=1000,
         seed=0,
         **kwargs,
     ):
@@ -90,6 +93,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.ema_decay = ema_decay
         self.revive_below = revive_below
         self.rate_weight = rate_weight
+        self.rate_steps = rate_steps
         self.seed = seed
 
     def build(self, input_shape):
@@ -155,7 +159,9 @@ class VectorQuantizer(keras.layers.Layer):
     def _price(self):
         """What the bits of each code weigh beside squared distances, `(K,)`: 0 without a weight."""
         shares = tf.maximum(self.ema_counts / tf.reduce_sum(self.ema_counts), 1e-9)
-        return -self.rate_weight * self.ema_error * tf.math.log(shares) / tf.math.log(2.0)
+        bits = -tf.math.log(shares) / tf.math.log(2.0)
+        grown = (tf.cast(self.updates, "float32") + 1) / (self.rate_steps + 1)
+        return self.rate_weight * tf.minimum(grown, 1.0) * self.ema_error * bits
 
     def code_vectors(self, code_indices):
         """The codes themselves: int `(B, h, w)` of any kind to float32 `(B, h, w, D)`."""
@@ -210,6 +216,7 @@ class VectorQuantizer(keras.layers.Layer):
             "ema_decay": self.ema_decay,
             "revive_below": self.revive_below,
             "rate_weight": self.rate_weight,
+            "rate_steps": self.rate_steps,
             "seed": self.seed,
         }
 
@@ -332,7 +339,7 @@ class VQVAETrainer(keras.Model):
         residual_blocks: Integer, in the encoder and again in the decoder.
         ssim_weight: Float, weight of `1 - SSIM` in the loss.
         commitment_cost, codebook_update, ema_decay, revive_below, rate_weight,
-            seed: see `VectorQuantizer`.
+            rate_steps, seed: see `VectorQuantizer`.
 
     Call arguments:
         images: Float tensor of shape `(B, H, W, 1)` in [0, 1].
@@ -354,7 +361,7 @@ class VQVAETrainer(keras.Model):
         image_shape,
         variance,
         num_embeddings=512,
-        embedding_dim=4,
+        embedding_dim=8,
         downsample=4,
         width=64,
         residual_blocks=2,
@@ -364,6 +371,7 @@ class VQVAETrainer(keras.Model):
         ema_decay=0.99,
         revive_below=0.016,
         rate_weight=0.0,
+        rate_steps=1000,
         seed=0,
         **kwargs,
     ):
@@ -390,6 +398,7 @@ class VQVAETrainer(keras.Model):
             ema_decay=ema_decay,
             revive_below=revive_below,
             rate_weight=rate_weight,
+            rate_steps=rate_steps,
             seed=seed,
         )
         self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)

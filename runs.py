@@ -79,6 +79,7 @@ class Run:
             ema_decay=chosen.ema_decay,
             revive_below=chosen.revive_below,
             rate_weight=chosen.rate_weight,
+            rate_steps=chosen.rate_steps,
             seed=chosen.seed,
         )
 

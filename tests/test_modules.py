@@ -63,7 +63,7 @@ def test_nearest_code_is_exact_far_from_the_origin(random):
 
 
 def test_rate_weight_sets_bits_against_distance(latents):
-    quantizer = quantizer_of(rate_weight=3.0)
+    quantizer = quantizer_of(rate_weight=3.0, rate_steps=0)
     codebook, counts = quantizer.codebook.numpy(), np.array([1, 2, 4, 8, 16, 32, 65.0])
     quantizer.ema_counts.assign(counts)
     np.testing.assert_array_equal(  # no error is known yet, so no bit costs anything
@@ -77,7 +77,7 @@ def test_rate_weight_sets_bits_against_distance(latents):
 
 
 def test_rate_weight_follows_the_error_of_the_quantiser(latents):
-    quantizer = quantizer_of(rate_weight=0.5, ema_decay=0.9, revive_below=0.0)
+    quantizer = quantizer_of(rate_weight=0.5, rate_steps=0, ema_decay=0.9, revive_below=0.0)
     codes = quantizer.code_vectors(quantizer.code_indices(latents))
     error = ((latents - codes).numpy() ** 2).sum(-1).mean()
     quantizer(latents, training=True)
@@ -86,8 +86,17 @@ def test_rate_weight_follows_the_error_of_the_quantiser(latents):
     assert float(quantizer.ema_error) == pytest.approx(0.1 * error, rel=1e-4)
 
 
+def test_rate_weight_grows_in_over_the_first_steps(latents):
+    quantizer = quantizer_of(rate_weight=2.0, rate_steps=9)
+    quantizer.ema_error.assign(0.5)
+    full = np.full(7, 2.0 * 0.5 * np.log2(7))
+    for updates, share in ((0, 0.1), (4, 0.5), (9, 1.0), (1000, 1.0)):
+        quantizer.updates.assign(updates)
+        np.testing.assert_allclose(quantizer._price(), share * full, rtol=1e-5)
+
+
 def test_a_code_that_never_occurs_has_a_finite_price(latents):
-    quantizer = quantizer_of(rate_weight=1.0)
+    quantizer = quantizer_of(rate_weight=1.0, rate_steps=0)
     quantizer.ema_counts.assign([0.0, 0, 0, 0, 0, 0, 1])
     quantizer.ema_error.assign(1e-9)
     nearest = nearest_by_numpy(latents.numpy(), quantizer.codebook.numpy())

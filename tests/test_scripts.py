@@ -371,7 +371,7 @@ def test_the_readme_recipe_loads_the_weights(place, monkeypatch):
     recipe = recipe.replace("runs/demo", "run")
     names = {}
     exec(recipe, names)  # noqa: S102
-    assert names["vqvae_trainer"].quantizer.codebook.shape == (16, 4)
+    assert names["vqvae_trainer"].quantizer.codebook.shape == (16, 8)
     trained = names["vqvae_trainer"].get_weights()
     from runs import open_run
 
