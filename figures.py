@@ -160,7 +160,8 @@ def save_prices(codecs, runs, levels, path):
                           "offset points", ha="right", fontsize=7)  # fmt: skip
         for name, run in runs.items():
             axis.plot(run["bits"], run[score], "k*", markersize=10)
-            axis.annotate(name, (run["bits"], run[score]), (6, -10), textcoords="offset points")
+            axis.annotate(name, (run["bits"], run[score]), (-7, 5), textcoords="offset points",
+                          ha="right")  # fmt: skip
         axis.set(xscale="log", xlim=(0.04, 4), xlabel="bits per pixel", title=title)
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize=7)

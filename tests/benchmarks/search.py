@@ -36,11 +36,10 @@ from train import start_run, train_features, train_prior, train_vqvae  # noqa: E
 # Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
     "default": ({}, {}),
-    "rate weight 0.1": ({"rate_weight": 0.1}, {}),
-    "rate weight 0.3": ({"rate_weight": 0.3}, {}),
-    "rate weight 0.3, D = 8": ({"rate_weight": 0.3, "embedding_dim": 8}, {}),
-    "D = 2": ({"embedding_dim": 2}, {}),
-    "D = 8": ({"embedding_dim": 8}, {}),
+    "rate weight 0": ({"rate_weight": 0.0}, {}),
+    "rate weight 0, D = 4": ({"rate_weight": 0.0, "embedding_dim": 4}, {}),
+    "rate weight 0.8": ({"rate_weight": 0.8}, {}),
+    "D = 4": ({"embedding_dim": 4}, {}),
     "D = 16": ({"embedding_dim": 16}, {}),
     "K = 256": ({"num_embeddings": 256}, {}),
     "K = 1024": ({"num_embeddings": 1024}, {}),
