@@ -3,7 +3,8 @@
     python tests/benchmarks/search.py --dataset path/to/oasis1_coronal [--epochs 3]
 
 Each is trained as train.py does, for as many epochs, and judged on validation subjects; then a
-prior learns its codes, for as many epochs of its own. So short a training favours the small.
+prior learns its codes, for as many epochs of its own. So short a training favours the small, and
+ends before the rate's weight has grown whole.
 """
 
 import argparse
