@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from duplicates import near_duplicates
 from errors import DatasetError, HyperparameterError, run_script
 from hyperparameters import (
     Hyperparameters,
@@ -76,7 +77,9 @@ class OASIS:
                 self.table[column] = pandas.to_numeric(self.table[column])
             if not set(self.table["split"].fillna("")) <= {*SPLITS, ""}:
                 raise ValueError(f"unknown split: {set(self.table['split'])}")
-            found = self.description.get("near_duplicates", ())
+            found = self.description.get("near_duplicates")
+            if found is None:  # made by an earlier version
+                found = near_duplicates(self.slices, self.table)
             self.people = join_people(pair["subjects"] for pair in found)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
@@ -219,6 +222,11 @@ class OASIS:
         columns = {"position": table[place], "age": table["age"], "cdr": table["cdr"]}
         columns["sex"] = table["sex"].map(SEXES)
         return np.stack([columns[name].to_numpy(np.float32) for name in CONDITIONS], axis=1)
+
+    def labels(self, rows):
+        """The rows of `table` of these slices, with a column `position`, see `position_column`."""
+        table = self.table.iloc[rows]
+        return table.assign(position=table[self.position_column])
 
     def refitted(self, rows):
         """How many of these slices had another size and were padded or shrunk."""

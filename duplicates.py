@@ -10,6 +10,11 @@ from scipy import ndimage
 # keeps 0.97, turned by two degrees or 3% larger 0.88.
 CELLS = 32  # along a slice's longer side
 THRESHOLD = 0.85
+SMALLEST = 44  # pixels of the longer side; in smaller slices, cells are of hardly a pixel
+DARK, LEAST_CELLS = (
+    0.05,
+    64,
+)  # so many cells must be brighter: the tip of a lobe looks like any other
 FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows no head
 BLOCK = 512  # slices, or scans, at a time
 
@@ -27,8 +32,11 @@ def near_duplicates(slices, table):
             and position are unknown, a scan's first slice is compared with another's first.
 
     Returns:
-        List of `{"subjects": [a, b], "similarity": float}`, by name.
+        List of `{"subjects": [a, b], "similarity": float}`, by name; empty for slices of less than
+        44 pixels.
     """
+    if max(slices.shape[1:]) < SMALLEST:
+        return []
     table = table.reset_index(drop=True)
     scan = table.groupby(["subject", "session"], dropna=False).ngroup().to_numpy()
     subjects = table.groupby(scan)["subject"].first().to_numpy()
@@ -74,6 +82,7 @@ def details(slices):
     height, width = slices.shape[1:]
     side = max(height, width) / CELLS  # of a cell, in pixels
     small = _averages(height, side) @ _centred(slices) @ _averages(width, side).T  # (n, h, w)
+    small[(small > DARK).sum(axis=(1, 2)) < LEAST_CELLS] = 0
     small -= ndimage.gaussian_filter(small, (0, 1, 1))
     small = small.reshape(len(small), -1)
     small -= small.mean(axis=1, keepdims=True)

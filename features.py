@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas
 import tensorflow as tf
+from scipy.stats import mannwhitneyu
 
 from scores import BACKGROUND
 
@@ -99,7 +100,7 @@ def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
         _masked_loss,
         jit_compile=False,  # on a processor XLA only slows convolutions down
     )
-    batches = _distorted_batches(images, rows, _known_targets(table), seed, steps)
+    batches = _distorted_batches(images, rows, table, seed, steps)
     learner.fit(batches, shuffle=False, verbose=0)
     raw = keras.Model(model.input, model.get_layer("standardise").input)
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 2000).astype(int))]
@@ -120,19 +121,64 @@ def features(model, images):
         float32 array `(n, dimension)`; over the training slices each has
         mean 0 and standard deviation 1.
     """
+    return _outputs(model, images, "features")
+
+
+def predictions(model, images):
+    """What the network says of slices: as `features`, `(n, 7)`, one of each of `TASKS`."""
+    return _outputs(model, images, "predictions")
+
+
+def _outputs(model, images, name):
     batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    return np.concatenate([model(batch)["features"].numpy() for batch in batches])
+    return np.concatenate([model(batch)[name].numpy() for batch in batches])
 
 
-def distort(images, seed):
-    """Distorts slices at random, each kind half of the time.
-
-    `mixed`: beyond a line through the brain stands another slice of the
-    batch. `warp`: rows and columns are drawn apart and together in waves.
-    `blur` and `noise`: Gaussian, the noise on the brain alone.
+def skill(model, images, glued, table):
+    """What the network can tell of slices that it was not trained on.
 
     Args:
-        images: Float tensor `(B, H, W)` in [0, 1].
+        model: See `train_feature_network`.
+        images, glued: Float arrays `(n, H, W, 1)` in [0, 1]: slices, and the same with half of
+            another head.
+        table: As for `train_feature_network`.
+
+    Returns:
+        Dictionary: the correlation of `position` and `age` with what it says of them; of `sex` and
+        `mixed`, the chance that it finds a woman's slice more likely a woman's than a man's, and a
+        mixed one more likely mixed (area under the ROC curve). `None` where that is unknown.
+    """
+    said, of_glued = predictions(model, images), predictions(model, glued)
+    known = _known_targets(table)
+    found = {}
+    for column, name in enumerate(("position", "age")):
+        both = np.isfinite(known[:, column])
+        spread = len(np.unique(known[both, column])) > 1
+        pair = known[both, column], said[both, column]
+        found[name] = float(np.corrcoef(*pair)[0, 1]) if spread else None
+    sex = TASKS.index("sex")
+    found["sex"] = _chance(said[known[:, sex] == 1, sex], said[known[:, sex] == 0, sex])
+    mixed = TASKS.index("mixed")
+    found["mixed"] = _chance(of_glued[:, mixed], said[:, mixed])
+    return found
+
+
+def _chance(greater, smaller):
+    """How often one of the first is above one of the second, or `None` without either."""
+    if not len(greater) or not len(smaller):
+        return None
+    return float(mannwhitneyu(greater, smaller).statistic / (len(greater) * len(smaller)))
+
+
+def distort(images, others, seed):
+    """Distorts slices at random, each kind half of the time.
+
+    `mixed`: beyond a line through the brain stands another slice. `warp`: rows
+    and columns are drawn apart and together in waves. `blur` and `noise`:
+    Gaussian, the noise on the brain alone.
+
+    Args:
+        images, others: Float tensors `(B, H, W)` in [0, 1]: slices, and what they are mixed with.
         seed: int32 tensor `(2,)`.
 
     Returns:
@@ -146,7 +192,7 @@ def distort(images, seed):
     warp, mixed, blur, noise = tf.unstack(strengths)
     mixed = tf.cast(mixed > 0, tf.float32)
     share = mixed[:, None, None] * _half_planes(height, width, *tf.unstack(uniforms[8:11]))
-    images += share * (tf.roll(images, 1, axis=0) - images)
+    images += share * (others - images)
     sigma = tf.maximum(LARGEST_BLUR * blur, SHARPEST)
     down = _wave_matrices(height, LARGEST_WARP * warp, sigma, *tf.unstack(uniforms[11:13]))
     across = _wave_matrices(width, LARGEST_WARP * warp, sigma, *tf.unstack(uniforms[13:15]))
@@ -177,25 +223,46 @@ def _wave_matrices(size, amplitude, sigma, cycles, phase):
     return tf.nn.softmax(-(distances**2) / 2)
 
 
-def _distorted_batches(images, rows, known, seed, steps):
+def _distorted_batches(images, rows, table, seed, steps):
     """`(images (B, H, W, 1), targets (B, 7))` of all steps, whatever came before."""
     random = np.random.default_rng(seed)
     rounds = math.ceil(steps * BATCH_SIZE / len(rows))
     order = np.concatenate([random.permutation(len(rows)) for _ in range(rounds)])
     order = order[: steps * BATCH_SIZE].reshape(steps, BATCH_SIZE)
+    partners = _partners(order, table["position"].to_numpy(), random)
+    known = _known_targets(table)
 
-    def prepare(step, chosen):
-        pixels = tf.numpy_function(lambda chosen: images[rows[chosen]], [chosen], tf.uint8)
-        pixels = tf.ensure_shape(pixels, (BATCH_SIZE, *images.shape[1:]))
-        pixels, strengths = distort(tf.cast(pixels, tf.float32) / 255, tf.stack([seed, step]))
-        # Half of another slice: no longer this one's position, age and sex.
+    def prepare(step, chosen, partners):
+        slices, others = _read(images, rows, chosen), _read(images, rows, partners)
+        pixels, strengths = distort(slices, others, tf.stack([seed, step]))
+        # Half of another slice: no longer this one's age and sex.
         labels = tf.where(strengths[:, 1:2] > 0, math.nan, tf.gather(known, chosen))
         # Strengths spread by a third about their mean; position and age by 1.
         strengths *= tf.constant([3.0, 1.0, 3.0, 3.0])
         return pixels[..., None], tf.concat([labels, strengths], axis=1)
 
-    steps = tf.data.Dataset.from_tensor_slices((np.arange(steps, dtype=np.int32), order))
-    return steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    numbers = np.arange(steps, dtype=np.int32)
+    batches = tf.data.Dataset.from_tensor_slices((numbers, order, partners))
+    return batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def _partners(order, positions, random):
+    """For each slice of `order` another at its position, to be mixed with: of other positions, the
+    seam would tell what anatomy should."""
+    partners = np.empty_like(order)
+    keys = pandas.factorize(positions, use_na_sentinel=False)[0]
+    for key in np.unique(keys):
+        here = keys[order] == key
+        partners[here] = random.choice(np.flatnonzero(keys == key), here.sum())
+    alone = partners == order  # then any other will do
+    partners[alone] = random.integers(len(keys), size=alone.sum())
+    return partners
+
+
+def _read(images, rows, chosen):
+    """Float32 `(B, H, W)` in [0, 1] of the slices of these rows."""
+    pixels = tf.numpy_function(lambda chosen: images[rows[chosen]], [chosen], tf.uint8)
+    return tf.cast(tf.ensure_shape(pixels, (BATCH_SIZE, *images.shape[1:])), tf.float32) / 255
 
 
 def _known_targets(table):

@@ -47,9 +47,9 @@ def main():
     from runs import open_run
 
     run = open_run(arguments.run_dir)
-    check_conditions(run, arguments)
     vqvae = run.load_vqvae()
     prior = run.load_prior()
+    check_conditions(run, arguments)
     figures, samples = run.folder / "figures", run.folder / "samples"
     show_reconstructions(run, vqvae, arguments.num_reconstructions, figures, samples)
     show_samples(run, vqvae, prior, arguments, figures, samples)
@@ -123,6 +123,12 @@ def check_conditions(run, arguments):
         if np.isnan(values).all():
             raise HyperparameterError(
                 f"{flag}: {run.folder} was trained on slices of unknown {name}. Leave it out"
+            )
+        if name == "cdr" and not np.isclose(values, asked).any():
+            ratings = ", ".join(f"{value:g}" for value in np.unique(values[~np.isnan(values)]))
+            raise HyperparameterError(
+                f"{flag} must be one of {ratings}, as in the slices that {run.folder} was trained "
+                f"on. Received: {asked}"
             )
         low, high = np.nanmin(values), np.nanmax(values)
         # As printed below, bounds are rounded: what they say must be taken.

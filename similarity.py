@@ -16,6 +16,7 @@ MIXED_ROWS, MIXED_COLUMNS = 4, 8
 # for, the slice's position, the subject's age, and sex with CDR.
 SIDE_INFORMATION_BITS = 32
 BASELINES = ("black", "mean_slice")
+SCORES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "likeness"}
 # Flags of train.py that also say how another source is read; the run's own are the default.
 SOURCE_FLAGS = (
     "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
@@ -107,7 +108,9 @@ def open_slices(run, arguments):
 
 def warn_of_training_subjects(run, slices, rows):
     """Says so on standard error when a subject was trained on: its scores flatter."""
-    from dataset import person
+
+    def person(subject):
+        return slices.people.get(subject, subject)
 
     known = {person(subject) for subject, split in run.split().items() if split != "test"}
     seen = known & {person(subject) for subject in slices.table["subject"].iloc[rows]}
@@ -206,10 +209,11 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
     """
     import numpy as np
 
-    from features import features
-    from panel import compare
+    from features import features, skill
+    from panel import compare, glued_heads
     from sampling import sample_code_grids
 
+    subjects, keys = slices.table["subject"].iloc[rows], slices.position_keys(rows)
     real = slices.images(rows)  # (n, H, W, 1)
     codes = np.concatenate(
         [vqvae.encode(real[start:][:BATCH_SIZE]) for start in range(0, len(real), BATCH_SIZE)]
@@ -220,10 +224,13 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
     # The training slices as their codes give them back: all of them that the run keeps.
     train = as_bytes(vqvae, run.training_codes())  # (m, H, W)
     report, material = compare(
-        real, reconstructed, generated, slices.table["subject"].iloc[rows],
-        slices.position_keys(rows), train, lambda images: features(network, images), seed,
+        real, reconstructed, generated, subjects, keys, train,
+        lambda images: features(network, images), seed,
     )  # fmt: skip
     report["training_slices"] = len(train)
+    report["network_skill"] = skill(
+        network, real, glued_heads(real, subjects, keys, seed), slices.labels(rows)
+    )
 
     order = np.argsort(material["distances"])[:CLOSEST_SHOWN]
     material["closest"] = (
@@ -362,21 +369,32 @@ def print_panel(panel):
         f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
         f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
         "is real subjects against other real ones; below it is no merit, but for\ndensity and "
-        "coverage. Diversity is the mean MS-SSIM of two subjects' slices: above the floor, they "
-        "are too alike"
+        "coverage. Glued are real heads whose right half is another's: what a measure makes of "
+        f"wrong anatomy. Diversity is\nthe mean {SCORES[panel['diversity_score']]} of two "
+        "subjects' slices: above the floor, they are too alike. In brackets, slices a side"
     )
-    columns = ("floor", "reconstructed", "generated")
-    print(f"{'':20}" + "".join(f"{name:>22}" for name in (*columns, "generated / floor")))
+    columns = ("floor", "reconstructed", "generated", "glued")
+    print(f"{'':28}" + "".join(f"{name:>20}" for name in (*columns, "generated / floor")))
     for name, entry in panel.items():
         if not isinstance(entry, dict) or "floor" not in entry:
             continue
         if entry["reason"]:
-            print(f"{name.replace('_', ' '):20}  {entry['reason']}")
+            print(f"{name.replace('_', ' '):28}  {entry['reason']}")
             continue
+        title = f"{name.replace('_', ' ')} ({entry['slices_a_side']:.0f})"
         cells = [f"{entry[c]['mean']:.4f} ({entry[c]['sd']:.4f})" for c in columns]
         ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}, "
         cells.append(f"{ratio}above in {entry['above_floor']:.0%}")
-        print(f"{name.replace('_', ' '):20}" + "".join(f"{cell:>22}" for cell in cells))
+        print(f"{title:28}" + "".join(f"{cell:>20}" for cell in cells))
+    skills = panel["network_skill"]
+    print(
+        "network: on these slices it tells "
+        + ", ".join(
+            f"{name} ({'unknown' if value is None else f'{value:.2f}'})"
+            for name, value in skills.items()
+        )
+        + ": correlations of the first two; for sex and glued heads 0.5 is chance, 1 certainty"
+    )
     found = panel["memorisation"]
     copies = "copies cannot be told: these slices are as near to training slices as copies are"
     if found["copies"] is not None:

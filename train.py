@@ -184,11 +184,10 @@ def train_features(run, dataset):
     from runs import FEATURE_WEIGHTS
 
     began = time.monotonic()
-    rows = dataset.rows("train")
-    table = dataset.table.iloc[rows]
-    table = table.assign(position=table[dataset.position_column])
-    chosen = run.hyperparameters
-    network = train_feature_network(dataset.slices, rows, table, chosen.seed, chosen.feature_steps)
+    rows, chosen = dataset.rows("train"), run.hyperparameters
+    network = train_feature_network(
+        dataset.slices, rows, dataset.labels(rows), chosen.seed, chosen.feature_steps
+    )
     network.save_weights(run.folder / FEATURE_WEIGHTS)
     print(f"features: {(time.monotonic() - began) / 60:.1f} minutes")
 

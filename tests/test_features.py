@@ -10,10 +10,12 @@ from features import (
     TASKS,
     _known_targets,
     _masked_loss,
+    _partners,
     _wave_matrices,
     build_feature_network,
     distort,
     features,
+    skill,
     train_feature_network,
 )
 
@@ -24,9 +26,9 @@ def unknown(count):
 
 @pytest.fixture(scope="module")
 def slices(brains):
-    """Sixteen slices of 32 pixels, uint8: the invented ones and their mirror images."""
+    """Sixteen slices of 32 pixels, uint8: the invented ones, and their darker mirror images."""
     small = brains.reshape(8, 32, 3, 80)[:, :, 1, 24:56]
-    return np.round(np.concatenate([small, small[:, :, ::-1]]) * 255).astype("uint8")
+    return np.round(np.concatenate([small, 0.6 * small[:, :, ::-1]]) * 255).astype("uint8")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def trained(slices):
     table = pandas.DataFrame(
         {"position": np.arange(16.0), "age": [20, 80] * 8, "sex": ["F"] * 8 + ["M"] * 8}
     )
-    return train_feature_network(slices, np.arange(len(slices)), table, seed=3, steps=60)
+    return train_feature_network(slices, np.arange(len(slices)), table, seed=3, steps=120)
 
 
 def as_images(slices):
@@ -87,7 +89,8 @@ def test_a_seed_gives_the_same_network_and_touches_no_other_random_state(slices)
     second = train_feature_network(slices, np.arange(16), unknown(16), seed=5, steps=3)
     images = as_images(slices)
     np.testing.assert_array_equal(features(first, images), features(second, images))
-    shuffled = [distort(tf.constant(images[..., 0]), [seed, 0])[0] for seed in (5, 6)]
+    pictures = tf.constant(images[..., 0])
+    shuffled = [distort(pictures, pictures, [seed, 0])[0] for seed in (5, 6)]
     assert np.abs(shuffled[0] - shuffled[1]).max() > 0.1
 
 
@@ -129,7 +132,7 @@ def test_targets_are_standardised_and_blank_where_unknown():
 
 def test_distortion_of_strength_0_leaves_a_slice_nearly_as_it_was(brains):
     images = tf.constant(np.tile(brains, (8, 1, 1)), tf.float32)
-    distorted, strengths = distort(images, tf.constant([0, 1]))
+    distorted, strengths = distort(images, tf.roll(images, 1, axis=0), tf.constant([0, 1]))
     strengths = strengths.numpy()
     spared = strengths.max(axis=1) == 0
     assert 0 < spared.sum() < 16
@@ -141,15 +144,45 @@ def test_distortion_of_strength_0_leaves_a_slice_nearly_as_it_was(brains):
 
 
 def test_mixing_shows_the_other_slice_on_one_side_only():
-    # All black, but for every second slice, which is grey throughout.
-    images = np.zeros((32, 64, 64), "float32")
-    images[::2] = 0.5
-    distorted, strengths = distort(tf.constant(images), tf.constant([0, 2]))
+    black = tf.zeros((32, 64, 64))
+    distorted, strengths = distort(black, black + 0.5, tf.constant([0, 2]))
     still = (strengths[:, 3] == 0) & (strengths[:, 1] == 1)
     mixed = distorted.numpy()[still.numpy()]
     assert len(mixed) > 4
     shares = (mixed > 0.25).mean((1, 2))
     assert 0.1 < shares.min() < shares.max() < 0.9
+
+
+def test_partners_lie_at_the_same_position(random):
+    positions = np.repeat([90.0, 95.0, np.nan], [100, 200, 300])
+    order = random.integers(0, 600, (20, 32))
+    partners = _partners(order, positions, random)
+    same = (positions[partners] == positions[order]) | np.isnan(
+        positions[partners] + positions[order]
+    )
+    assert same.mean() > 0.98
+    assert (partners != order).mean() > 0.98
+    assert (_partners(np.arange(8)[None], np.arange(8), random) != np.arange(8)).sum() >= 5
+
+
+def test_skill_is_that_of_telling_apart(brains):
+    class Network:
+        """It says the mean intensity of everything."""
+
+        def __call__(self, images):
+            means = tf.reduce_mean(tf.constant(images), axis=(1, 2, 3))
+            return {"predictions": tf.tile(means[:, None], [1, len(TASKS)])}
+
+    images = np.linspace(0.1, 0.8, 8, dtype="float32")[:, None, None, None] * np.ones((8, 4, 4, 1))
+    table = pandas.DataFrame(
+        {"position": np.arange(8), "age": -np.arange(8), "sex": list("MMFFMMFF")}
+    )
+    found = skill(Network(), images, images[[7] * 8], table)
+    assert found["position"] == pytest.approx(1) == -found["age"]
+    assert found["sex"] == 12 / 16
+    assert found["mixed"] == (7 + 0.5) / 8
+    found = skill(Network(), images[:1], images[:1], unknown(1))
+    assert found == {"position": None, "age": None, "sex": None, "mixed": 0.5}
 
 
 def test_resampling_is_the_identity_shifted_in_a_wave():

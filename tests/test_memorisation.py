@@ -85,6 +85,30 @@ def test_memorisation_tells_whether_generated_lie_closer(oasis, random):
     assert report["closer_p"] < 1e-4
 
 
+def test_the_limit_lies_half_way_to_the_closest_test_slices(brains, random):
+    train = np.round(brains[:1] * 255).astype("uint8")
+    original = train[..., None].astype("float32") / 255
+    step = random.choice([-1.0, 1.0], original.shape).astype("float32")
+    inner = 0.5 + 0 * original  # away from 0 and 1, where nothing is clipped
+    train = np.round(inner[..., 0] * 255).astype("uint8")
+    inner = train[..., None].astype("float32") / 255
+    test = np.concatenate([inner + 0.1 * step, inner - 0.1 * step])
+    generated = np.concatenate([inner + 0.048 * step, inner + 0.052 * step])
+    report, found = memorisation(generated, test, train, ["a", "b"])
+    assert report["copy_distance"] == pytest.approx(0.05, rel=1e-3)
+    assert found["copies"].tolist() == [True, False]
+
+
+def test_closer_is_told_from_farther(random):
+    train = random.integers(0, 256, (6, 12, 12)).astype("uint8")
+    near = train[..., None] / 255
+    test = near + 0.1
+    subjects = list("abcdef")
+    closer, farther = near + 0.01, near + 0.5
+    assert memorisation(closer, test, train, subjects)[0]["closer_p"] < 0.01
+    assert memorisation(farther, test, train, subjects)[0]["closer_p"] > 0.99
+
+
 def test_black_slices_set_no_limit_and_trained_ones_tell_nothing(brains):
     train = np.round(brains[:5] * 255).astype("uint8")
     test = brains[5:, ..., None].astype("float32")

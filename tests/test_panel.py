@@ -8,6 +8,7 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
+from memorisation import memorisation
 from panel import (
     Population,
     TooFewSlicesError,
@@ -16,6 +17,7 @@ from panel import (
     density_and_coverage,
     draw_pairs,
     frechet_distance,
+    glued_heads,
     halvings,
     intensity_distance,
     intensity_histograms,
@@ -26,7 +28,10 @@ from panel import (
 )
 from scores import slice_scores
 
-MEASURES = ("mmd", "frechet_distance", "density", "coverage", "intensity_distance", "diversity")
+MEASURES = (
+    "mmd", "frechet_distance", "frechet_distance_all", "density", "coverage", "intensity_distance",
+    "diversity",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -226,6 +231,69 @@ def test_report_sets_blur_above_the_floor_and_the_real_ones_at_it(population):
         assert report[name]["above_floor"] >= 0.9
 
 
+def test_each_measure_gets_its_own_sides(population, random):
+    """Recomputed by direct calls, for populations that all differ."""
+    real, train = population[:32], np.round(population[32:, ..., 0] * 255).astype("uint8")
+    reconstructed = gaussian_filter(real, (0, 1, 1, 0))
+    generated = (real**1.3 + 0.05 * random.random(real.shape).astype("float32")).clip(0, 1)
+    subjects, keys = np.repeat(np.arange(16).astype(str), 2), ["here", "there"] * 16
+    report, _ = compare(real, reconstructed, generated, subjects, keys, train, moments)
+
+    seen = {"floor": real, "reconstructed": reconstructed, "generated": generated}
+    seen["glued"] = glued_heads(real, subjects, keys)
+    features = {name: moments(images) for name, images in seen.items()}
+    histograms = {name: intensity_histograms(images) for name, images in seen.items()}
+    halves, sigma = halvings(subjects, 20), median_distance(features["floor"])
+    singly = one_slice_a_subject(halves, subjects, 10)
+    pairs = draw_pairs(subjects, keys, 200)
+
+    def mean(measure, halves):
+        return np.mean([np.mean([measure(a, b) for a, b in drawn]) for drawn in halves])
+
+    def within(rows):
+        return pairs[np.isin(pairs, rows).all(axis=1)]
+
+    def check(name):
+        own, others = features[name], features["floor"]
+        measures = {
+            "frechet_distance": lambda a, b: frechet_distance(own[a], others[b]),
+            "density": lambda a, b: density_and_coverage(others[b], own[a], subjects[b])[0],
+            "coverage": lambda a, b: density_and_coverage(others[b], own[a], subjects[b])[1],
+            "intensity_distance": lambda a, b: intensity_distance(
+                histograms[name][a], histograms["floor"][b]
+            ),
+        }
+        of_all = {
+            "mmd": lambda a, b: mmd(own[a], others[b], sigma, subjects[a], subjects[b]),
+            "frechet_distance_all": measures["frechet_distance"],
+            "diversity": lambda a, b: likeness(seen[name], within(a)).mean(),
+        }
+        for measure, function in measures.items():
+            assert report[measure][name]["mean"] == pytest.approx(mean(function, singly)), measure
+            assert report[measure]["slices_a_side"] == 8
+        for measure, function in of_all.items():
+            expected = mean(function, [[halving] for halving in halves])
+            assert report[measure][name]["mean"] == pytest.approx(expected, rel=1e-4), measure
+            assert report[measure]["slices_a_side"] == 16
+
+    for name in seen:
+        check(name)
+    assert report["memorisation"] == memorisation(generated, reconstructed, train, subjects)[0]
+
+
+def test_glued_heads_are_of_two_subjects_at_one_position():
+    subjects, keys = np.repeat(list("abcd"), 2), np.tile(["x", "y"], 4)
+    images = np.arange(8.0)[:, None, None, None] * np.ones((8, 4, 6, 1))
+    glued = glued_heads(images, subjects, keys)
+    np.testing.assert_array_equal(glued[:, :, :3], images[:, :, :3])
+    partners = glued[:, 0, 3:, 0].astype(int)
+    assert (partners == partners[:, :1]).all()
+    assert (subjects[partners[:, 0]] != subjects).all()
+    assert (keys[partners[:, 0]] == keys).all()
+    alone = glued_heads(images[:2], ["a", "a"], ["x", "y"])
+    np.testing.assert_array_equal(alone, images[:2])
+
+
 @pytest.fixture
 def clustered(random):
     """Features of 40 subjects with ten alike slices each, and of as many independent slices."""
@@ -244,7 +312,7 @@ def test_a_perfect_generator_lies_at_the_floor_and_a_shifted_one_above(clustered
     def population(features):
         return Population(features, subjects, nothing, np.zeros((0, 2), int), np.zeros(0))
 
-    features = {"real": real, "reconstructed": real, "generated": generated + shift}
+    features = {"real": real, "reconstructed": real, "generated": generated + shift, "glued": real}
     populations = {name: population(values) for name, values in features.items()}
     halves = one_slice_a_subject(halvings(subjects, 20), subjects, 10)
 
@@ -278,11 +346,14 @@ def test_generated_stand_in_for_the_first_half():
             return self.worth * sum(rows)
 
     halves = [[([1, 2], [0, 3])], [([0, 2], [1, 3])]]
-    populations = {"real": Rows(1), "reconstructed": Rows(2), "generated": Rows(10)}
+    populations = {"real": 1, "reconstructed": 2, "generated": 10, "glued": 3}
+    populations = {name: Rows(worth) for name, worth in populations.items()}
     entry = beside_floor(lambda x, y: x - y, populations, halves)
     assert entry["floor"] == {"mean": -1.0, "sd": pytest.approx(np.sqrt(2))}  # 0 and -2
     assert entry["reconstructed"]["mean"] == 1.5  # 3 and 0
     assert entry["generated"]["mean"] == 21.5  # 27 and 16
+    assert entry["glued"]["mean"] == 4  # 6 and 2
+    assert entry["slices_a_side"] == 2
     assert entry["ratio"] is None
     assert entry["above_floor"] == 1
 

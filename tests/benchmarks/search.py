@@ -62,12 +62,13 @@ CONFIGURATIONS = {
     "no revival": ({"revive_below": 0.0}, {}),
     "rotation trick": ({}, {"VectorQuantizer": variants.RotationQuantizer}),
     "cosine codes": ({}, {"VectorQuantizer": variants.CosineQuantizer}),
-    "finite scalars, 8 x 8 x 8": (
-        {"embedding_dim": 3},
+    # These two choose codes by distance alone: they stand beside "rate weight 0".
+    "rate weight 0, finite scalars, 8 x 8 x 8": (
+        {"rate_weight": 0.0, "embedding_dim": 3},
         {"VectorQuantizer": variants.ScalarQuantizer},
     ),
-    "residual codes, 32 + 16": (
-        {},
+    "rate weight 0, residual codes, 32 + 16": (
+        {"rate_weight": 0.0},
         {"VectorQuantizer": variants.ResidualQuantizer},
     ),
 }
