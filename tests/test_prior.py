@@ -1,5 +1,7 @@
 """The prior: what it sees, what it learns, and what it makes of conditions."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -132,14 +134,19 @@ def test_axial_attention_knows_two_axes():
 @pytest.mark.parametrize(
     "layer",
     [
-        ConditionEmbedding(5, hidden_share=0.2, seed=3),
+        ConditionEmbedding(5, hidden_share=0.2, stranger_share=0.4, seed=3),
         PositionBias(maps=4),
         AxialAttention("column", True, heads=3),
     ],
 )
 def test_layers_are_rebuilt_from_their_configuration(layer):
-    again = type(layer).from_config(layer.get_config())
-    assert again.get_config() == layer.get_config()
+    config = layer.get_config()
+    own = inspect.signature(type(layer).__init__).parameters
+    assert {name for name in own if own[name].kind == own[name].POSITIONAL_OR_KEYWORD} <= {
+        "self",
+        *config,
+    }
+    assert type(layer).from_config(config).get_config() == config
 
 
 def test_every_weight_is_saved_and_loaded(prior, tmp_path):

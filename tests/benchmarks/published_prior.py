@@ -3,7 +3,8 @@
 A 7x7 convolution of type A with 128 filters over one-hot codes, two residual blocks, two 1x1
 convolutions of type B: the PixelCNN of the Keras example "Vector-Quantized Variational
 Autoencoders". It gets the run's schedule and choice of the best weights on validation subjects, and
-of the given learning rates the one that is best there after a tenth of the time.
+of the given learning rates the one that is best there after a tenth of the steps. How many steps
+fit into the time is measured once.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from runs import open_run  # noqa: E402
 from scores import interval_by_subject  # noqa: E402
 from train import compile_for, prior_batches  # noqa: E402
 
-TIMED_STEPS = 40  # that tell how many fit into the time
+TIMED_STEPS = 100  # that tell how many fit into the time
 
 
 def main():
@@ -37,7 +38,7 @@ def main():
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--data-dir", default="data", help="as train.py was given it")
     parser.add_argument("--minutes", type=float, required=True, help="that the run's prior took")
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     arguments = parser.parse_args()
 
     run = open_run(arguments.run_dir)
@@ -56,19 +57,17 @@ def main():
         )
         for split in codes
     }
-    tries = {
-        rate: train(batches, vqvae, arguments.minutes / 10, rate)[1]
-        for rate in arguments.learning_rates
-    }
+    steps = steps_within(arguments.minutes, batches, vqvae)
+    tries = {rate: train(batches, vqvae, steps // 10, rate)[1] for rate in arguments.learning_rates}
     best = min(tries, key=tries.get)
-    published, validation = train(batches, vqvae, arguments.minutes, best)
+    published, validation = train(batches, vqvae, steps, best)
     own = run.load_prior()
     rows = dataset.rows("test")
     subjects = dataset.table["subject"].iloc[rows]
     conditions = run.conditions(dataset, rows)
     priors = {
-        "published": lambda grids, _: published(grids),
-        "own": lambda grids, conditions: own((grids, conditions)),
+        "published": lambda code_grids, _: published(code_grids),
+        "own": lambda code_grids, conditions: own((code_grids, conditions)),
     }
     print(f"{subjects.nunique()} test subjects, {len(rows)} slices; bits per code [95% interval]")
     means = {}
@@ -104,25 +103,29 @@ def build_published(code_shape, num_embeddings):
     return keras.Model(code_indices, keras.layers.Conv2D(num_embeddings, 1)(x))
 
 
-def train(batches, vqvae, minutes, learning_rate):
-    """The published prior after so many minutes, its best weights kept, and their bits per code
-    on validation subjects. The schedule ends with the time: a few steps tell how many fit."""
-    keras.utils.set_random_seed(0)
+def steps_within(minutes, batches, vqvae):
+    """How many training steps fit into the time, from a few."""
     prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
     training = batches["train"].map(lambda inputs, codes: (inputs[0], codes))
-    validation = batches["validation"].map(lambda inputs, codes: (inputs[0], codes))
-    compile_for(prior, learning_rate, 10_000, loss=code_bits)
-    prior.fit(training.take(5), verbose=0)
+    compile_for(prior, 1e-3, 10_000, loss=code_bits)
+    prior.fit(training.take(5), verbose=0, shuffle=False)
     began = time.monotonic()
-    prior.fit(training.take(TIMED_STEPS), verbose=0)
-    steps = max(int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS), 60)
+    prior.fit(training.take(TIMED_STEPS), verbose=0, shuffle=False)
+    return int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS)
+
+
+def train(batches, vqvae, steps, learning_rate):
+    """The published prior after so many steps, at which its schedule ends, its best weights kept,
+    and their bits per code on validation subjects."""
+    training = batches["train"].map(lambda inputs, codes: (inputs[0], codes))
+    validation = batches["validation"].map(lambda inputs, codes: (inputs[0], codes))
     keras.utils.set_random_seed(0)
     prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
     compile_for(prior, learning_rate, steps, loss=code_bits)
     each = min(len(training), steps)
     best, weights, began = np.inf, None, time.monotonic()
     for done in range(0, steps, each):
-        prior.fit(training.take(min(each, steps - done)), verbose=0)
+        prior.fit(training.take(min(each, steps - done)), verbose=0, shuffle=False)
         bits = prior.evaluate(validation, verbose=0)
         if bits < best:
             best, weights = bits, prior.get_weights()
