@@ -138,7 +138,7 @@ def test_predict_draws_under_the_conditions_asked_for(copy):
     [
         (["--age", 200], "--age must be from"),
         (["--slice-position", -1], "--slice-position must be from 0 to 1"),
-        (["--cdr", 2], "--cdr must be from 0.5 to 0.5"),
+        (["--cdr", 2], "--cdr must be one of 0.5"),
         (["--sex", "X"], "--sex"),
         (["--age", "nan"], "--age"),
     ],
@@ -151,6 +151,7 @@ def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
     arrays = dict(np.load(copy / "training_codes.npz"))
     arrays["conditions"][:, 1:3] = np.nan
     np.savez(copy / "training_codes.npz", **arrays)
+    open_run(copy).record_prior()
     assert "unknown age" in refused(capfd, predict, "--run-dir", copy, "--age", 40)
     assert "unknown sex" in refused(capfd, predict, "--run-dir", copy, "--sex", "F")
 
