@@ -17,6 +17,7 @@ import similarity
 import train
 from errors import run_script
 from modules import VQVAETrainer
+from runs import open_run
 
 ROOT = Path(train.__file__).parent
 REAL = ROOT.parent / "shared" / "data" / "oasis1_coronal"
