@@ -78,9 +78,7 @@ class OASIS:
             if not set(self.table["split"].fillna("")) <= {*SPLITS, ""}:
                 raise ValueError(f"unknown split: {set(self.table['split'])}")
             found = self.description.get("near_duplicates")
-            if found is None:  # made by an earlier version
-                found = near_duplicates(self.slices, self.table)
-            self.people = join_people(pair["subjects"] for pair in found)
+            self.people = join_people(pair["subjects"] for pair in found or ())
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"{self.folder}: not a prepared dataset ({error}). Delete the folder to have it "
@@ -96,6 +94,9 @@ class OASIS:
                 f"({self.slices.shape} {self.slices.dtype}, {len(self.table)} rows). "
                 "Delete the folder to have it made again"
             )
+        if found is None:  # made by an earlier version
+            found = near_duplicates(self.slices, self.table)
+            self.people = join_people(pair["subjects"] for pair in found)
         if image_shape not in (None, self.image_shape):
             self.slices = np.stack([fit_picture(picture, image_shape) for picture in self.slices])
         self.table = self.table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))

@@ -11,10 +11,8 @@ from scipy import ndimage
 CELLS = 32  # along a slice's longer side
 THRESHOLD = 0.85
 SMALLEST = 44  # pixels of the longer side; in smaller slices, cells are of hardly a pixel
-DARK, LEAST_CELLS = (
-    0.05,
-    64,
-)  # so many cells must be brighter: the tip of a lobe looks like any other
+DARK = 0.05  # intensity of a cell that shows no brain
+LEAST_CELLS = 64  # brighter ones that a slice needs: the tip of a lobe looks like any other
 FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows no head
 BLOCK = 512  # slices, or scans, at a time
 

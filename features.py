@@ -151,11 +151,11 @@ def skill(model, images, glued, table):
     said, of_glued = predictions(model, images), predictions(model, glued)
     known = _known_targets(table)
     found = {}
-    for column, name in enumerate(("position", "age")):
-        both = np.isfinite(known[:, column])
-        spread = len(np.unique(known[both, column])) > 1
-        pair = known[both, column], said[both, column]
-        found[name] = float(np.corrcoef(*pair)[0, 1]) if spread else None
+    for name in ("position", "age"):
+        column = TASKS.index(name)
+        true, guessed = (part[np.isfinite(known[:, column]), column] for part in (known, said))
+        varied = len(true) and np.ptp(true) > 0 and np.ptp(guessed) > 0
+        found[name] = float(np.corrcoef(true, guessed)[0, 1]) if varied else None
     sex = TASKS.index("sex")
     found["sex"] = _chance(said[known[:, sex] == 1, sex], said[known[:, sex] == 0, sex])
     mixed = TASKS.index("mixed")

@@ -51,8 +51,9 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
         The report, fit for JSON, and what the figures need. In the report:
         `subjects`, `slices`, `halvings`, `diversity_score`; of each measure
         what `beside_floor` returns; `memorisation`, see there. For the figures:
-        `distances`, `rows` and `copies` `(n,)`, see `memorisation`, and
-        `real_histograms` and `generated_histograms` `(n, 256)`.
+        `distances`, `rows` and `copies` `(n,)`, see `memorisation`,
+        `real_histograms` and `generated_histograms` `(n, 256)`, and `glued`,
+        the slices of `glued_heads`.
 
     Raises:
         ValueError: If a pixel lies outside [0, 1], or lengths or sizes differ.
@@ -79,25 +80,36 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
         for name, images in given.items()
     }
     bandwidth = median_distance(populations["real"].features)
+    halves = halvings(subjects, HALVINGS, seed)
+    everything = [[halving] for halving in halves]
+    singly = one_slice_a_subject(halves, subjects, DRAWS, seed)
+
     # Of slices x, real ones or those that stand in for them, beside other real slices y.
-    measures = {
-        "mmd": lambda x, y: mmd(x.features, y.features, bandwidth, x.subjects, y.subjects),
-        "frechet_distance": lambda x, y: frechet_distance(x.features, y.features),
-        "frechet_distance_all": lambda x, y: frechet_distance(x.features, y.features),
-        "density": lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[0],
-        "coverage": lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[1],
-        "intensity_distance": lambda x, y: intensity_distance(x.histograms, y.histograms),
-        "diversity": lambda x, y: diversity(x.likeness),
+    def frechet(x, y):
+        return frechet_distance(x.features, y.features)
+
+    def near(x, y):
+        return density_and_coverage(y.features, x.features, y.subjects)
+
+    measures = {  # over which slices: MMD and diversity leave pairs within a subject out
+        "mmd": (
+            everything,
+            lambda x, y: mmd(x.features, y.features, bandwidth, x.subjects, y.subjects),
+        ),
+        "frechet_distance": (singly, frechet),
+        "frechet_distance_all": (everything, frechet),
+        "density": (singly, lambda x, y: near(x, y)[0]),
+        "coverage": (singly, lambda x, y: near(x, y)[1]),
+        "intensity_distance": (
+            singly,
+            lambda x, y: intensity_distance(x.histograms, y.histograms),
+        ),
+        "diversity": (everything, lambda x, y: diversity(x.likeness)),
     }
     report = {"subjects": len(np.unique(subjects)), "slices": len(real), "halvings": HALVINGS}
     report["diversity_score"] = likeness_score(shapes[0])
-    halves = halvings(subjects, HALVINGS, seed)
-    singly = one_slice_a_subject(halves, subjects, DRAWS, seed)
-    together = [[halving] for halving in halves]
-    for name, measure in measures.items():
-        # Two of these leave pairs within a subject out; the third flatters, and says so.
-        whole = name in ("mmd", "diversity", "frechet_distance_all")
-        report[name] = beside_floor(measure, populations, together if whole else singly)
+    for name, (slices, measure) in measures.items():
+        report[name] = beside_floor(measure, populations, slices)
     report["mmd"]["ratio"] = None  # its floor is 0 but for chance
     # All through the codes: what these take away brings any two slices closer.
     report["memorisation"], closest = memorisation(
@@ -106,7 +118,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     histograms = {
         f"{name}_histograms": populations[name].histograms for name in ("real", "generated")
     }
-    return report, {**closest, **histograms}
+    return report, {**closest, **histograms, "glued": given["glued"]}
 
 
 @dataclasses.dataclass(frozen=True)

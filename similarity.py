@@ -210,7 +210,7 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
     import numpy as np
 
     from features import features, skill
-    from panel import compare, glued_heads
+    from panel import compare
     from sampling import sample_code_grids
 
     subjects, keys = slices.table["subject"].iloc[rows], slices.position_keys(rows)
@@ -228,9 +228,7 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
         lambda images: features(network, images), seed,
     )  # fmt: skip
     report["training_slices"] = len(train)
-    report["network_skill"] = skill(
-        network, real, glued_heads(real, subjects, keys, seed), slices.labels(rows)
-    )
+    report["network_skill"] = skill(network, real, material["glued"], slices.labels(rows))
 
     order = np.argsort(material["distances"])[:CLOSEST_SHOWN]
     material["closest"] = (

@@ -165,7 +165,7 @@ def test_partners_lie_at_the_same_position(random):
     assert (_partners(np.arange(8)[None], np.arange(8), random) != np.arange(8)).sum() >= 5
 
 
-def test_skill_is_that_of_telling_apart(brains):
+def test_skill_is_that_of_telling_apart():
     class Network:
         """It says the mean intensity of everything."""
 
@@ -181,6 +181,8 @@ def test_skill_is_that_of_telling_apart(brains):
     assert found["position"] == pytest.approx(1) == -found["age"]
     assert found["sex"] == 12 / 16
     assert found["mixed"] == (7 + 0.5) / 8
+    found = skill(Network(), images[[3] * 8], images, table)  # it says the same of all
+    assert found["position"] is found["age"] is None
     found = skill(Network(), images[:1], images[:1], unknown(1))
     assert found == {"position": None, "age": None, "sex": None, "mixed": 0.5}
 

@@ -54,8 +54,8 @@ def main():
     batches = {
         split: prior_batches(
             codes[split], np.zeros((len(codes[split]), 4)), chosen, split == "train"
-        )
-        for split in codes
+        ).map(lambda inputs, code_grids: (inputs[0], code_grids))  # it knows no conditions
+        for split in ("train", "validation")
     }
     steps = steps_within(arguments.minutes, batches, vqvae)
     tries = {rate: train(batches, vqvae, steps // 10, rate)[1] for rate in arguments.learning_rates}
@@ -106,27 +106,24 @@ def build_published(code_shape, num_embeddings):
 def steps_within(minutes, batches, vqvae):
     """How many training steps fit into the time, from a few."""
     prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
-    training = batches["train"].map(lambda inputs, codes: (inputs[0], codes))
     compile_for(prior, 1e-3, 10_000, loss=code_bits)
-    prior.fit(training.take(5), verbose=0, shuffle=False)
+    prior.fit(batches["train"].take(5), verbose=0, shuffle=False)
     began = time.monotonic()
-    prior.fit(training.take(TIMED_STEPS), verbose=0, shuffle=False)
-    return int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS)
+    prior.fit(batches["train"].take(TIMED_STEPS), verbose=0, shuffle=False)
+    return max(int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS), 10)
 
 
 def train(batches, vqvae, steps, learning_rate):
     """The published prior after so many steps, at which its schedule ends, its best weights kept,
     and their bits per code on validation subjects."""
-    training = batches["train"].map(lambda inputs, codes: (inputs[0], codes))
-    validation = batches["validation"].map(lambda inputs, codes: (inputs[0], codes))
     keras.utils.set_random_seed(0)
     prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
     compile_for(prior, learning_rate, steps, loss=code_bits)
-    each = min(len(training), steps)
+    each = min(len(batches["train"]), steps)
     best, weights, began = np.inf, None, time.monotonic()
     for done in range(0, steps, each):
-        prior.fit(training.take(min(each, steps - done)), verbose=0, shuffle=False)
-        bits = prior.evaluate(validation, verbose=0)
+        prior.fit(batches["train"].take(min(each, steps - done)), verbose=0, shuffle=False)
+        bits = prior.evaluate(batches["validation"], verbose=0)
         if bits < best:
             best, weights = bits, prior.get_weights()
         print(
