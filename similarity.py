@@ -391,7 +391,7 @@ def print_panel(panel):
             f"{name} ({'unknown' if value is None else f'{value:.2f}'})"
             for name, value in skills.items()
         )
-        + ": correlations of the first two; for sex and glued heads 0.5 is chance, 1 certainty"
+        + ": correlations of the first two; for sex, and mixed (glued) heads, 0.5 is chance"
     )
     found = panel["memorisation"]
     copies = "copies cannot be told: these slices are as near to training slices as copies are"
