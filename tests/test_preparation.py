@@ -307,6 +307,8 @@ def start(data_dir, discs="1,2", **environment):
     return subprocess.Popen(
         [sys.executable, ROOT / "dataset.py", *flags, "--data-dir", data_dir],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
+        # A job that a shell starts in the background ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
