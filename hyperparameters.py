@@ -140,6 +140,11 @@ class Hyperparameters:
     prior_dropout: float = _option(
         0.1, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
     )
+    prior_average: float = _option(
+        0.2, "how far the moving average of the prior's weights, which is what is kept, reaches "
+        "back, as a share of its steps; 0 keeps the weights themselves", low=0.0, high=1.0,
+        group="prior"
+    )  # fmt: skip
     prior_epochs: int = _option(14, "epochs of the prior", low=1, group="prior")
     prior_patience: int = _option(
         5, "epochs without a better prior on the validation subjects before training ends; 0 for "

@@ -326,7 +326,9 @@ class VQVAETrainer(keras.Model):
     The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with
     the codebook loss beside them if `codebook_update` is `"gradient"`. The
     first term is relative to what the mean intensity alone would leave; SSIM
-    is taken on reconstructions clipped to [0, 1].
+    is taken on reconstructions clipped to [0, 1]. The first two terms are the
+    `distortion`, by which the best epoch is chosen: the others fall when the
+    latents merely shrink.
 
     Args:
         image_shape: `(H, W)` of the slices in pixels, of any size.
@@ -405,7 +407,7 @@ class VQVAETrainer(keras.Model):
         self.quantizer.build((None, *self.code_shape, embedding_dim))
         self.loss_means = [
             keras.metrics.Mean(name)
-            for name in ("loss", "reconstruction_loss", "commitment_loss", "ssim")
+            for name in ("loss", "distortion", "reconstruction_loss", "commitment_loss", "ssim")
         ]
         self.codebook_statistics = CodebookStatistics(num_embeddings)
         self.built = True
@@ -464,14 +466,17 @@ class VQVAETrainer(keras.Model):
             ssim = tf.reduce_mean(
                 ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
             )
-            loss = reconstruction_loss + self.ssim_weight * (1 - ssim) + quantizer_loss
+            distortion = reconstruction_loss + self.ssim_weight * (1 - ssim)
+            loss = distortion + quantizer_loss
             scaled_loss = self.optimizer.scale_loss(loss) if training else loss
         if training:
             variables = self.encoder.trainable_variables + self.decoder.trainable_variables
             variables += self.quantizer.trainable_variables if quantize else []
             self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
         for mean, value in zip(
-            self.loss_means, (loss, reconstruction_loss, commitment_loss, ssim), strict=True
+            self.loss_means,
+            (loss, distortion, reconstruction_loss, commitment_loss, ssim),
+            strict=True,
         ):
             mean.update_state(value, sample_weight=tf.shape(images)[0])
         return self.get_metrics_result()

@@ -144,7 +144,7 @@ def train_vqvae(run, dataset):
     start_codebook(vqvae, training, chosen)
     fit(
         vqvae, training, validation, chosen.epochs, run.folder, "vqvae", VQVAE_WEIGHTS,
-        ("val_ssim", "val_perplexity", "val_codebook_usage"),
+        ("val_ssim", "val_perplexity", "val_codebook_usage"), monitor="val_distortion",
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def train_prior(run, dataset):
     prior = run.build_prior()
     prior.condition.adapt(conditions["train"])
     steps = len(training) * chosen.prior_epochs
-    compile_for(prior, chosen.prior_learning_rate, steps, loss=code_bits)
+    compile_for(prior, chosen.prior_learning_rate, steps, code_bits, chosen.prior_average)
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
         "by position": bits_by_position(counts, smoothing, codes["validation"]).mean(),
@@ -256,8 +256,9 @@ def prior_batches(codes, conditions, chosen, shuffle):
     return rows.batch(chosen.prior_batch_size, drop_remainder=drop).map(read).prefetch(2)
 
 
-def compile_for(model, learning_rate, steps, loss=None):
-    """Adam under a cosine schedule with a short rise."""
+def compile_for(model, learning_rate, steps, loss=None, average=0.0):
+    """Adam under a cosine schedule with a short rise. What is judged and kept is a moving average
+    of the weights that reaches back `average` of the steps; for 0, the weights themselves."""
     import keras
     import tensorflow as tf
 
@@ -265,9 +266,12 @@ def compile_for(model, learning_rate, steps, loss=None):
     schedule = keras.optimizers.schedules.CosineDecay(
         learning_rate / 10, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise
     )
+    reach = average * steps
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule, beta_2=0.99),
+        optimizer=keras.optimizers.Adam(
+            schedule, beta_2=0.99, use_ema=reach > 1, ema_momentum=1 - 1 / max(reach, 1)
+        ),
         loss=loss,
         jit_compile="auto" if on_gpu else False,  # on a CPU, XLA halves the convolutions' speed
     )
@@ -275,9 +279,9 @@ def compile_for(model, learning_rate, steps, loss=None):
 
 def fit(
     model, training, validation, epochs, folder, stage, weights_name, shown, levels=None,
-    patience=None,
+    monitor="val_loss", patience=None,
 ):  # fmt: skip
-    """Trains a model, keeps its best weights on validation, and draws its curves; with
+    """Trains a model, keeps its weights where `monitor` is least, and draws its curves; with
     `patience`, no more than so many epochs that do not better them."""
     import keras
 
@@ -286,7 +290,10 @@ def fit(
 
     began = time.monotonic()
     history = folder / f"{stage}_history.csv"
-    stop = [keras.callbacks.EarlyStopping("val_loss", patience=patience)] if patience else []
+    average = (
+        [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if model.optimizer.use_ema else []
+    )
+    stop = [keras.callbacks.EarlyStopping(monitor, patience=patience)] if patience else []
     trained = model.fit(
         training,
         validation_data=validation,
@@ -294,13 +301,14 @@ def fit(
         shuffle=False,  # the data come shuffled
         verbose=0,
         callbacks=[
+            *average,  # before those that look at the weights
             StopIfNotFinite(stage),
             ProgressBar(stage, epochs * len(training), shown),
             keras.callbacks.CSVLogger(str(history)),
             keras.callbacks.TensorBoard(folder / "tensorboard" / stage, write_graph=False),
             keras.callbacks.ModelCheckpoint(
                 str(folder / weights_name),
-                monitor="val_loss",
+                monitor=monitor,
                 save_best_only=True,
                 save_weights_only=True,
             ),
