@@ -32,6 +32,37 @@ its distance to the baselines, and inside the brain."""
 
 
 def main():
+    arguments = parse_flags()
+    import_tensorflow_quietly()
+    from runs import open_run
+
+    run = open_run(arguments.run_dir)
+    slices = open_slices(run, arguments)
+    rows = slices.rows(arguments.split)
+    if not len(rows):
+        raise DatasetError(
+            f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
+        )
+    warn_of_training_subjects(run, slices, rows)
+    models = run.load_vqvae(), run.load_prior(), run.load_feature_network()
+    report, table = score(run, slices, rows, *models[:2])
+    source = slices.description["source"]
+    report = {"source": source, "split": arguments.split, **report}
+    own = "dataset" not in arguments and arguments.split == "test"
+    name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
+    output = Path(arguments.output or run.folder / name)
+    save(output, run, report, table, extreme_pairs(slices, rows, table, models[0]))
+    print_report(report)
+    if arguments.panel_slices:
+        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
+        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
+        save_panel(output, run, report, material)
+        print_panel(report["panel"])
+    print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
+
+
+def parse_flags():
+    """The flags, refused before anything is read if one is out of range."""
     parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
     parser.add_argument(
@@ -55,45 +86,18 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="another seed, other new brains")
     add_flags(parser, SOURCE_FLAGS)
     arguments = parser.parse_args()
-    hyperparameters_from_flags(arguments)  # refuses what is out of range, at once
+    hyperparameters_from_flags(arguments)  # refuses what is out of range
     ignored = [name for name in SOURCE_FLAGS if name in arguments and "dataset" not in arguments]
     if ignored:
         flag = "--" + ignored[0].replace("_", "-")
         raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
-
     for flag, value in (("--panel-slices", arguments.panel_slices), ("--seed", arguments.seed)):
         if value < 0:
             raise HyperparameterError(f"{flag} must be at least 0. Received: {value}")
-    output = Path(arguments.output) if arguments.output else None
-    if output and (output.suffix != ".json" or output.is_dir()):
+    output = Path(arguments.output or "similarity.json")
+    if output.suffix != ".json" or (arguments.output and output.is_dir()):
         raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
-
-    import_tensorflow_quietly()
-    from runs import open_run
-
-    run = open_run(arguments.run_dir)
-    slices = open_slices(run, arguments)
-    rows = slices.rows(arguments.split)
-    if not len(rows):
-        raise DatasetError(
-            f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
-        )
-    warn_of_training_subjects(run, slices, rows)
-    models = run.load_vqvae(), run.load_prior(), run.load_feature_network()
-    report, table, extremes = score(run, slices, rows, *models[:2])
-    source = slices.description["source"]
-    report = {"source": source, "split": arguments.split, **report}
-    own = "dataset" not in arguments and arguments.split == "test"
-    name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
-    output = output or run.folder / name
-    save(output, run, report, table, extremes)
-    print_report(report)
-    if arguments.panel_slices:
-        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
-        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
-        save_panel(output, run, report, material)
-        print_panel(report["panel"])
-    print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
+    return arguments
 
 
 def open_slices(run, arguments):
@@ -126,8 +130,7 @@ def score(run, slices, rows, vqvae, prior):
     """Scores of the chosen slices' reconstructions and codes.
 
     Returns:
-        The report (a dictionary), a table with a row a slice, and the best,
-        median and worst pairs as `(titles, originals, reconstructions)`.
+        The report (a dictionary), and a table with a row a slice.
     """
     import numpy as np
     import pandas
@@ -177,6 +180,12 @@ def score(run, slices, rows, vqvae, prior):
     }
     report["mean_slice_positions_known"] = float(np.mean([key in means for key in keys]))
     report["refitted"] = slices.refitted(rows)
+    return report, table
+
+
+def extreme_pairs(slices, rows, table, vqvae):
+    """The best, median and worst slices: nine titles, originals and reconstructions."""
+    import numpy as np
 
     order = np.argsort(table["ssim"].to_numpy())
     middle = len(order) // 2
@@ -188,7 +197,7 @@ def score(run, slices, rows, vqvae, prior):
         f"{kind}: SSIM {table['ssim'][n]:.3f}\n{table['subject'][n]}"
         for kind, n in zip(kinds, chosen, strict=True)
     ]
-    return report, table, (titles, originals[..., 0], reconstructions[..., 0])
+    return titles, originals[..., 0], reconstructions[..., 0]
 
 
 def whole_subjects(slices, rows, count, seed):

@@ -293,7 +293,9 @@ def fit(
     average = (
         [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if model.optimizer.use_ema else []
     )
-    stop = [keras.callbacks.EarlyStopping(monitor, patience=patience)] if patience else []
+    stop = (
+        [keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")] if patience else []
+    )
     trained = model.fit(
         training,
         validation_data=validation,
@@ -309,6 +311,7 @@ def fit(
             keras.callbacks.ModelCheckpoint(
                 str(folder / weights_name),
                 monitor=monitor,
+                mode="min",
                 save_best_only=True,
                 save_weights_only=True,
             ),

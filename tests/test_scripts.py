@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas
@@ -320,6 +321,95 @@ def test_the_best_weights_on_validation_are_kept(tmp_path, spoiled):
     assert vqvae.evaluate(validation, verbose=0, return_dict=True)["loss"] == pytest.approx(
         losses.min(), rel=1e-4
     )
+
+
+def test_what_is_judged_and_kept_is_the_average_of_the_weights(tmp_path):
+    # One weight that climbs by about 1 a step, up to where each loss is least.
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign([[0.0]])
+    train.compile_for(model, 1.0, 40, "mse", average=0.25)
+    data = tf.data.Dataset.from_tensors((tf.ones((1, 1)), tf.fill((1, 1), 1000.0))).repeat(10)
+    (tmp_path / "figures").mkdir()
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(float(self.model.layers[0].kernel[0, 0]))
+
+    with mock.patch("progress.StopIfNotFinite", lambda stage: Watch()):
+        train.fit(model, data, data.take(1), 4, tmp_path, "mean", "mean.weights.h5", ())
+    average = seen[0]
+    for value in seen[1:]:
+        average += (value - average) / 10  # a quarter of forty steps
+    assert len(seen) == 40
+    assert seen[-1] - average > 5
+    model.load_weights(tmp_path / "mean.weights.h5")
+    assert float(model.layers[0].kernel[0, 0]) == pytest.approx(average, rel=1e-4)
+    judged = pandas.read_csv(tmp_path / "mean_history.csv")["val_loss"].iloc[-1]
+    assert judged == pytest.approx((1000 - average) ** 2, rel=1e-4)
+
+
+def test_the_prior_learns_each_slice_under_its_own_conditions(place):
+    opened = open_run(place / "run")
+    codes, known = opened.training_codes(), opened.training_conditions()
+    batches = train.prior_batches(codes, known, opened.hyperparameters, shuffle=True)
+    for (grids, conditions), targets in batches.unbatch().as_numpy_iterator():
+        np.testing.assert_array_equal(grids, targets)
+        # Both slices of a head have the same age and other positions.
+        rows = np.flatnonzero((known == conditions)[:, [0, 1]].all(axis=1))
+        assert any((codes[row] == grids).all() for row in rows)
+        assert len(rows) < 3
+
+
+def test_the_panels_network_learns_training_slices_under_their_own_labels(place, tmp_path):
+    from dataset import OASIS
+
+    opened = open_run(place / "run")
+    dataset = OASIS(opened.hyperparameters, place / "data")
+    with mock.patch("features.train_feature_network") as learn:
+        train.train_features(
+            mock.Mock(hyperparameters=opened.hyperparameters, folder=tmp_path), dataset
+        )
+    slices, rows, labels, *_ = learn.call_args.args
+    assert slices is dataset.slices
+    assert set(dataset.table["split"].iloc[rows]) == {"train"}
+    assert len(rows) == (dataset.table["split"] == "train").sum()
+    pandas.testing.assert_frame_equal(labels, dataset.labels(rows))
+
+
+def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy, monkeypatch):
+    import panel
+    import sampling
+
+    drawn, shown = [], []
+    sample, compare = sampling.sample_code_grids, panel.compare
+
+    def watch_sample(prior, uniforms, conditions):
+        drawn.append(conditions)
+        return sample(prior, uniforms, conditions)
+
+    def watch_compare(real, *others):
+        shown.append((real, *others))
+        return compare(real, *others)
+
+    monkeypatch.setattr(sampling, "sample_code_grids", watch_sample)
+    monkeypatch.setattr(panel, "compare", watch_compare)
+    assert run(similarity, "--run-dir", copy, "--panel-slices", 2, "--seed", 3) == 0
+    opened = open_run(copy)
+    slices = opened.test_slices()
+    rows = similarity.whole_subjects(slices, np.arange(len(slices.table)), 2, 3)
+    assert 0 < len(rows) < len(slices.table)
+    ((real, reconstructed, generated, subjects, keys, *_),) = shown
+    np.testing.assert_array_equal(drawn[0], opened.conditions(slices, rows))
+    np.testing.assert_array_equal(real, slices.images(rows))
+    assert list(subjects) == list(slices.table["subject"].iloc[rows])
+    assert list(keys) == list(slices.position_keys(rows))
+    vqvae = opened.load_vqvae()
+    np.testing.assert_allclose(reconstructed, vqvae.decode(vqvae.encode(real)).numpy(), atol=1e-5)
+    assert (generated != reconstructed).any()
 
 
 def test_training_ends_when_validation_no_longer_gains(tmp_path, spoiled):
