@@ -19,6 +19,7 @@ from hyperparameters import (
     hyperparameters_from_flags,
 )
 from preparation import TEXT_COLUMNS, fit_picture, prepare
+from sources import WHOLE, Shard
 
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
@@ -337,10 +338,20 @@ def main():
     parser.add_argument(
         "--preview", help="a .png to draw: subjects of each collection, at one position"
     )
+    parser.add_argument(
+        "--shard", metavar="N/COUNT", help="make only this share of the scans, as 3/16: for "
+        "several machines with one --data-dir. Who finds all made puts them together"
+    )  # fmt: skip
     arguments = parser.parse_args()
+    shard = read_shard(arguments.shard)
     if arguments.preview and not arguments.preview.lower().endswith(".png"):
         raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
-    dataset = OASIS(hyperparameters_from_flags(arguments), arguments.data_dir)
+    hyperparameters = hyperparameters_from_flags(arguments)
+    to_make = shard != WHOLE and not is_prepared(Path(hyperparameters.dataset))
+    if to_make and not prepare(hyperparameters, Path(arguments.data_dir), shard):
+        print(f"Shard {arguments.shard} is made. Scans of other shards are missing still")
+        return
+    dataset = OASIS(hyperparameters, arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
     if arguments.preview:
         from figures import save_rows
@@ -353,6 +364,18 @@ def main():
         ]
         save_rows(pictures, titles, Path(arguments.preview))
         print(f"{arguments.preview}: {dataset.position_keys(sources[min(sources)])[0]}")
+
+
+def read_shard(text):
+    """The `Shard` that `--shard` names; all, without the flag."""
+    if text is None:
+        return WHOLE
+    number, slash, count = text.partition("/")
+    if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return Shard(int(number), int(count))
+    raise HyperparameterError(
+        f"--shard must be a number and how many there are, from 1/1 up, as 3/16. Received: {text}"
+    )
 
 
 def preview_rows(dataset, count=6):

@@ -1,5 +1,8 @@
-"""A source made into slices on disk, scan by scan; what was interrupted goes on."""
+"""A source made into slices on disk, scan by scan; what was interrupted goes on, and machines may
+share the work."""
 
+import contextlib
+import glob
 import hashlib
 import json
 import shutil
@@ -14,7 +17,7 @@ from duplicates import near_duplicates
 from errors import DatasetError, VolumeError
 from mutex import one_at_a_time
 from sheets import join_sheet, read_sheets
-from sources import BadScan, FinishedPart, Scan, open_source
+from sources import WHOLE, BadScan, FinishedPart, Scan, open_source
 from volumes import resized
 
 FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
@@ -32,16 +35,19 @@ SLICE_FIELDS = (
 )  # fmt: skip
 
 
-def prepare(hyperparameters, data_dir):
+def prepare(hyperparameters, data_dir, shard=WHOLE):
     """The folder with the slices of a source, made now unless it is there already.
 
     Args:
         hyperparameters: `Hyperparameters`; which source, and which slices.
         data_dir: Path of the folder that prepared slices, and downloads, go to.
+        shard: `Shard`, the only scans that are to be made now. Whoever finds those of all
+            others made, by processes that share `data_dir`, puts them together.
 
     Returns:
         Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes
-        depend on the source and the options alone, not on interruptions.
+        depend on the source and the options alone, not on interruptions nor on shares.
+        `None` if scans of other shards are missing still.
 
     Raises:
         DatasetError: If the source cannot be used; the message says why.
@@ -59,17 +65,55 @@ def prepare(hyperparameters, data_dir):
         raise DatasetError(
             f"{data_dir}: cannot be written ({error.strerror}). Give another --data-dir"
         ) from error
-    with one_at_a_time(data_dir / f".{folder.name}.mutex", f"prepares {folder}"):
+    if shard != WHOLE:
+        _make_share(source, shard, folder, partial, hyperparameters.max_bad_scans)
+    with _alone(folder):
         if folder.is_dir():
             _check_ready(source, folder)
+        elif shard != WHOLE and not _holds_all(partial, source):
+            return None
         else:
+            _wait_for_shares(folder)
             store = Store(partial)
             sheets = source.sheets(fetch=True)
             _make_records(source, store, hyperparameters.max_bad_scans)
+            _check_bad(source, store, hyperparameters.max_bad_scans)
             _assemble(source, store, options, sheets, partial / "whole")
             (partial / "whole").rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _alone(folder):
+    """Held by who puts slices together, and for a moment by who begins a share: so that a share
+    which is at work is seen, and none begins while its records may be put away."""
+    return one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"prepares {folder}")
+
+
+def _make_share(source, shard, folder, partial, max_bad_scans):
+    """Records a shard's scans, beside other processes that record theirs."""
+    name = f"{shard.number}-of-{shard.count}"
+    mutex = folder.with_name(f".{folder.name}.{name}.mutex")
+    with contextlib.ExitStack() as at_work:
+        with _alone(folder):
+            if folder.is_dir():
+                return
+            at_work.enter_context(one_at_a_time(mutex, f"prepares shard {name} of {folder}"))
+        _make_records(source, Store(partial, name), max_bad_scans, shard)
+
+
+def _wait_for_shares(folder):
+    """Waits until no shard of the folder is at work; the next one cannot begin before we end."""
+    for mutex in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*-of-*.mutex")):
+        with one_at_a_time(mutex, f"prepares a shard of {folder}"):
+            pass
+        mutex.unlink(missing_ok=True)
+
+
+def _holds_all(partial, source):
+    """Whether the scans of all shards are made."""
+    names = {path.name for path in partial.glob("*.npz")}
+    return all(_record_name(key) in names for key in source.needed())
 
 
 def _check_ready(source, folder):
@@ -108,21 +152,24 @@ class Store:
 
     Args:
         folder: Path of the folder for it.
+        share: Name of the shard that the process makes, or `""`. With a name, it leaves
+            alone what others may be at.
     """
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, share=""):
+        self.folder, self.share = folder, share
         folder.mkdir(parents=True, exist_ok=True)
-        for torn in folder.glob("*.new"):
-            torn.unlink()
-        shutil.rmtree(folder / "whole", ignore_errors=True)
+        if not share:
+            for torn in folder.glob("*.new"):
+                torn.unlink()
+            shutil.rmtree(folder / "whole", ignore_errors=True)
         self.facts = {}  # from key to what is known of a scan, or of a part of the source
         for path in folder.glob("*.npz"):
             try:
                 facts = self._read_facts(path)
                 self.facts[facts["key"]] = facts
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-                path.unlink()  # torn by a failing machine; it is made again
+                path.unlink(missing_ok=True)  # torn by a failing machine; it is made again
 
     def __contains__(self, key):
         return key in self.facts
@@ -132,9 +179,10 @@ class Store:
         path = self._path(facts["key"])
         arrays = {f"picture_{number:04d}": picture for number, picture in enumerate(pictures)}
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with path.with_suffix(".new").open("wb") as file:
+        new = path.with_name(f"{path.stem}{self.share}.new")
+        with new.open("wb") as file:
             np.savez(file, facts=text, **arrays)
-        path.with_suffix(".new").replace(path)
+        new.replace(path)
         self.facts[facts["key"]] = facts
 
     def pictures(self, key):
@@ -142,7 +190,7 @@ class Store:
             return [arrays[name] for name in sorted(arrays) if name != "facts"]
 
     def forget(self, key):
-        self._path(key).unlink()
+        self._path(key).unlink(missing_ok=True)
         del self.facts[key]
 
     def forget_others(self, part, sha256):
@@ -153,21 +201,25 @@ class Store:
                 self.forget(key)
 
     def _path(self, key):
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+        return self.folder / _record_name(key)
 
     def _read_facts(self, path):
         with np.load(path) as arrays:
             return json.loads(arrays["facts"].tobytes())
 
 
-def _make_records(source, store, max_bad_scans):
-    """Records all scans of a source, those that cannot be used as such."""
-    scans = tqdm(source.scans(store), total=source.count, desc="Slicing", unit="scan", disable=None)
-    for scan in scans:
+def _record_name(key):
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+
+def _make_records(source, store, max_bad_scans, shard=WHOLE):
+    """Records all scans of a source, or of a shard of it, those that cannot be used as such."""
+    total = None if source.count is None else len(shard.of(range(source.count)))
+    scans = source.scans(store, shard)
+    for scan in tqdm(scans, total=total, desc="Slicing", unit="scan", disable=None):
         store.add(*(_record(scan) if isinstance(scan, Scan) else (scan.facts(), ())))
         if len(store.facts) == EARLY and max_bad_scans < 1:
             _check_bad(source, store, 1 - 1 / EARLY)
-    _check_bad(source, store, max_bad_scans)
 
 
 def _check_bad(source, store, most):
@@ -179,10 +231,11 @@ def _check_bad(source, store, most):
         raise DatasetError(f"{source.name}: holds no scan")
     if len(bad) > most * total or len(bad) == total:
         first = store.facts[bad[0]]["problem"]
-        for key in (*bad, *parts):  # once an archive is replaced, they are tried again
-            store.forget(key)
-        if not parts:
-            shutil.rmtree(store.folder)
+        if not store.share:
+            for key in (*bad, *parts):  # once an archive is replaced, they are tried again
+                store.forget(key)
+            if not parts:
+                shutil.rmtree(store.folder)
         raise DatasetError(
             f"{first}. So it is with {len(bad)} of {total} scans; --max-bad-scans says how many "
             "may be left out"

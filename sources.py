@@ -50,6 +50,21 @@ NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
+class Shard:
+    """A machine's share of a job: the `number`-th, from 1, of `count`."""
+
+    number: int
+    count: int
+
+    def of(self, items):
+        """Its share of a list, in order: every `count`-th."""
+        return items[self.number - 1 :: self.count]
+
+
+WHOLE = Shard(1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Scan:
     """The slices of one session of one subject.
 
@@ -123,10 +138,12 @@ def open_source(hyperparameters, data_dir):
 
     Returns:
         `name`, `fingerprint` (a list of strings that changes with the data),
-        `count` (of scans, or `None` if unknown), `records()` (the archives at hand: name to
-        size and SHA-256), `sheets(fetch)` (paths of its subject sheets, those not at hand
-        downloaded if `fetch`) and `scans(store)`, an iterator of the `Scan`s, `BadScan`s and
-        `FinishedPart`s that the `Store` does not hold yet.
+        `count` (of scans, or `None` if unknown), `needed()` (keys that a store lacks until all
+        scans are made), `records()` (the archives at hand: name to size and SHA-256),
+        `sheets(fetch)` (paths of its subject sheets, those not at hand downloaded if `fetch`) and
+        `scans(store, shard)`, an iterator of the `Scan`s, `BadScan`s and `FinishedPart`s of a
+        `Shard` that the `Store` does not hold yet. A share is of scans; of OASIS, of archives,
+        so that none is read twice.
 
     Raises:
         DatasetError: If there is no such source, or nothing in it to read.
@@ -169,7 +186,14 @@ def open_source(hyperparameters, data_dir):
 
 
 class _Source:
-    """What sources without archives and sheets share."""
+    """What sources without archives and sheets share; their scans are known by their places."""
+
+    def needed(self):
+        return [_key(number) for number in range(self.count)]
+
+    def _missing(self, items, store, shard):
+        """Of the list of all its scans, pairs of place and item: those that are to be made."""
+        return [pair for pair in shard.of(list(enumerate(items))) if _key(pair[0]) not in store]
 
     def records(self):
         return {}
@@ -186,13 +210,11 @@ class _Demo(_Source):
         self.fingerprint = ["demo 1"]  # raise the number when the invention changes
         self.count = hyperparameters.demo_subjects
 
-    def scans(self, store):
+    def scans(self, store, shard=WHOLE):
         chosen = self.hyperparameters
         cut = (chosen.plane, chosen.slice_range, chosen.slice_unit, chosen.slices_per_volume)
         template = load_template()
-        for number in range(self.count):
-            if _key(number) in store:
-                continue
+        for number, _ in self._missing(range(self.count), store, shard):
             pictures, indices, positions = invent_slices(template, number, *cut)
             if not len(indices):
                 raise DatasetError("--dataset demo: no slice of the template is in --slice-range")
@@ -235,9 +257,13 @@ class _Archives:
             for path, inside in wanted_files(place, image)
         ]
 
-    def scans(self, store):
-        announce([part for part in self.parts if part.name not in store], self.data_dir)
-        parts = [part for part in self.parts if part.path or part.name not in store]
+    def needed(self):
+        return [part.name for part in self.parts]
+
+    def scans(self, store, shard=WHOLE):
+        parts = shard.of(self.parts)
+        announce([part for part in parts if part.name not in store], self.data_dir)
+        parts = [part for part in parts if part.path or part.name not in store]
         for part, record in supplied(parts, self.data_dir):
             origin = (part.name, record.get("sha256"))
             store.forget_others(*origin)
@@ -347,10 +373,9 @@ class _Pictures(_Folder):
             self.groups.setdefault((subject, session, split), []).append((path, index))
         self.count = len(self.groups)
 
-    def scans(self, store):
-        for number, ((subject, session, split), slices) in enumerate(sorted(self.groups.items())):
-            if _key(number) in store:
-                continue
+    def scans(self, store, shard=WHOLE):
+        groups = self._missing(sorted(self.groups.items()), store, shard)
+        for number, ((subject, session, split), slices) in groups:
             slices.sort(key=lambda entry: (entry[1] is None, entry[1] or 0, entry[0]))
             paths, indices = zip(*slices, strict=True)
             try:
@@ -369,20 +394,20 @@ class _Volumes(_Folder):
         super().__init__(folder, files, hyperparameters)
         self.count = len(files)
 
-    def scans(self, store):
+    def scans(self, store, shard=WHOLE):
+        yield from _in_parallel(self._scan, self._missing(self.files, store, shard))
+
+    def _scan(self, numbered):
+        number, path = numbered
+        subject, session, _, split = self._names(path)
+        try:
+            kind = _oasis_kind(path)
+            volume = read_volume(path, ORIENTED[kind] if kind else None)
+            slices = _cut(volume, self.hyperparameters, path)
+        except VolumeError as error:
+            return BadScan(_key(number), str(error))
         plane = self.hyperparameters.plane
-        for number, path in enumerate(self.files):
-            if _key(number) in store:
-                continue
-            subject, session, _, split = self._names(path)
-            try:
-                kind = _oasis_kind(path)
-                volume = read_volume(path, ORIENTED[kind] if kind else None)
-                slices = _cut(volume, self.hyperparameters, path)
-            except VolumeError as error:
-                yield BadScan(_key(number), str(error))
-            else:
-                yield Scan(_key(number), subject, session, split, plane, *slices)
+        return Scan(_key(number), subject, session, split, plane, *slices)
 
 
 def _key(number):
