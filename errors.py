@@ -60,7 +60,8 @@ def import_tensorflow_quietly():
 def run_script(main):
     """Runs `main()` and ends the program: 0, or one line on standard error and 2 for what the
     user can mend, 130 for an interrupt, 1 for a failing disk or memory. Any other exception is
-    a defect of ours and keeps its traceback."""
+    a defect of ours and keeps its traceback. Ends with a line on the memory it took, unless it
+    failed."""
     # TensorFlow and Keras read these when they are imported, which `main` does after parsing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -68,6 +69,7 @@ def run_script(main):
     script = Path(sys.argv[0]).name
     try:
         main()
+        print_peak_memory()
     except UserError as error:
         sys.exit(_report(script, error, error.status))
     except KeyboardInterrupt:
@@ -80,6 +82,17 @@ def run_script(main):
             raise
         message = "out of memory: lower --batch-size and --prior-batch-size"
         sys.exit(_report(script, message, status=1))
+
+
+def print_peak_memory():
+    """Says how much memory the process held at most; nothing where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    print(f"Peak memory: {peak / 1e9:.1f} GB")
 
 
 def _report(script, error, status):
