@@ -170,3 +170,20 @@ def test_cells_with_brain_are_those_the_encoder_pads_to(downsample):
     expected[0, (20 + top) // downsample, (12 + left) // downsample] = True
     expected[1, top // downsample, left // downsample] = True
     np.testing.assert_array_equal(cells, expected)
+
+
+@pytest.mark.parametrize("shape", [(176, 176), (208, 176), (181, 219), (30, 11)])
+def test_scores_are_those_of_tensorflow(shape, random):
+    import tensorflow as tf
+
+    smooth = np.kron(random.random((3, 40, 40)), np.ones((6, 6)))[:, : shape[0], : shape[1]]
+    images = (smooth * (smooth > 0.3)).astype("float32")[..., None]
+    others = (images + random.normal(0, 0.1, images.shape)).clip(0, 1).astype("float32")
+    scores = slice_scores(images, others)
+    expected = tf.image.ssim(images, others, 1.0)
+    np.testing.assert_allclose(scores["ssim"], expected, atol=1e-5)
+    if min(shape) >= 176:
+        expected = tf.image.ssim_multiscale(images, others, 1.0)
+        np.testing.assert_allclose(scores["ms_ssim"], expected, atol=1e-5)
+    else:
+        assert np.isnan(scores["ms_ssim"]).all()
