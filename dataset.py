@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ CONDITIONS = ("position", "age", "sex", "cdr")
 SEXES = {"F": 0.0, "M": 1.0}
 NUMBERS = ("index", "position_mm", "height", "width", "age", "cdr")
 NEEDED_COLUMNS = {"sex", *TEXT_COLUMNS, *NUMBERS}
+BLOCK = 256  # slices in memory at a time
 # Near-duplicates under two names, dealt out as one subject also where only one of them is at hand.
 SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
 
@@ -43,13 +45,13 @@ class OASIS:
         hyperparameters: `Hyperparameters`; which source, which slices, and
             which share of the subjects for validation and test.
         data_dir: Folder for prepared slices.
-        image_shape: `(H, W)` in pixels to fit the slices to (in memory), for a
+        image_shape: `(H, W)` in pixels to fit the slices to (in a temporary file), for a
             model that has a size already. Default: the largest height and width
             found.
 
     Attributes:
-        slices: uint8 array `(N, H, W)`, memory-mapped unless fitted; 255 stands for 1.0, the
-            99.8th percentile of the scan's pixels above 0.
+        slices: uint8 array `(N, H, W)`, memory-mapped; 255 stands for 1.0, the 99.8th
+            percentile of the scan's pixels above 0.
         table: A row a slice: subject, session, source, plane, index,
             position_mm, height and width before fitting, split, and the
             columns of the subject sheet (age, sex, cdr, …). Blank is unknown.
@@ -99,7 +101,10 @@ class OASIS:
             found = near_duplicates(self.slices, self.table)
             self.people = join_people(pair["subjects"] for pair in found)
         if image_shape not in (None, self.image_shape):
-            self.slices = np.stack([fit_picture(picture, image_shape) for picture in self.slices])
+            fitted = array_on_disk((len(self.slices), *image_shape))
+            for row, picture in enumerate(self.slices):
+                fitted[row] = fit_picture(picture, image_shape)
+            self.slices = fitted
         self.table = self.table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
         self.table["split"] = _split(self.table, hyperparameters, self.people)
 
@@ -172,8 +177,8 @@ class OASIS:
         """Variance of the training pixels in [0, 1], measured over all of them."""
         counts = np.zeros(256)
         rows = self.rows("train")
-        for start in range(0, len(rows), 256):
-            block = self.slices[rows[start : start + 256]]
+        for start in range(0, len(rows), BLOCK):
+            block = self.slices[rows[start : start + BLOCK]]
             counts += np.bincount(block.ravel(), minlength=256)
         levels = np.arange(256) / 255
         mean = np.average(levels, weights=counts)
@@ -239,9 +244,21 @@ class OASIS:
         """Copies a split's slices to `folder`, which is then a source of its own."""
         rows = self.rows(split)
         folder.mkdir(parents=True)
-        np.save(folder / "slices.npy", self.slices[rows])
+        copy = np.lib.format.open_memmap(
+            folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(rows), *self.image_shape)
+        )
+        for start in range(0, len(rows), BLOCK):
+            copy[start : start + BLOCK] = self.slices[rows[start : start + BLOCK]]
+        copy.flush()
         self.table.iloc[rows].to_csv(folder / "slices.csv", index=False)
         (folder / "dataset.json").write_text(json.dumps(self.description, indent=2) + "\n")
+
+
+def array_on_disk(shape):
+    """A uint8 array of zeros, memory-mapped from a temporary file that goes when the array goes:
+    tens of thousands of slices need not be in memory."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 
 
 def is_prepared(folder):

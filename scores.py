@@ -15,7 +15,8 @@ LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 # Rows or columns blurred by one product: of 12 to 166, these and 12 were fastest.
 BLOCK = 16
-AT_ONCE = 4  # slices a thread looks at
+SLICES_AT_ONCE = 4  # that a thread looks at
+GRIDS_AT_ONCE = 256  # of which the probabilities are in memory
 # Five scales, each half the last; the coarsest must still hold the window.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_FOR_MULTISCALE = WINDOW_SIZE * 2**4  # 176 pixels
@@ -55,7 +56,9 @@ def slice_scores(images, others):
     if min(images.shape[1:3]) < WINDOW_SIZE:
         raise ValueError(f"expected sides of at least {WINDOW_SIZE}. Received: {images.shape}")
     # Threads each take some slices from the blur on; those of BLAS beside them would be too many.
-    parts = [slice(start, start + AT_ONCE) for start in range(0, len(images), AT_ONCE)]
+    parts = [
+        slice(start, start + SLICES_AT_ONCE) for start in range(0, len(images), SLICES_AT_ONCE)
+    ]
     with (
         _blas().limit(limits=1, user_api="blas"),
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -262,10 +265,12 @@ def bits_by_position(counts, smoothing, code_indices):
     height, width, _ = counts.shape
     rows, columns = np.indices((height, width))
     slices = counts.sum(axis=2)  # (h, w), all equal
-    probabilities = (counts[rows, columns, code_indices] + smoothing * overall[code_indices]) / (
-        slices + smoothing
-    )
-    return -np.log2(probabilities).mean(axis=(1, 2))
+    bits = np.empty(len(code_indices))
+    for start in range(0, len(bits), GRIDS_AT_ONCE):
+        grids = code_indices[start : start + GRIDS_AT_ONCE]
+        seen = counts[rows, columns, grids] + smoothing * overall[grids]
+        bits[start : start + GRIDS_AT_ONCE] = -np.log2(seen / (slices + smoothing)).mean((1, 2))
+    return bits
 
 
 def choose_smoothing(counts, code_indices):

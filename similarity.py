@@ -259,11 +259,13 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
 
 
 def as_bytes(vqvae, codes):
-    """Code grids `(n, h, w)` as uint8 slices `(n, H, W)`: thousands of floats are too large."""
+    """Code grids `(n, h, w)` as uint8 slices `(n, H, W)`, on disk: there may be ten thousands."""
     import numpy as np
     from tqdm import tqdm
 
-    slices = np.empty((len(codes), *vqvae.image_shape), np.uint8)
+    from dataset import array_on_disk
+
+    slices = array_on_disk((len(codes), *vqvae.image_shape))
     starts = range(0, len(codes), BATCH_SIZE)
     for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
         images = vqvae.decode(codes[start:][:BATCH_SIZE]).numpy()[..., 0]

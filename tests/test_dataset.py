@@ -421,3 +421,22 @@ def test_dataset_json_tells_what_made_it(coronal, tmp_path):
     assert description["subjects"] == 12
     assert description["slices"] == 36
     assert set(description["sha256"]) == {"slices.npy", "slices.csv"}
+
+
+def test_fitted_slices_are_on_disk_and_those_of_each_picture(coronal, tmp_path):
+    plain = open_folder(coronal, tmp_path)
+    chosen = Hyperparameters(dataset=str(coronal))
+    fitted = OASIS(chosen, tmp_path / "data", image_shape=(30, 18))
+    assert fitted.image_shape == (30, 18)
+    assert isinstance(fitted.slices, np.memmap)
+    for one, picture in zip(fitted.slices, plain.slices, strict=True):
+        np.testing.assert_array_equal(one, fit_picture(picture, (30, 18)))
+
+
+def test_a_saved_split_is_its_slices_whole(coronal, tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.BLOCK", 5)
+    dataset = open_folder(coronal, tmp_path)
+    dataset.save_split("train", tmp_path / "saved")
+    saved, rows = np.load(tmp_path / "saved/slices.npy"), dataset.rows("train")
+    assert len(rows) % 5
+    np.testing.assert_array_equal(saved, dataset.slices[rows])

@@ -187,3 +187,11 @@ def test_scores_are_those_of_tensorflow(shape, random):
         np.testing.assert_allclose(scores["ms_ssim"], expected, atol=1e-5)
     else:
         assert np.isnan(scores["ms_ssim"]).all()
+
+
+def test_bits_by_position_are_those_of_each_grid_alone(random, monkeypatch):
+    monkeypatch.setattr("scores.GRIDS_AT_ONCE", 3)
+    codes = random.integers(0, 4, size=(7, 2, 3))
+    counts = count_codes(codes, 4)
+    singly = [bits_by_position(counts, 1.0, codes[n : n + 1])[0] for n in range(7)]
+    np.testing.assert_allclose(bits_by_position(counts, 1.0, codes), singly)
