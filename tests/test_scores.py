@@ -47,6 +47,31 @@ def test_training_ssim_is_the_same_function(pairs):
     np.testing.assert_allclose(ssim_for_training(images, others), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(176, 176), (208, 176), (181, 219), (30, 11)])
+def test_scores_are_those_of_tensorflow(shape, random):
+    import tensorflow as tf
+
+    smooth = np.kron(random.random((3, 40, 40)), np.ones((6, 6)))[:, : shape[0], : shape[1]]
+    images = (smooth * (smooth > 0.3)).astype("float32")[..., None]
+    others = (images + random.normal(0, 0.1, images.shape)).clip(0, 1).astype("float32")
+    scores = slice_scores(images, others)
+    expected = tf.image.ssim(images, others, 1.0)
+    np.testing.assert_allclose(scores["ssim"], expected, atol=1e-5)
+    if min(shape) >= 176:
+        expected = tf.image.ssim_multiscale(images, others, 1.0)
+        np.testing.assert_allclose(scores["ms_ssim"], expected, atol=1e-5)
+    else:
+        assert np.isnan(scores["ms_ssim"]).all()
+
+
+def test_bits_by_position_are_those_of_each_grid_alone(random, monkeypatch):
+    monkeypatch.setattr("scores.GRIDS_AT_ONCE", 3)
+    codes = random.integers(0, 4, size=(7, 2, 3))
+    counts = count_codes(codes, 4)
+    singly = [bits_by_position(counts, 1.0, codes[n : n + 1])[0] for n in range(7)]
+    np.testing.assert_allclose(bits_by_position(counts, 1.0, codes), singly)
+
+
 def test_identical_slices_score_one(brains):
     scores = slice_scores(brains[..., None], brains[..., None])
     np.testing.assert_allclose(scores["ssim"], 1)
@@ -170,28 +195,3 @@ def test_cells_with_brain_are_those_the_encoder_pads_to(downsample):
     expected[0, (20 + top) // downsample, (12 + left) // downsample] = True
     expected[1, top // downsample, left // downsample] = True
     np.testing.assert_array_equal(cells, expected)
-
-
-@pytest.mark.parametrize("shape", [(176, 176), (208, 176), (181, 219), (30, 11)])
-def test_scores_are_those_of_tensorflow(shape, random):
-    import tensorflow as tf
-
-    smooth = np.kron(random.random((3, 40, 40)), np.ones((6, 6)))[:, : shape[0], : shape[1]]
-    images = (smooth * (smooth > 0.3)).astype("float32")[..., None]
-    others = (images + random.normal(0, 0.1, images.shape)).clip(0, 1).astype("float32")
-    scores = slice_scores(images, others)
-    expected = tf.image.ssim(images, others, 1.0)
-    np.testing.assert_allclose(scores["ssim"], expected, atol=1e-5)
-    if min(shape) >= 176:
-        expected = tf.image.ssim_multiscale(images, others, 1.0)
-        np.testing.assert_allclose(scores["ms_ssim"], expected, atol=1e-5)
-    else:
-        assert np.isnan(scores["ms_ssim"]).all()
-
-
-def test_bits_by_position_are_those_of_each_grid_alone(random, monkeypatch):
-    monkeypatch.setattr("scores.GRIDS_AT_ONCE", 3)
-    codes = random.integers(0, 4, size=(7, 2, 3))
-    counts = count_codes(codes, 4)
-    singly = [bits_by_position(counts, 1.0, codes[n : n + 1])[0] for n in range(7)]
-    np.testing.assert_allclose(bits_by_position(counts, 1.0, codes), singly)

@@ -104,7 +104,7 @@ def main():
     for slow in ("theirs", "theirs_in_threads"):
         for fast in ("ours", "ours_without_multiscale"):
             ratio = ratio_text(seconds[slow], seconds[fast])
-            print(f"{slow} takes {ratio} times as long as {fast}".replace("_", " "))
+            print(f"{slow} takes {ratio} as long as {fast}".replace("_", " "))
 
 
 if __name__ == "__main__":
