@@ -1,6 +1,7 @@
 """The `OASIS` dataset: any source as slices on disk, split by subject, in batches."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -174,7 +175,11 @@ class OASIS:
         )
 
     def variance(self):
-        """Variance of the training pixels in [0, 1], measured over all of them."""
+        """Variance of the training pixels in [0, 1], measured over all of them, once."""
+        return self._variance
+
+    @functools.cached_property
+    def _variance(self):
         counts = np.zeros(256)
         rows = self.rows("train")
         for start in range(0, len(rows), BLOCK):

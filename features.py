@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pandas
 import tensorflow as tf
-from scipy.stats import mannwhitneyu
 
 from scores import BACKGROUND
 
@@ -165,6 +164,8 @@ def skill(model, images, glued, table):
 
 def _chance(greater, smaller):
     """How often one of the first is above one of the second, or `None` without either."""
+    from scipy.stats import mannwhitneyu  # not at the top: it takes half a second
+
     if not len(greater) or not len(smaller):
         return None
     return float(mannwhitneyu(greater, smaller).statistic / (len(greater) * len(smaller)))

@@ -63,3 +63,18 @@ def test_where_the_system_does_not_tell_nothing_is_said(monkeypatch, capsys):
     monkeypatch.setattr(builtins, "__import__", without_resource)
     print_peak_memory()
     assert capsys.readouterr().out == ""
+
+
+def test_tensorflow_comes_without_what_only_wrappers_of_keras_need():
+    code = (
+        "import sys; from errors import import_tensorflow_quietly as load; load()\n"
+        "print(*{'tensorflow', 'keras', 'sklearn', 'matplotlib'} & set(sys.modules))\n"
+        "import matplotlib.pyplot, sklearn.cluster, keras\n"  # whoever needs them has them
+        "load(); print(*{'sklearn', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    first, later = done.stdout.splitlines()
+    assert set(first.split()) == {"tensorflow", "keras"}
+    assert set(later.split()) == {"sklearn", "matplotlib"}

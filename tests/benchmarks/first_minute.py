@@ -1,0 +1,167 @@
+"""Seconds from the start of the process to the first training step and to the first new picture.
+
+    python tests/benchmarks/first_minute.py [--dataset PATH] [--data-dir DIR] [--run-dir RUN]
+
+The real `train.py` and `predict.py` in fresh processes, their slices prepared, their files in the
+system's cache but for the first round. Training is asked for `--warm-up-steps 1` and stopped after
+the first step of its first epoch; by default 99 more warm-up steps lie between. Without `--run-dir`
+a run is trained first that has the default size, and has hardly learned anything.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGAN = "FIRST_MINUTE_BEGAN"
+FEW = ["--epochs", 1, "--prior-epochs", 1, "--warm-up-steps", 1, "--feature-steps", 1]
+TARGETS = {"train.py": ("first step", 20), "predict.py": ("first picture", 15)}
+
+
+def mark(label):
+    """Says that something ended, and when."""
+    print(f"mark {time.time() - float(os.environ[BEGAN]):.3f} {label}", file=sys.stderr, flush=True)
+
+
+def marked(module, name, label):
+    """Has a function of a module say when it ended."""
+    function = getattr(module, name)
+
+    def call(*arguments, **options):
+        result = function(*arguments, **options)
+        mark(label)
+        return result
+
+    setattr(module, name, call)
+
+
+def watch_train():
+    """Runs `train.py` in this process up to the first step of its first epoch."""
+    import train
+
+    load, stages = train.import_tensorflow_quietly, iter(("first step", "first step of an epoch"))
+
+    def load_and_watch():
+        mark("Python")
+        load()
+        mark("import TensorFlow")
+        import sklearn.cluster
+        import training
+
+        import dataset
+        import runs
+
+        mark("import the rest")
+        marked(dataset, "OASIS", "open the slices")
+        marked(train, "check_trainable", "variance")
+        marked(train, "start_run", "make the run folder")
+        marked(runs.Run, "build_vqvae", "build the VQ-VAE")
+        marked(sklearn.cluster.KMeans, "fit", "encode and k-means")
+        feed = training.feed
+
+        def watched_feed(*arguments):
+            for number, batch in enumerate(feed(*arguments)):
+                yield batch
+                if not number:  # whoever asks for more has done a step
+                    mark(label := next(stages))
+                    if label != "first step":
+                        os._exit(0)
+
+        training.feed = watched_feed
+
+    train.import_tensorflow_quietly = load_and_watch
+    train.main()
+
+
+def watch_predict():
+    """Runs `predict.py` in this process."""
+    import predict
+
+    load = predict.import_tensorflow_quietly
+
+    def load_and_watch():
+        mark("Python")
+        load()
+        mark("import TensorFlow")
+        import figures
+        import runs
+
+        mark("import the rest")
+        marked(runs.Run, "load_vqvae", "load the VQ-VAE")
+        marked(runs.Run, "load_prior", "load the prior")
+        marked(figures, "save_code_maps", "first picture")
+        marked(predict, "show_samples", "new brains")
+
+    predict.import_tensorflow_quietly = load_and_watch
+    predict.main()
+    mark("all pictures")
+
+
+def run(script, *flags, watched=True):
+    """The marks of one run of a script: a dictionary from labels to seconds, ascending."""
+    command = [__file__, "--watch", script] if watched else [ROOT / script]
+    environment = os.environ | {
+        BEGAN: str(time.time()), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"
+    }  # fmt: skip
+    child = subprocess.run(
+        [sys.executable, *map(str, command), *map(str, flags)],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    if child.returncode:
+        raise SystemExit(f"{script}: {child.stderr}")
+    lines = [line.split(" ", 2) for line in child.stderr.splitlines() if line.startswith("mark ")]
+    return {label: float(seconds) for _, seconds, label in lines}
+
+
+def report(script, rounds):
+    """Prints when each thing had ended, and how long it took, over the rounds."""
+    label, target = TARGETS[script]
+    reached = [marks[label] for marks in rounds]
+    print(
+        f"{script}: {label} after {statistics.median(reached):.1f} s ({min(reached):.1f} to "
+        f"{max(reached):.1f}, {len(rounds)} rounds); target {target} s"
+    )
+    before = dict.fromkeys(range(len(rounds)), 0.0)
+    for name in rounds[0]:
+        took = [marks[name] - before[n] for n, marks in enumerate(rounds)]
+        before = {n: marks[name] for n, marks in enumerate(rounds)}
+        ended = statistics.median(before.values())
+        spread = f"({min(took):.1f} to {max(took):.1f})"
+        print(f"  {name:24}{statistics.median(took):6.1f} s {spread:16} ended at {ended:5.1f} s")
+
+
+def main():
+    if sys.argv[1:2] == ["--watch"]:
+        sys.path.insert(0, str(ROOT))
+        script, sys.argv = sys.argv[2], sys.argv[2:]
+        return watch_train() if script == "train.py" else watch_predict()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="demo")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--run-dir", help="a finished run")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    source = ["--dataset", arguments.dataset, "--data-dir", arguments.data_dir]
+    run("dataset.py", *source, watched=False)
+    with tempfile.TemporaryDirectory() as place:
+        finished = Path(arguments.run_dir or f"{place}/finished")
+        if not arguments.run_dir:
+            few = ["--dataset", "demo", "--slices-per-volume", 2, "--data-dir", f"{place}/data"]
+            run("train.py", *few, *FEW, "--run-dir", finished, watched=False)
+        rounds = {script: [] for script in TARGETS}
+        for number in range(arguments.rounds):
+            flags = [*source, "--run-dir", f"{place}/{number}", "--warm-up-steps", 1]
+            rounds["train.py"].append(run("train.py", *flags))
+            rounds["predict.py"].append(run("predict.py", "--run-dir", finished))
+    for script in TARGETS:
+        report(script, rounds[script])
+    return None
+
+
+if __name__ == "__main__":
+    main()
