@@ -262,9 +262,8 @@ def add_flags(parser, names=None):
             groups[group] = parser.add_argument_group(group)
         flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
         if isinstance(field.default, bool):
-            groups[group].add_argument(
-                flag, action="store_true", default=argparse.SUPPRESS, help=text
-            )
+            switch = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
+            groups[group].add_argument(flag, help=text, **switch)
             continue
         repeated = isinstance(field.default, tuple)
         shown = " ".join(map(str, field.default)) if repeated else field.default

@@ -5,6 +5,7 @@ that their number changes nothing but the time: gradients are summed, the codebo
 of all, and chance is drawn for the whole batch.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from errors import HyperparameterError, TrainingError
+from errors import HyperparameterError, WorkerError
 
 __all__ = [
     "chance",
@@ -20,9 +21,9 @@ __all__ = [
     "gathered",
     "is_chief",
     "local_replicas",
-    "lost_worker",
     "share_of_batch",
     "start_replicas",
+    "together",
     "worker_addresses",
 ]
 
@@ -134,15 +135,27 @@ def from_chief(array):
     return strategy.experimental_local_results(share())[0].numpy()
 
 
-def lost_worker(error):
-    """What to say when a collective operation failed, as a `TrainingError`."""
-    numbers = sorted({int(n) for n in re.findall(r"/job:worker/replica:0/task:(\d+)", str(error))})
+@contextlib.contextmanager
+def together(strategy):
+    """Within it, all devices train what is made.
+
+    Raises:
+        WorkerError: If another worker does not answer any more; it is named.
+    """
     workers, own = _cluster()
-    named = [f"worker {n} ({workers[n]})" for n in numbers if n != own and n < len(workers)]
-    return TrainingError(
-        f"{' or '.join(named) or 'another worker'} does not answer any more. Look at its log, then "
-        f"start all workers again with --fresh ({str(error).splitlines()[0][:200]})"
-    )
+    try:
+        with strategy.scope():
+            yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        if len(workers) < 2:
+            raise
+        found = re.findall(r"/job:worker/replica:0/task:(\d+)", str(error))
+        numbers = {int(number) for number in found} - {own}
+        named = [f"worker {n} ({workers[n]})" for n in sorted(numbers)] or ["another worker"]
+        raise WorkerError(
+            f"{' or '.join(named)} does not answer any more. Look at its log, then start all "
+            f"workers again with --fresh ({str(error).splitlines()[0][:200]})"
+        ) from error
 
 
 def share_of_batch(batch_size):

@@ -48,7 +48,7 @@ def main():
 
     import_tensorflow_quietly()
     from dataset import OASIS, SPLITS, describe
-    from replicas import is_chief, start_replicas
+    from replicas import is_chief, start_replicas, together
     from runs import Run
 
     strategy = start_replicas()  # before anything else is computed: TensorFlow asks for it
@@ -61,11 +61,11 @@ def main():
     if is_chief():
         start_run(run, dataset, arguments.fresh)
     print(f"Training on {device(strategy)}")
-    with strategy.scope():
+    with together(strategy):
         vqvae = train_vqvae(run, dataset)
     if is_chief():
         train_features(run, dataset)
-    with strategy.scope():
+    with together(strategy):
         train_prior(run, dataset, vqvae)
     print(
         f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"

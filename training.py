@@ -12,7 +12,7 @@ import tensorflow as tf
 from errors import TrainingError
 from figures import save_curves
 from progress import Journal, ProgressBar
-from replicas import is_chief, local_replicas, lost_worker, share_of_batch
+from replicas import is_chief, local_replicas, share_of_batch
 
 __all__ = ["Stage", "build_optimizer", "feed"]
 
@@ -148,7 +148,7 @@ class Stage:
         history and the curves.
 
         Raises:
-            TrainingError: If the loss is not finite, or another worker is gone.
+            TrainingError: If the loss is not finite.
         """
         began, best, waited = time.monotonic(), math.inf, 0
         best_weights = None
@@ -194,20 +194,13 @@ class Stage:
         """The means of an epoch's training steps."""
         rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)
         sums, last = {}, None
-        try:
-            for step, (batch, _) in enumerate(feed(self.read, rows)):
-                # The step before is read while this one is computed.
-                self._add(sums, last, epoch, step)
-                last = self._train(batch)
-                if bar:
-                    bar.update()
-            self._add(sums, last, epoch, len(rows))
-        except (
-            tf.errors.UnavailableError,
-            tf.errors.AbortedError,
-            tf.errors.InternalError,
-        ) as error:
-            raise lost_worker(error) from error
+        for step, (batch, _) in enumerate(feed(self.read, rows)):
+            # The step before is read while this one is computed.
+            self._add(sums, last, epoch, step)
+            last = self._train(batch)
+            if bar:
+                bar.update()
+        self._add(sums, last, epoch, len(rows))
         return self.model.summarise({name: value / rows.size for name, value in sums.items()})
 
     def _add(self, sums, measured, epoch, step):

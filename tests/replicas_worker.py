@@ -21,7 +21,7 @@ import tensorflow as tf  # noqa: E402
 from demo import invent_slices, load_template  # noqa: E402
 from modules import VQVAETrainer  # noqa: E402
 from prior import PixelCNN  # noqa: E402
-from replicas import start_replicas  # noqa: E402
+from replicas import start_replicas, together  # noqa: E402
 from train import code_reader  # noqa: E402
 from training import Stage, build_optimizer  # noqa: E402
 
@@ -44,7 +44,7 @@ def main():
     images = (brains / brains.max()).clip(0, 1).astype("float32")[..., None]
     rows = np.resize(np.arange(8), 24)
     print("training", flush=True)
-    with strategy.scope():
+    with together(strategy):
         vqvae = train_vqvae(images, rows, epochs, folder)
         prior = train_prior(vqvae.encode(images).numpy(), rows, epochs, folder)
     weights = {w.path: keras.ops.convert_to_numpy(w) for m in (vqvae, prior) for w in m.weights}
