@@ -138,7 +138,7 @@ class Hyperparameters:
         group="prior"
     )  # fmt: skip
     prior_dropout: float = _option(
-        0.1, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
+        0.2, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
     )
     prior_average: float = _option(
         0.2, "how far the moving average of the prior's weights, which is what is kept, reaches "
