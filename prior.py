@@ -42,7 +42,7 @@ class ConditionEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, units, hidden_share=0.1, stranger_share=0.2, seed=0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # bfloat16 would round ages
         self.units, self.seed = units, seed
         self.hidden_share, self.stranger_share = hidden_share, stranger_share
         self.chance = Chance(seed)
@@ -195,7 +195,8 @@ class AxialAttention(keras.layers.Layer):
         """`(heads, n, n)`: the bias of each place on each, hidden ones far below."""
         length = self.bias.shape[-1]
         hidden = np.triu(np.full((length, length), HIDDEN, "float32"), k=1)
-        return self.bias + hidden if self.causal else self.bias
+        bias = tf.cast(self.bias, tf.float32)  # the softmax is taken in it
+        return bias + hidden if self.causal else bias
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -106,8 +106,8 @@ class Stage:
         self.strategy = tf.distribute.get_strategy()
         share_of_batch(self.batch_size)
         optimizer.build(model.trainable_variables)
-        self._train = tf.function(self.train_step)
-        self._test = tf.function(self.test_step)
+        self.compiled_train_step = tf.function(self.train_step)
+        self.compiled_test_step = tf.function(self.test_step)
 
     @property
     def steps(self):
@@ -190,14 +190,14 @@ class Stage:
             for batch, _ in feed(self.read, rows[: steps - epoch * self.steps]):
                 step(batch)
 
-    def train_epoch(self, epoch, bar=None):
-        """The means of an epoch's training steps."""
-        rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)
+    def train_epoch(self, epoch, bar=None, steps=None):
+        """The means of an epoch's training steps, or of its first `steps`."""
+        rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)[:steps]
         sums, last = {}, None
         for step, (batch, _) in enumerate(feed(self.read, rows)):
             # The step before is read while this one is computed.
             self._add(sums, last, epoch, step)
-            last = self._train(batch)
+            last = self.compiled_train_step(batch)
             if bar:
                 bar.update()
         self._add(sums, last, epoch, len(rows))
@@ -216,7 +216,7 @@ class Stage:
         """The means over the validation subjects' slices."""
         sums = {}
         for batch, weights in feed(self.read, *batches_in_order(self.validation, self.batch_size)):
-            for name, value in self._test(batch, weights).items():
+            for name, value in self.compiled_test_step(batch, weights).items():
                 sums[name] = sums.get(name, 0.0) + value.numpy().astype(np.float64)
         count = len(self.validation)
         return self.model.summarise({name: value / count for name, value in sums.items()})

@@ -15,8 +15,11 @@ import pytest
 import tensorflow as tf
 
 from errors import HyperparameterError, TrainingError
+from hyperparameters import Hyperparameters
 from modules import VQVAETrainer
+from prior import PixelCNN
 from replicas import slurm_config, start_replicas, worker_addresses
+from train import code_reader, precision
 from training import Stage, batches_at_random, batches_in_order, build_optimizer
 
 WORKER = Path(__file__).parent / "replicas_worker.py"
@@ -281,3 +284,45 @@ def test_slurms_tasks_keep_their_numbers():
         },
         "task": {"type": "worker", "index": 3},
     }
+
+
+# Mixed precision
+
+
+def test_a_few_steps_in_bfloat16_lead_where_those_in_float32_do(brains, folder):
+    images = tf.constant(brains[..., None])
+    read = lambda rows: tf.gather(images, rows)  # noqa: E731
+    losses = {}
+    for name in (False, True):
+        keras.utils.set_random_seed(0)
+        with precision(Hyperparameters(mixed_precision=name)):
+            vqvae = VQVAETrainer((96, 80), 0.1, 16, embedding_dim=3, width=8)
+        stage = Stage(
+            "vqvae", vqvae, keras.optimizers.Adam(1e-3), read, range(8), range(8), 4, 1, 0
+        )
+        means = [stage.train_epoch(epoch) for epoch in range(6)]
+        losses[name] = [mean["loss"] for mean in means]
+        inner = vqvae.encoder.layers[2]
+        assert inner.compute_dtype == ("bfloat16" if name else "float32")
+        assert vqvae.quantizer.compute_dtype == vqvae.decoder.layers[-1].compute_dtype == "float32"
+        assert {weight.dtype for weight in vqvae.trainable_weights} == {"float32"}
+    np.testing.assert_allclose(losses[True], losses[False], rtol=0.03)
+    assert losses[True] != losses[False]
+    assert losses[True][-1] < 0.9 * losses[True][0]
+
+
+def test_the_prior_in_bfloat16_keeps_softmax_and_loss_in_float32(random):
+    codes, conditions = random.integers(0, 8, (4, 6, 5)), np.full((4, 4), np.nan, "float32")
+    bits = {}
+    for name in (False, True):
+        keras.utils.set_random_seed(0)
+        with precision(Hyperparameters(mixed_precision=name)):
+            prior = PixelCNN((6, 5), 8, filters=8, residual_blocks=2)
+        reader = code_reader(codes, conditions)
+        rows = np.arange(4)
+        stage = Stage("prior", prior, keras.optimizers.Adam(1e-2), reader, rows, rows, 4, 1, 0)
+        bits[name] = [stage.train_epoch(epoch)["loss"] for epoch in range(8)]
+        assert prior((codes, conditions)).dtype == tf.float32
+        assert prior.here_blocks[0].conv1.compute_dtype == ("bfloat16" if name else "float32")
+    np.testing.assert_allclose(bits[True], bits[False], rtol=0.03)
+    assert bits[True] != bits[False]
