@@ -4,10 +4,11 @@ A 7x7 convolution of type A with 128 filters over one-hot codes, two residual bl
 convolutions of type B: the PixelCNN of the Keras example "Vector-Quantized Variational
 Autoencoders". It gets the run's schedule, order and choice of the best weights on validation
 subjects, and of the given learning rates the one that is best there after a tenth of the steps. How
-many steps and looks at the validation subjects fit into the time is measured once.
+long an epoch of either prior takes is measured first, in turns.
 """
 
 import argparse
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from errors import import_tensorflow_quietly, run_script  # noqa: E402
 import_tensorflow_quietly()
 
 import keras  # noqa: E402
+import pandas  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from dataset import OASIS  # noqa: E402
@@ -32,14 +34,13 @@ from scores import interval_by_subject  # noqa: E402
 from train import code_reader, encode  # noqa: E402
 from training import Stage, build_optimizer  # noqa: E402
 
-TIMED_STEPS = 100  # that tell how many fit into the time
+ROUNDS, TIMED_STEPS = 3, 20
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--data-dir", default="data", help="as train.py was given it")
-    parser.add_argument("--minutes", type=float, required=True, help="that the run's prior took")
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     arguments = parser.parse_args()
 
@@ -49,7 +50,8 @@ def main():
     vqvae = run.load_vqvae()
     rows = {split: dataset.rows(split) for split in ("train", "validation", "test")}
     codes = {split: encode(vqvae, dataset, rows[split]) for split in rows}
-    steps = steps_within(arguments.minutes, codes, chosen)
+    epochs = len(pandas.read_csv(run.folder / "pixelcnn_history.csv"))
+    steps = equal_steps(run, codes, epochs)
     tries = {rate: train(codes, chosen, steps // 10, rate)[1] for rate in arguments.learning_rates}
     best = min(tries, key=tries.get)
     published, validation = train(codes, chosen, steps, best)
@@ -128,17 +130,35 @@ def stage_of(codes, chosen, steps, learning_rate):
     )  # fmt: skip
 
 
-def steps_within(minutes, codes, chosen):
-    """How many training steps fit into the time, with a look at validation after each epoch."""
-    stage = stage_of(codes, chosen, 10_000, 1e-3)
-    stage.train_epoch(0, steps=5)
-    stage.evaluate()
+def equal_steps(run, codes, epochs):
+    """How many steps of the published prior take as long as the run's own prior trained, looks at
+    the validation subjects after each epoch included."""
+    published = stage_of(codes, run.hyperparameters, 10_000, 1e-3)
+    own = Stage(
+        "own", run.build_prior(), build_optimizer(1e-3, 10_000), published.read,
+        published.training, published.validation, published.batch_size, 1, 0,
+    )  # fmt: skip
+    for stage in (own, published):
+        seconds_of_epoch(stage)  # traces the graphs
+    times = [[seconds_of_epoch(stage) for stage in (own, published)] for _ in range(ROUNDS)]
+    ratio = statistics.median(one / other for one, other in times)
+    steps = max(int(ratio * epochs * published.steps), 10)
+    print(
+        f"an epoch of the own prior takes {ratio:.2f} times as long as one of the published: "
+        f"{epochs} epochs, {steps} steps",
+        flush=True,
+    )
+    return steps
+
+
+def seconds_of_epoch(stage):
+    """What an epoch takes, from a few of its steps and the whole look at validation."""
     times = [time.monotonic()]
-    for look in (lambda: stage.train_epoch(0, steps=TIMED_STEPS), stage.evaluate):
-        look()
+    for part in (lambda: stage.train_epoch(0, steps=TIMED_STEPS), stage.evaluate):
+        part()
         times.append(time.monotonic())
-    step, evaluation = (times[1] - times[0]) / min(TIMED_STEPS, stage.steps), times[2] - times[1]
-    return max(int(minutes * 60 / (step + evaluation / stage.steps)), 10)
+    steps = min(TIMED_STEPS, stage.steps)
+    return (times[1] - times[0]) / steps * stage.steps + times[2] - times[1]
 
 
 def train(codes, chosen, steps, learning_rate):
