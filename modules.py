@@ -21,6 +21,7 @@ __all__ = [
 
 # How a weight that every device computes alike, from the whole batch, is assigned.
 SAME_EVERYWHERE = "only_first_replica"
+SCORES_AT_ONCE = 2**20  # of latents with codes: 4 MB
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
@@ -156,10 +157,25 @@ class VectorQuantizer(keras.layers.Layer):
         # codebook's mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
-        scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
-        scores -= (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2
-        chosen = tf.argmax(scores, axis=1, output_type=tf.int32)
-        return tf.reshape(chosen, tf.shape(latents)[:-1])
+        offsets = (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2  # (K,)
+
+        def choose(start, chosen):
+            block = flat[start : start + rows] - centre
+            scores = tf.matmul(block, codebook, transpose_b=True) - offsets  # (rows, K)
+            best = tf.argmax(scores, axis=1, output_type=tf.int32)
+            return start + rows, chosen.write(start // rows, best)
+
+        # A block's scores at a time: those of all latents with all codes would be the largest
+        # tensor of the whole training.
+        rows, count = max(SCORES_AT_ONCE // self.num_embeddings, 1), tf.shape(flat)[0]
+        blocks = tf.TensorArray(
+            tf.int32, tf.maximum(-(-count // rows), 1), element_shape=[None], infer_shape=False
+        )
+        first = choose(0, blocks)  # there may be no latent at all
+        _, blocks = tf.while_loop(
+            lambda start, _: start < count, choose, first, parallel_iterations=1
+        )
+        return tf.reshape(blocks.concat(), tf.shape(latents)[:-1])
 
     def _price(self):
         """What the bits of each code weigh beside squared distances, `(K,)`: 0 without a weight."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import modules
 from modules import (
     Chance,
     Dropout,
@@ -201,6 +202,17 @@ def test_dead_codes_go_where_the_codebook_errs_most():
     quantizer(tf.constant(latents), training=True)
     nearest = np.abs(quantizer.codebook.numpy() - 50).max(axis=1)
     assert (nearest < 1e-3).sum() >= 4
+
+
+@pytest.mark.parametrize("scores", [1, 7 * 4, 7 * 15, 7 * 29, 7 * 30, 10**9])
+def test_how_many_scores_are_in_memory_changes_no_code(latents, monkeypatch, scores):
+    quantizer = quantizer_of(rate_weight=0.3)
+    quantizer(latents, training=True)
+    whole = quantizer.code_indices(latents)
+    monkeypatch.setattr(modules, "SCORES_AT_ONCE", scores)
+    np.testing.assert_array_equal(quantizer.code_indices(latents), whole)
+    np.testing.assert_array_equal(tf.function(quantizer.code_indices)(latents), whole)
+    assert quantizer.code_indices(latents[:0]).shape == (0, 3, 5)
 
 
 def test_a_code_unused_for_long_stays_where_it_is(latents):
