@@ -148,31 +148,23 @@ class OASIS:
         """Slices as the models take them: float32 `(n, H, W, 1)` in [0, 1]."""
         return self.slices[rows][..., None].astype(np.float32) / 255
 
-    def batches(self, split, batch_size, shuffle_seed=None):
-        """A `tf.data.Dataset` of float32 `(B, H, W, 1)` in [0, 1].
-
-        Only the slices of the current batches are in memory. With
-        `shuffle_seed`, each epoch has an order of its own and leaves out the
-        last, incomplete batch; without, the order is that of `rows(split)`.
-        """
+    def read(self, rows):
+        """`images` for TensorFlow: rows as an integer tensor `(n,)` to `(n, H, W, 1)` in [0, 1]."""
         import tensorflow as tf  # not at the top: slices are made without it
 
-        rows = self.rows(split)
+        slices = tf.numpy_function(lambda chosen: self.slices[chosen], [rows], tf.uint8)
+        slices = tf.ensure_shape(slices, (None, *self.image_shape))
+        return tf.cast(slices, tf.float32)[..., None] / 255
 
-        def read(batch):
-            slices = tf.numpy_function(lambda chosen: self.slices[chosen], [batch], tf.uint8)
-            slices = tf.ensure_shape(slices, (None, *self.image_shape))
-            return tf.cast(slices, tf.float32)[..., None] / 255
+    def batches(self, split, batch_size):
+        """A `tf.data.Dataset` of float32 `(B, H, W, 1)` in [0, 1], in the order of `rows(split)`.
 
-        dataset = tf.data.Dataset.from_tensor_slices(rows)
-        if shuffle_seed is not None:
-            dataset = dataset.shuffle(len(rows), seed=shuffle_seed)
-        drop = shuffle_seed is not None and len(rows) >= batch_size
-        return (
-            dataset.batch(batch_size, drop_remainder=drop)
-            .map(read, num_parallel_calls=2)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        Only the slices of the current batches are in memory.
+        """
+        import tensorflow as tf
+
+        rows = tf.data.Dataset.from_tensor_slices(self.rows(split))
+        return rows.batch(batch_size).map(self.read, num_parallel_calls=2).prefetch(2)
 
     def variance(self):
         """Variance of the training pixels in [0, 1], measured over all of them, once."""

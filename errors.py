@@ -38,6 +38,12 @@ class TrainingError(UserError):
     """Training that cannot go on as configured."""
 
 
+class WorkerError(UserError):
+    """Another process of the same training that is gone."""
+
+    status = 1
+
+
 class RunFolderError(UserError):
     """A folder that is not a run, or a run whose files do not belong together."""
 

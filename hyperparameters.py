@@ -138,7 +138,7 @@ class Hyperparameters:
         group="prior"
     )  # fmt: skip
     prior_dropout: float = _option(
-        0.1, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
+        0.2, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
     )
     prior_average: float = _option(
         0.2, "how far the moving average of the prior's weights, which is what is kept, reaches "
@@ -162,6 +162,10 @@ class Hyperparameters:
     )  # fmt: skip
 
     # All
+    mixed_precision: bool = _option(
+        False, "layers compute in bfloat16; quantiser, softmax and losses in float32, as all "
+        "weights are", group="run"
+    )  # fmt: skip
     seed: int = _option(0, "seed of weights, order and revival", low=0, high=2**31 - 1, group="run")
 
     def __post_init__(self):
@@ -203,7 +207,9 @@ class Hyperparameters:
         values = value if kind is tuple else (value,)
         kind = type(field.default[0]) if kind is tuple else kind
         if not isinstance(values, tuple) or not values or not all(_is(v, kind) for v in values):
-            expected = {float: "a finite number", int: "an integer", str: "text"}[kind]
+            expected = {
+                float: "a finite number", int: "an integer", str: "text", bool: "true or false"
+            }[kind]  # fmt: skip
             raise HyperparameterError(f"{flag} must be {expected}. Received: {value!r}")
         if limits["choices"] and value not in limits["choices"]:
             choices = ", ".join(map(str, limits["choices"]))
@@ -242,7 +248,7 @@ def _is(value, kind):
     if kind is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and math.isfinite(value)
-    return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def add_flags(parser, names=None):
@@ -254,11 +260,15 @@ def add_flags(parser, names=None):
         group = field.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
+        flag, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
+        if isinstance(field.default, bool):
+            switch = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
+            groups[group].add_argument(flag, help=text, **switch)
+            continue
         repeated = isinstance(field.default, tuple)
         shown = " ".join(map(str, field.default)) if repeated else field.default
-        text = field.metadata["help"].replace("%", "%%")
         groups[group].add_argument(
-            "--" + field.name.replace("_", "-"),
+            flag,
             type=type(field.default[0] if repeated else field.default),
             nargs=(2 if field.name == "slice_range" else "+") if repeated else None,
             choices=field.metadata["choices"],

@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from scores import ssim_for_training
+from replicas import chance, gathered
+from scores import codebook_use, ssim_for_training
 
 __all__ = [
-    "CodebookStatistics",
+    "Chance",
+    "Dropout",
     "PixelConvLayer",
     "ResidualBlock",
     "VQVAETrainer",
@@ -15,6 +17,11 @@ __all__ = [
     "build_decoder",
     "build_encoder",
 ]
+
+
+# How a weight that every device computes alike, from the whole batch, is assigned.
+SAME_EVERYWHERE = "only_first_replica"
+SCORES_AT_ONCE = 2**20  # of latents with codes: 4 MB
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
@@ -108,22 +115,16 @@ class VectorQuantizer(keras.layers.Layer):
             shape=shape,
             initializer=start,
             trainable=self.codebook_update == "gradient",
+            aggregation=SAME_EVERYWHERE,
             name="codebook",
         )
         # Latents a batch that each code stands for, and their sum, as moving averages.
-        self.ema_counts = self.add_weight(
-            shape=shape[:1], initializer="ones", trainable=False, name="ema_counts"
-        )
-        self.ema_sums = self.add_weight(
-            shape=shape, initializer=start, trainable=False, name="ema_sums"
-        )
-        self.ema_error = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="ema_error"
-        )
+        state = {"trainable": False, "aggregation": SAME_EVERYWHERE}
+        self.ema_counts = self.add_weight(shape[:1], "ones", name="ema_counts", **state)
+        self.ema_sums = self.add_weight(shape, start, name="ema_sums", **state)
+        self.ema_error = self.add_weight((), "zeros", name="ema_error", **state)
         # Seeds the draws of revival. A seed generator's state is not saved with the weights.
-        self.updates = self.add_weight(
-            shape=(), dtype="int32", initializer="zeros", trainable=False, name="updates"
-        )
+        self.updates = self.add_weight((), "zeros", dtype="int32", name="updates", **state)
 
     def start(self, codebook, latents_per_code):
         """Sets the codebook `(K, D)`, each code standing for so many latents a batch."""
@@ -135,14 +136,19 @@ class VectorQuantizer(keras.layers.Layer):
         if code_indices is None:
             code_indices = self.code_indices(latents)
         codes = self.code_vectors(code_indices)
-        loss = self.commitment_cost * tf.reduce_mean((tf.stop_gradient(codes) - latents) ** 2)
-        if self.codebook_update == "gradient":
-            loss += tf.reduce_mean((codes - tf.stop_gradient(latents)) ** 2)
-        self.add_loss(loss)
+        self.add_loss(tf.reduce_mean(self.slice_losses(latents, codes)))
         if training:
             flat = tf.reshape(tf.stop_gradient(latents), [-1, self.embedding_dim])  # (N, D)
-            self._learn(flat, tf.reshape(code_indices, [-1]))
+            self._learn(gathered(flat), gathered(tf.reshape(code_indices, [-1])))
         return latents + tf.stop_gradient(codes - latents)
+
+    def slice_losses(self, latents, codes):
+        """The commitment loss of each slice `(B,)`, with the codebook's beside it if it learns by
+        gradient."""
+        losses = self.commitment_cost * _mean_square(tf.stop_gradient(codes) - latents)
+        if self.codebook_update == "gradient":
+            losses += _mean_square(codes - tf.stop_gradient(latents))
+        return losses
 
     def code_indices(self, latents):
         """The chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
@@ -151,10 +157,25 @@ class VectorQuantizer(keras.layers.Layer):
         # codebook's mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
-        scores = tf.matmul(flat - centre, codebook, transpose_b=True)  # (N, K)
-        scores -= (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2
-        chosen = tf.argmax(scores, axis=1, output_type=tf.int32)
-        return tf.reshape(chosen, tf.shape(latents)[:-1])
+        offsets = (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2  # (K,)
+
+        def choose(start, chosen):
+            block = flat[start : start + rows] - centre
+            scores = tf.matmul(block, codebook, transpose_b=True) - offsets  # (rows, K)
+            best = tf.argmax(scores, axis=1, output_type=tf.int32)
+            return start + rows, chosen.write(start // rows, best)
+
+        # A block's scores at a time: those of all latents with all codes would be the largest
+        # tensor of the whole training.
+        rows, count = max(SCORES_AT_ONCE // self.num_embeddings, 1), tf.shape(flat)[0]
+        blocks = tf.TensorArray(
+            tf.int32, tf.maximum(-(-count // rows), 1), element_shape=[None], infer_shape=False
+        )
+        first = choose(0, blocks)  # there may be no latent at all
+        _, blocks = tf.while_loop(
+            lambda start, _: start < count, choose, first, parallel_iterations=1
+        )
+        return tf.reshape(blocks.concat(), tf.shape(latents)[:-1])
 
     def _price(self):
         """What the bits of each code weigh beside squared distances, `(K,)`: 0 without a weight."""
@@ -221,40 +242,9 @@ class VectorQuantizer(keras.layers.Layer):
         }
 
 
-class CodebookStatistics(keras.metrics.Metric):
-    """Perplexity and usage of the codebook, counted over a whole epoch.
-
-    Averaged over batches, perplexity would be understated: 512 codes used
-    evenly, 64 indices a batch, give 59 in place of 490.
-
-    Args:
-        num_embeddings: Integer, number of codes K in the codebook.
-
-    Returns:
-        `result()` is a dictionary: `perplexity`, e to the entropy of the code
-        frequencies, from 1 to K; `codebook_usage`, the fraction of the codes
-        that occur at all, from 0 to 1.
-    """
-
-    def __init__(self, num_embeddings, name="codebook"):
-        super().__init__(name=name)
-        self.num_embeddings = num_embeddings
-        # Whole numbers: float32 would stop counting at 16,777,216 indices of one code.
-        self.counts = self.add_variable((num_embeddings,), "zeros", dtype="int64", name="counts")
-
-    def update_state(self, code_indices, sample_weight=None):
-        flat = tf.reshape(tf.cast(code_indices, tf.int32), [-1])
-        counts = tf.math.unsorted_segment_sum(
-            tf.ones_like(flat, tf.int64), flat, self.num_embeddings
-        )
-        self.counts.assign_add(counts)
-
-    def result(self):
-        counts = tf.cast(self.counts, tf.float32)
-        frequencies = counts / tf.maximum(tf.reduce_sum(counts), 1.0)
-        entropy = -tf.reduce_sum(tf.math.xlogy(frequencies, frequencies))
-        usage = tf.reduce_mean(tf.cast(counts > 0, tf.float32))
-        return {"perplexity": tf.exp(entropy), "codebook_usage": usage}
+def _mean_square(tensor):
+    """Over each slice, `(B, ...)` to `(B,)`."""
+    return tf.reduce_mean(tensor**2, axis=list(range(1, len(tensor.shape))))
 
 
 def build_encoder(image_shape, downsample, embedding_dim, width, residual_blocks):
@@ -405,11 +395,6 @@ class VQVAETrainer(keras.Model):
         )
         self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)
         self.quantizer.build((None, *self.code_shape, embedding_dim))
-        self.loss_means = [
-            keras.metrics.Mean(name)
-            for name in ("loss", "distortion", "reconstruction_loss", "commitment_loss", "ssim")
-        ]
-        self.codebook_statistics = CodebookStatistics(num_embeddings)
         self.built = True
 
     def call(self, images, training=False):
@@ -432,54 +417,51 @@ class VQVAETrainer(keras.Model):
             [self.decode(code_indices[start:][:batch_size]).numpy() for start in starts]
         )
 
-    @property
-    def metrics(self):
-        return [*self.loss_means, self.codebook_statistics]
+    def losses(self, images, training, quantize=True):
+        """What training lowers and watches, of each slice, `(B,)`, for a `Stage`.
 
-    def train_step(self, images):
-        return self._step(images, training=True)
+        Args:
+            images: Float tensor `(B, H, W, 1)` in [0, 1].
+            training: Boolean, whether the codebook learns from this batch.
+            quantize: Boolean; without the quantiser, the codebook stays as it is. An untrained
+                encoder's latents hardly differ from one another: after some such steps they
+                carry the image, and k-means can start from them.
+        """
+        latents = codes = self.encoder(images, training=training)
+        losses = {}
+        if quantize:
+            # Found before the codebook learns: statistics afterwards would count
+            # every revived code as used, for it lies on a latent of this very batch.
+            code_indices = self.quantizer.code_indices(latents)
+            losses["code_counts"] = self._code_counts(code_indices)  # (B, K)
+            vectors = self.quantizer.code_vectors(code_indices)
+            latents = tf.cast(latents, tf.float32)
+            losses["quantizer_loss"] = self.quantizer.slice_losses(latents, vectors)
+            distances = tf.stop_gradient(vectors - latents)
+            losses["commitment_loss"] = self.quantizer.commitment_cost * _mean_square(distances)
+            codes = self.quantizer(latents, training=training, code_indices=code_indices)
+        reconstructions = self.decoder(codes, training=training)
+        losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance
+        losses["ssim"] = ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
+        unlike = self.ssim_weight * (1 - losses["ssim"])
+        losses["distortion"] = losses["reconstruction_loss"] + unlike
+        losses["loss"] = losses["distortion"] + losses.pop("quantizer_loss", 0.0)
+        return losses
 
-    def test_step(self, images):
-        return self._step(images, training=False)
+    def summarise(self, means):
+        """The means of `losses` over many slices as the numbers of a history."""
+        history = {name: float(value) for name, value in means.items() if name != "code_counts"}
+        return history | codebook_use(means["code_counts"])
 
-    def warm_up_step(self, images):
-        """One step without the quantiser, so that k-means then starts from latents that
-        carry the image. An untrained encoder's latents hardly differ from one another."""
-        return self._step(images, training=True, quantize=False)
-
-    def _step(self, images, training, quantize=True):
-        with tf.GradientTape() as tape:
-            latents = codes = self.encoder(images, training=training)
-            quantizer_loss = commitment_loss = 0.0
-            if quantize:
-                # Found before the codebook learns: statistics afterwards would count
-                # every revived code as used, for it lies on a latent of this very batch.
-                code_indices = self.quantizer.code_indices(latents)
-                self.codebook_statistics.update_state(code_indices)
-                codes = self.quantizer(latents, training=training, code_indices=code_indices)
-                quantizer_loss = tf.add_n(self.quantizer.losses)
-                commitment_loss = self.quantizer.commitment_cost * tf.reduce_mean(
-                    (tf.cast(latents, tf.float32) - codes) ** 2
-                )
-            reconstructions = self.decoder(codes, training=training)
-            reconstruction_loss = tf.reduce_mean((reconstructions - images) ** 2) / self.variance
-            ssim = tf.reduce_mean(
-                ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
-            )
-            distortion = reconstruction_loss + self.ssim_weight * (1 - ssim)
-            loss = distortion + quantizer_loss
-            scaled_loss = self.optimizer.scale_loss(loss) if training else loss
-        if training:
-            variables = self.encoder.trainable_variables + self.decoder.trainable_variables
-            variables += self.quantizer.trainable_variables if quantize else []
-            self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
-        for mean, value in zip(
-            self.loss_means,
-            (loss, distortion, reconstruction_loss, commitment_loss, ssim),
-            strict=True,
-        ):
-            mean.update_state(value, sample_weight=tf.shape(images)[0])
-        return self.get_metrics_result()
+    def _code_counts(self, code_indices):
+        """How often each slice uses each code: `(B, h, w)` to float32 `(B, K)`."""
+        slices = tf.shape(code_indices)[0]
+        own = code_indices + tf.range(slices)[:, None, None] * self.num_embeddings
+        flat = tf.reshape(own, [-1])
+        counts = tf.math.unsorted_segment_sum(
+            tf.ones_like(flat, tf.float32), flat, slices * self.num_embeddings
+        )
+        return tf.reshape(counts, [slices, self.num_embeddings])
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
@@ -597,6 +579,63 @@ class PixelConvLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
+class Chance(keras.layers.Layer):
+    """Uniform numbers in [0, 1), others at each call: a function of the seed and of how many calls
+    came before, which is a weight and so saved with the model; the same for a slice on however
+    many devices.
+
+    Args:
+        seed: Integer.
+
+    Call arguments:
+        shape: Of what is wanted, the first axis a replica's share of the batch.
+    """
+
+    def __init__(self, seed=0, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.seed = seed
+        self.calls = self.add_weight(
+            (), "zeros", dtype="int32", trainable=False, aggregation=SAME_EVERYWHERE, name="calls"
+        )
+        self.built = True
+
+    def call(self, shape):
+        numbers = chance(shape, tf.stack([self.seed, tf.convert_to_tensor(self.calls)]))
+        self.calls.assign_add(1)
+        return numbers
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class Dropout(keras.layers.Layer):
+    """Sets a share of the inputs to 0 in training, and scales up the others; see `Chance`.
+
+    Args:
+        rate: Float in [0, 1), the share.
+        seed: Integer.
+    """
+
+    def __init__(self, rate, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed = rate, seed
+        self.chance = Chance(seed)
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        kept = tf.cast(self.chance(tf.shape(inputs)) >= self.rate, inputs.dtype)
+        return inputs * kept / (1 - self.rate)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
 class ResidualBlock(keras.layers.Layer):
     """A 1x1, a masked and a 1x1 convolution beside a skip connection.
 
@@ -624,7 +663,14 @@ class ResidualBlock(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, kernel_size=3, dilation_rate=1, stack="horizontal", dropout=0.0, **kwargs
+        self,
+        filters,
+        kernel_size=3,
+        dilation_rate=1,
+        stack="horizontal",
+        dropout=0.0,
+        seed=0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.filters = filters
@@ -640,7 +686,7 @@ class ResidualBlock(keras.layers.Layer):
             activation="relu",
             dtype=dtype,
         )
-        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.dropout = Dropout(dropout, seed, dtype=dtype)
         self.conv2 = keras.layers.Conv2D(filters, 1, activation="relu", dtype=dtype)
 
     def build(self, inputs_shape, context_shape=None):
@@ -666,4 +712,5 @@ class ResidualBlock(keras.layers.Layer):
             "dilation_rate": self.pixel_conv.conv.dilation_rate[0],
             "stack": self.pixel_conv.stack,
             "dropout": self.dropout.rate,
+            "seed": self.dropout.seed,
         }

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from modules import PixelConvLayer, ResidualBlock
+from modules import Chance, PixelConvLayer, ResidualBlock
 
 __all__ = [
     "AxialAttention",
@@ -42,10 +42,10 @@ class ConditionEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, units, hidden_share=0.1, stranger_share=0.2, seed=0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # bfloat16 would round ages
         self.units, self.seed = units, seed
         self.hidden_share, self.stranger_share = hidden_share, stranger_share
-        self.seeds = keras.random.SeedGenerator(seed)
+        self.chance = Chance(seed)
         self.dense1 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
         self.dense2 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
@@ -78,7 +78,7 @@ class ConditionEmbedding(keras.layers.Layer):
 
     def _shown(self, batch):
         """0 for each number that training hides, `(B, 4)`: the position is nobody's own."""
-        drawn = keras.random.uniform((batch, CONDITION_COUNT + 1), seed=self.seeds)
+        drawn = self.chance(tf.stack([batch, CONDITION_COUNT + 1]))
         singly = tf.cast(drawn[:, :CONDITION_COUNT] >= self.hidden_share, tf.float32)
         person = tf.cast(drawn[:, CONDITION_COUNT:] >= self.stranger_share, tf.float32)
         return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITION_COUNT - 1)], axis=1)
@@ -183,8 +183,8 @@ class AxialAttention(keras.layers.Layer):
         x = tf.reshape(x, [-1, length, 3, self.heads, self.size])
         queries, keys, values = tf.unstack(tf.transpose(x, [2, 0, 3, 1, 4]))  # (B l, heads, n, d)
         logits = tf.matmul(queries, keys, transpose_b=True) / self.size**0.5
-        logits += tf.cast(self.visible_bias, logits.dtype)
-        x = tf.matmul(tf.nn.softmax(logits), values)
+        weights = tf.nn.softmax(tf.cast(logits, tf.float32) + self.visible_bias)
+        x = tf.matmul(tf.cast(weights, values.dtype), values)
         x = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, lines, length, self.heads * self.size])
         if self.axis == "column":
             x = tf.transpose(x, [0, 2, 1, 3])
@@ -195,7 +195,8 @@ class AxialAttention(keras.layers.Layer):
         """`(heads, n, n)`: the bias of each place on each, hidden ones far below."""
         length = self.bias.shape[-1]
         hidden = np.triu(np.full((length, length), HIDDEN, "float32"), k=1)
-        return self.bias + hidden if self.causal else self.bias
+        bias = tf.cast(self.bias, tf.float32)  # the softmax is taken in it
+        return bias + hidden if self.causal else bias
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -221,7 +222,7 @@ class PixelCNN(keras.Model):
         dilations: Integers, the dilation rates of the blocks of `above`, taken
             in turn.
         dropout: Float, see `ResidualBlock`.
-        seed: Integer, draws the conditions that training hides.
+        seed: Integer, draws what training hides and drops.
 
     Call arguments:
         inputs: A pair: int32 code indices of shape `(B, h, w)`, and float
@@ -259,11 +260,12 @@ class PixelCNN(keras.Model):
         self.here_conv = PixelConvLayer("A", filters=filters, kernel_size=7)
         self.above_bias, self.here_bias = PositionBias(), PositionBias()
         self.above_blocks = [
-            ResidualBlock(filters, 3, dilations[n % len(dilations)], "vertical", dropout)
+            ResidualBlock(filters, 3, dilations[n % len(dilations)], "vertical", dropout, seed + n)
             for n in range(residual_blocks)
         ]
         self.here_blocks = [
-            ResidualBlock(filters, (1, 3), dropout=dropout) for _ in range(residual_blocks)
+            ResidualBlock(filters, (1, 3), dropout=dropout, seed=seed - 1 - n)
+            for n in range(residual_blocks)
         ]
         self.attention_before = residual_blocks // 2
         self.above_rows = AxialAttention("row", causal=False)
@@ -288,6 +290,15 @@ class PixelCNN(keras.Model):
             above = above_block(above, training=training)
             here = here_block(here, above, training=training)
         return self.logits(self.hidden(here))
+
+    def losses(self, batch, training):
+        """The bits per code of each slice, `(B,)`, for a `Stage`; `batch` are the inputs."""
+        bits = code_bits(batch[0], self(batch, training=training))
+        return {"loss": tf.reduce_mean(bits, axis=(1, 2))}
+
+    def summarise(self, means):
+        """The means of `losses` over many slices as the numbers of a history."""
+        return {name: float(value) for name, value in means.items()}
 
 
 def code_bits(code_indices, logits):

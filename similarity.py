@@ -136,17 +136,23 @@ def score(run, slices, rows, vqvae, prior):
     import pandas
     from tqdm import tqdm
 
-    from modules import CodebookStatistics
     from prior import code_bits
     from runs import MEAN_SLICES, TRAINING_CODES
-    from scores import SCORE_NAMES, bits_by_position, cells_with_brain, count_codes, slice_scores
+    from scores import (
+        SCORE_NAMES,
+        bits_by_position,
+        cells_with_brain,
+        codebook_use,
+        count_codes,
+        slice_scores,
+    )
 
     means = run.read_arrays(MEAN_SLICES, "all", others=True)
     counts = count_codes(run.training_codes(), vqvae.num_embeddings)
     smoothing = run.read_arrays(TRAINING_CODES, "smoothing")["smoothing"]
     conditions = run.conditions(slices, rows)
     keys = slices.position_keys(rows)
-    codebook, brain = (CodebookStatistics(vqvae.num_embeddings) for _ in range(2))
+    used = np.zeros((2, vqvae.num_embeddings), int)  # of all codes, and of those of the brain
     columns = {}
 
     def add(prefix, scores):
@@ -156,27 +162,28 @@ def score(run, slices, rows, vqvae, prior):
     for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="Scoring", unit="batch", disable=None):
         batch = rows[start : start + BATCH_SIZE]
         images = slices.images(batch)  # (B, H, W, 1)
-        codes = vqvae.encode(images)  # (B, h, w)
-        codebook.update_state(codes)
-        brain.update_state(codes[cells_with_brain(images, run.hyperparameters.downsample)])
+        codes = vqvae.encode(images).numpy()  # (B, h, w)
+        of_brain = codes[cells_with_brain(images, run.hyperparameters.downsample)]
+        used += [np.bincount(some.ravel(), minlength=used.shape[1]) for some in (codes, of_brain)]
         mean_slices = np.stack([means.get(k, means["all"]) for k in keys[start:][: len(batch)]])
         add("", slice_scores(images, vqvae.decode(codes).numpy()))
         add("black_", slice_scores(images, np.zeros_like(images)))
         add("mean_slice_", slice_scores(images, mean_slices[..., None]))
         bits = code_bits(codes, prior((codes, conditions[start:][: len(batch)])))
         add("prior_", {"bits_per_code": bits.numpy().mean((1, 2))})
-        by_position = bits_by_position(counts, smoothing, codes.numpy())
+        by_position = bits_by_position(counts, smoothing, codes)
         add("prior_", {"bits_per_code_by_position": by_position})
 
     scores = pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
     named = slices.table.iloc[rows].reset_index(drop=True)
     table = pandas.concat([named[["subject", "session", "plane", "index"]], scores], axis=1)
     report = summarise(table, SCORE_NAMES, vqvae)
+    whole, brain = (codebook_use(counts) for counts in used)
     report["codebook"] = {
         "size": vqvae.num_embeddings,
-        "usage": float(codebook.result()["codebook_usage"]),
-        "perplexity": float(codebook.result()["perplexity"]),
-        "perplexity_brain": float(brain.result()["perplexity"]),
+        "usage": whole["codebook_usage"],
+        "perplexity": whole["perplexity"],
+        "perplexity_brain": brain["perplexity"],
     }
     report["mean_slice_positions_known"] = float(np.mean([key in means for key in keys]))
     report["refitted"] = slices.refitted(rows)

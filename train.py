@@ -1,5 +1,6 @@
 """Fits one run: the VQ-VAE, then the prior over its codes."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -27,7 +28,6 @@ from hyperparameters import (
 # `--help` and a wrong flag are answered at once.
 
 KMEANS_LATENTS = 50_000
-LEARNING_RATE_WARM_UP_STEPS = 50
 
 
 def main():
@@ -48,17 +48,25 @@ def main():
 
     import_tensorflow_quietly()
     from dataset import OASIS, SPLITS, describe
+    from replicas import is_chief, start_replicas, together
+    from runs import Run
 
+    strategy = start_replicas()  # before anything else is computed: TensorFlow asks for it
     dataset = OASIS(hyperparameters, arguments.data_dir)
     dataset.require(*SPLITS)
     print(f"{dataset.description['source']}: {describe(dataset)}")
     check_trainable(hyperparameters, dataset)
     folder = Path(arguments.run_dir or f"runs/{dataset.description['source']}")
-    run = start_run(folder, hyperparameters, dataset, arguments.fresh)
-    print(f"Training on {device()}")
-    train_vqvae(run, dataset)
-    train_features(run, dataset)
-    train_prior(run, dataset)
+    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance())
+    if is_chief():
+        start_run(run, dataset, arguments.fresh)
+    print(f"Training on {device(strategy)}")
+    with together(strategy):
+        vqvae = train_vqvae(run, dataset)
+    if is_chief():
+        train_features(run, dataset)
+    with together(strategy):
+        train_prior(run, dataset, vqvae)
     print(
         f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"
         f"New brains:  python predict.py --run-dir {folder}\n"
@@ -91,20 +99,25 @@ def check_trainable(hyperparameters, dataset):
         )
 
 
-def device():
+def device(strategy):
     """What TensorFlow computes on."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    return f"{len(gpus)} GPU" if gpus else f"the CPU ({os.cpu_count()} cores); no GPU was found"
+    from replicas import worker_addresses
+
+    machines, count = len(worker_addresses()), strategy.num_replicas_in_sync
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    here = f"{gpus} GPU" if gpus else f"the CPU ({os.cpu_count()} cores); no GPU was found"
+    return f"{count} devices of {machines} machines, here {here}" if machines > 1 else here
 
 
-def start_run(folder, hyperparameters, dataset, fresh):
+def start_run(run, dataset, fresh):
     """Makes the run folder, with all that later scripts need beside the weights."""
     import numpy as np
 
-    from runs import CONFIG, MEAN_SLICES, SPLIT, TEST_SLICES, Run, read_config
+    from runs import CONFIG, MEAN_SLICES, SPLIT, TEST_SLICES, read_config
 
+    folder = run.folder
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file. Give another --run-dir")
     if folder.is_dir() and any(folder.iterdir()):
@@ -119,51 +132,55 @@ def start_run(folder, hyperparameters, dataset, fresh):
         read_config(folder)  # raises if another program's config.json lies there
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance())
     run.save()
     subjects = dataset.table[["subject", "split"]].drop_duplicates().sort_values("subject")
     subjects.to_csv(folder / SPLIT, index=False)
     dataset.save_split("test", folder / TEST_SLICES)
     np.savez_compressed(folder / MEAN_SLICES, **dataset.mean_slices())
-    return run
 
 
 def train_vqvae(run, dataset):
-    """First stage: the VQ-VAE, its best weights on the validation subjects kept."""
+    """First stage: the VQ-VAE, with the weights that are best on the validation subjects."""
     import keras
 
     from runs import VQVAE_WEIGHTS
+    from training import Stage, build_optimizer
 
     chosen = run.hyperparameters
-    training = dataset.batches("train", chosen.batch_size, shuffle_seed=chosen.seed)
-    validation = dataset.batches("validation", chosen.batch_size)
-    steps = len(training) * chosen.epochs
+    training, validation = dataset.rows("train"), dataset.rows("validation")
+    steps = chosen.epochs * max(len(training) // chosen.batch_size, 1) + chosen.warm_up_steps
     keras.utils.set_random_seed(chosen.seed)
-    vqvae = run.build_vqvae()
-    compile_for(vqvae, chosen.learning_rate, steps + chosen.warm_up_steps)
-    start_codebook(vqvae, training, chosen)
-    fit(
-        vqvae, training, validation, chosen.epochs, run.folder, "vqvae", VQVAE_WEIGHTS,
-        ("val_ssim", "val_perplexity", "val_codebook_usage"), monitor="val_distortion",
+    with precision(chosen):
+        vqvae = run.build_vqvae()
+        optimizer = build_optimizer(chosen.learning_rate, steps)
+    stage = Stage(
+        "vqvae", vqvae, optimizer, dataset.read, training, validation, chosen.batch_size,
+        chosen.epochs, chosen.seed,
     )  # fmt: skip
+    start_codebook(stage, dataset, chosen)
+    stage.run(
+        run.folder, VQVAE_WEIGHTS, "val_distortion",
+        ("val_ssim", "val_perplexity", "val_codebook_usage"),
+    )  # fmt: skip
+    return vqvae
 
 
-def start_codebook(vqvae, training, chosen):
+def start_codebook(stage, dataset, chosen):
     """A few steps without the quantiser, then k-means on what the encoder makes of the slices."""
     import numpy as np
-    import tensorflow as tf
     from sklearn.cluster import KMeans
 
-    vqvae.optimizer.build(vqvae.trainable_variables)
-    warm_up_step = tf.function(vqvae.warm_up_step)
-    for images in training.repeat().take(chosen.warm_up_steps):
-        warm_up_step(images)
-    per_batch = chosen.batch_size * int(np.prod(vqvae.code_shape))
+    from replicas import from_chief
+
+    vqvae, per_slice = stage.model, int(np.prod(stage.model.code_shape))
+    stage.warm_up(chosen.warm_up_steps, quantize=False)
     wanted = max(KMEANS_LATENTS, 4 * chosen.num_embeddings)
+    random = np.random.default_rng(chosen.seed)
+    rows = random.permutation(dataset.rows("train"))[: max(128, -(-wanted // per_slice))]
     latents = np.concatenate(
         [
-            vqvae.encoder(images).numpy().reshape(-1, chosen.embedding_dim)
-            for images in training.repeat().take(max(8, -(-wanted // per_batch)))
+            vqvae.encoder(dataset.images(some)).numpy().reshape(-1, chosen.embedding_dim)
+            for some in np.array_split(rows, -(-len(rows) // 16))
         ]
     ).astype(np.float32)
     if not np.isfinite(latents).all():
@@ -171,11 +188,11 @@ def start_codebook(vqvae, training, chosen):
             "vqvae: the encoder's output is not finite after the warm-up. Lower --learning-rate "
             "and start again with --fresh"
         )
-    drawn = np.random.default_rng(chosen.seed).permutation(len(latents))[:wanted]
+    drawn = random.permutation(len(latents))[:wanted]
     kmeans = KMeans(chosen.num_embeddings, n_init=1, max_iter=20, random_state=chosen.seed)
     kmeans.fit(latents[drawn])
-    codebook = kmeans.cluster_centers_.astype(np.float32)
-    vqvae.quantizer.start(codebook, per_batch / chosen.num_embeddings)
+    codebook = from_chief(kmeans.cluster_centers_.astype(np.float32))
+    vqvae.quantizer.start(codebook, stage.batch_size * per_slice / chosen.num_embeddings)
 
 
 def train_features(run, dataset):
@@ -192,134 +209,88 @@ def train_features(run, dataset):
     print(f"features: {(time.monotonic() - began) / 60:.1f} minutes")
 
 
-def train_prior(run, dataset):
+def train_prior(run, dataset, vqvae):
     """Second stage: the prior over the finished VQ-VAE's codes."""
     import keras
     import numpy as np
 
-    from prior import code_bits
+    from replicas import is_chief
     from runs import PRIOR_WEIGHTS, TRAINING_CODES
     from scores import bits_by_position, choose_smoothing, count_codes
+    from training import Stage, build_optimizer
 
     chosen = run.hyperparameters
-    vqvae = run.load_vqvae()
-    codes, conditions = {}, {}
-    for split in ("train", "validation"):
-        batches = dataset.batches(split, chosen.batch_size)
-        codes[split] = np.concatenate([vqvae.encode(images).numpy() for images in batches])
-        conditions[split] = dataset.conditions(dataset.rows(split))
-    counts = count_codes(codes["train"], chosen.num_embeddings)
-    smoothing = choose_smoothing(counts, codes["validation"])
-    np.savez_compressed(
-        run.folder / TRAINING_CODES,
-        codes=codes["train"].astype(np.uint16),
-        conditions=conditions["train"],
-        smoothing=smoothing,
-    )
-    training, validation = (
-        prior_batches(codes[split], conditions[split], chosen, split == "train")
-        for split in ("train", "validation")
-    )
+    rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
+    codes, conditions = encode(vqvae, dataset, rows), dataset.conditions(rows)
+    training, validation = np.split(np.arange(len(rows)), [len(dataset.rows("train"))])
+    counts = count_codes(codes[training], chosen.num_embeddings)
+    smoothing = choose_smoothing(counts, codes[validation])
+    if is_chief():
+        np.savez_compressed(
+            run.folder / TRAINING_CODES,
+            codes=codes[training],
+            conditions=conditions[training],
+            smoothing=smoothing,
+        )
+    steps = chosen.prior_epochs * max(len(training) // chosen.prior_batch_size, 1)
     keras.utils.set_random_seed(chosen.seed)
-    prior = run.build_prior()
-    prior.condition.adapt(conditions["train"])
-    steps = len(training) * chosen.prior_epochs
-    compile_for(prior, chosen.prior_learning_rate, steps, code_bits, chosen.prior_average)
+    with precision(chosen):
+        prior = run.build_prior()
+        optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
+    prior.condition.adapt(conditions[training])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
-        "by position": bits_by_position(counts, smoothing, codes["validation"]).mean(),
+        "by position": bits_by_position(counts, smoothing, codes[validation]).mean(),
     }
-    fit(
-        prior, training, validation, chosen.prior_epochs, run.folder, "pixelcnn", PRIOR_WEIGHTS,
-        ("val_loss",), levels, patience=chosen.prior_patience,
+    stage = Stage(
+        "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,
+        chosen.prior_batch_size, chosen.prior_epochs, chosen.seed,
     )  # fmt: skip
-    run.record_prior()
+    stage.run(run.folder, PRIOR_WEIGHTS, "val_loss", (), levels, chosen.prior_patience)
+    if is_chief():
+        run.record_prior()
 
 
-def prior_batches(codes, conditions, chosen, shuffle):
-    """Code grids `(n, h, w)` and conditions `(n, 4)` as batches of inputs and targets."""
+def encode(vqvae, dataset, rows, batch_size=16):
+    """The codes of these slices, uint16 `(n, h, w)`: a code grid takes 8 kB at most."""
+    import numpy as np
+
+    codes = np.empty((len(rows), *vqvae.code_shape), np.uint16)
+    for start in range(0, len(rows), batch_size):
+        some = slice(start, start + batch_size)
+        codes[some] = vqvae.encode(dataset.images(rows[some])).numpy()
+    return codes
+
+
+def code_reader(codes, conditions):
+    """Reads code grids `(n, h, w)` and conditions `(n, 4)` as the prior takes them."""
     import numpy as np
     import tensorflow as tf
 
-    def read(batch):
+    def read(rows):
         grids, known = tf.numpy_function(
             lambda rows: (codes[rows].astype(np.int32), conditions[rows].astype(np.float32)),
-            [batch],
+            [rows],
             (tf.int32, tf.float32),
         )
         grids = tf.ensure_shape(grids, (None, *codes.shape[1:]))
-        return (grids, tf.ensure_shape(known, (None, conditions.shape[1]))), grids
+        return grids, tf.ensure_shape(known, (None, conditions.shape[1]))
 
-    rows = tf.data.Dataset.range(len(codes))
-    rows = rows.shuffle(len(codes), seed=chosen.seed) if shuffle else rows
-    drop = shuffle and len(codes) >= chosen.prior_batch_size
-    return rows.batch(chosen.prior_batch_size, drop_remainder=drop).map(read).prefetch(2)
+    return read
 
 
-def compile_for(model, learning_rate, steps, loss=None, average=0.0):
-    """Adam under a cosine schedule with a short rise. What is judged and kept is a moving average
-    of the weights that reaches back `average` of the steps; for 0, the weights themselves."""
-    import keras
-    import tensorflow as tf
-
-    rise = min(LEARNING_RATE_WARM_UP_STEPS, steps - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise
-    )
-    reach = average * steps
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    model.compile(
-        optimizer=keras.optimizers.Adam(
-            schedule, beta_2=0.99, use_ema=reach > 1, ema_momentum=1 - 1 / max(reach, 1)
-        ),
-        loss=loss,
-        jit_compile="auto" if on_gpu else False,  # on a CPU, XLA halves the convolutions' speed
-    )
-
-
-def fit(
-    model, training, validation, epochs, folder, stage, weights_name, shown, levels=None,
-    monitor="val_loss", patience=None,
-):  # fmt: skip
-    """Trains a model, keeps its weights where `monitor` is least, and draws its curves; with
-    `patience`, no more than so many epochs that do not better them."""
+@contextlib.contextmanager
+def precision(chosen):
+    """Within it, layers are made to compute in bfloat16 if that is asked for. The quantiser, the
+    losses and what leaves the decoder and the prior stay float32, as all weights do."""
     import keras
 
-    from figures import save_curves
-    from progress import ProgressBar, StopIfNotFinite
-
-    began = time.monotonic()
-    history = folder / f"{stage}_history.csv"
-    average = (
-        [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if model.optimizer.use_ema else []
-    )
-    stop = (
-        [keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")] if patience else []
-    )
-    trained = model.fit(
-        training,
-        validation_data=validation,
-        epochs=epochs,
-        shuffle=False,  # the data come shuffled
-        verbose=0,
-        callbacks=[
-            *average,  # before those that look at the weights
-            StopIfNotFinite(stage),
-            ProgressBar(stage, epochs * len(training), shown),
-            keras.callbacks.CSVLogger(str(history)),
-            keras.callbacks.TensorBoard(folder / "tensorboard" / stage, write_graph=False),
-            keras.callbacks.ModelCheckpoint(
-                str(folder / weights_name),
-                monitor=monitor,
-                mode="min",
-                save_best_only=True,
-                save_weights_only=True,
-            ),
-            *stop,
-        ],
-    )
-    save_curves(history, folder / "figures" / f"{stage}_curves.png", levels)
-    print(f"{stage}: {len(trained.epoch)} epochs in {(time.monotonic() - began) / 60:.1f} minutes")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if chosen.mixed_precision else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 if __name__ == "__main__":

@@ -276,22 +276,6 @@ def test_batches_are_in_0_to_1_and_whole(coronal, tmp_path):
     assert images.max() <= 1
 
 
-def test_shuffled_batches_hold_the_same_slices_in_an_order_of_the_seed(coronal, tmp_path):
-    dataset = open_folder(coronal, tmp_path)
-
-    def epoch(seed):
-        return np.concatenate([b.numpy() for b in dataset.batches("train", 1, seed)])
-
-    batches = dataset.batches("train", 1, 1)
-    one, two = (np.concatenate([b.numpy() for b in batches]) for _ in range(2))
-    assert (one != two).any()  # each epoch has an order of its own
-    assert all(len(b) == 4 for b in dataset.batches("train", 4, 1))
-    first, again, other = epoch(1), epoch(1), epoch(2)
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-    np.testing.assert_allclose(np.sort(first.ravel()), np.sort(other.ravel()))
-
-
 def test_variance_is_that_of_the_training_pixels(coronal, tmp_path):
     dataset = open_folder(coronal, tmp_path)
     pixels = dataset.slices[dataset.rows("train")] / 255

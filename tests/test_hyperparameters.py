@@ -25,8 +25,12 @@ def test_every_field_is_a_flag():
     flags = []
     for field in dataclasses.fields(Hyperparameters):
         value = field.default
+        flag = "--" + field.name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-"))
+            continue
         value = value if isinstance(value, tuple) else (value,)
-        flags += ["--" + field.name.replace("_", "-"), *map(str, value)]
+        flags += [flag, *map(str, value)]
     assert parse(*flags) == Hyperparameters() == parse()
 
 

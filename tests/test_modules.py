@@ -7,21 +7,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import modules
 from modules import (
-    CodebookStatistics,
+    Chance,
+    Dropout,
     PixelConvLayer,
     ResidualBlock,
     VectorQuantizer,
     VQVAETrainer,
 )
+from training import Stage
 
 SMALL = {"num_embeddings": 16, "embedding_dim": 3, "width": 8, "residual_blocks": 1}
 
 
 def small_vqvae(image_shape=(96, 80), **changes):
-    vqvae = VQVAETrainer(image_shape, variance=0.1, **{**SMALL, **changes})
-    vqvae.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
-    return vqvae
+    return VQVAETrainer(image_shape, variance=0.1, **{**SMALL, **changes})
+
+
+def stage_of(vqvae, brains):
+    """A stage whose epochs are one step each."""
+    rows, images = np.arange(len(brains)), tf.constant(brains[..., None])
+    optimizer = keras.optimizers.Adam(1e-3)
+    read = lambda chosen: tf.gather(images, chosen)  # noqa: E731
+    return Stage("vqvae", vqvae, optimizer, read, rows, rows, len(rows), 1, seed=0)
 
 
 def quantizer_of(**changes):
@@ -195,6 +204,17 @@ def test_dead_codes_go_where_the_codebook_errs_most():
     assert (nearest < 1e-3).sum() >= 4
 
 
+@pytest.mark.parametrize("scores", [1, 7 * 4, 7 * 15, 7 * 29, 7 * 30, 10**9])
+def test_how_many_scores_are_in_memory_changes_no_code(latents, monkeypatch, scores):
+    quantizer = quantizer_of(rate_weight=0.3)
+    quantizer(latents, training=True)
+    whole = quantizer.code_indices(latents)
+    monkeypatch.setattr(modules, "SCORES_AT_ONCE", scores)
+    np.testing.assert_array_equal(quantizer.code_indices(latents), whole)
+    np.testing.assert_array_equal(tf.function(quantizer.code_indices)(latents), whole)
+    assert quantizer.code_indices(latents[:0]).shape == (0, 3, 5)
+
+
 def test_a_code_unused_for_long_stays_where_it_is(latents):
     quantizer = quantizer_of(revive_below=0.0, ema_decay=0.5)
     far = np.full((7, 4), 100.0, "float32")
@@ -211,7 +231,7 @@ def test_living_codes_follow_their_gradient_alone_in_gradient_mode(brains):
     before = quantizer.codebook.numpy()
     quantizer(vqvae.encoder(images), training=True)
     np.testing.assert_array_equal(quantizer.codebook, before)
-    vqvae.train_step(images)
+    stage_of(vqvae, brains).train_epoch(0)
     moved = np.abs(quantizer.codebook.numpy() - before).max(axis=1) > 0
     used = np.unique(vqvae.encode(images))
     assert moved[used].any()
@@ -225,30 +245,14 @@ def test_living_codes_are_not_revived(latents):
     assert np.abs(quantizer.codebook.numpy() - before).max() < 0.2
 
 
-def test_a_model_built_by_fit_starts_with_a_whole_codebook():
-    # Values assigned while Keras builds lazily are lost: only initializers count.
-    class Lazy(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.quantizer = VectorQuantizer(7, 4, revive_below=0.0)
-
-        def call(self, inputs, training=False):
-            return self.quantizer(inputs, training=training)
-
-    model, inputs = Lazy(), np.full((2, 3, 5, 4), 9.0, "float32")
-    model.compile(optimizer="sgd", loss="mse", jit_compile=False)
-    model.fit(inputs, inputs, verbose=0)
-    assert (np.abs(model.quantizer.codebook.numpy()).max(axis=1) > 0.05).all()
-
-
 def test_training_statistics_do_not_count_revived_codes(brains):
     vqvae = small_vqvae(revive_below=0.9)
     far = np.full((16, 3), 1000.0, "float32")
     far[0] = 0
     vqvae.quantizer.start(far, 1.0)
-    logs = vqvae.train_step(tf.constant(brains[..., None]))
-    assert float(logs["codebook_usage"]) == pytest.approx(1 / 16)
-    assert float(logs["perplexity"]) == pytest.approx(1)
+    means = stage_of(vqvae, brains).train_epoch(0)
+    assert means["codebook_usage"] == pytest.approx(1 / 16)
+    assert means["perplexity"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
@@ -258,7 +262,8 @@ def test_commitment_metric_is_the_commitment_alone(brains, update):
     latents = vqvae.encoder(images)
     codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
     expected = 0.25 * ((latents - codes) ** 2).numpy().mean()
-    assert float(vqvae.test_step(images)["commitment_loss"]) == pytest.approx(expected, rel=1e-4)
+    found = stage_of(vqvae, brains).evaluate()["commitment_loss"]
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_quantizer_computes_in_float32_under_bfloat16(latents):
@@ -287,7 +292,9 @@ def test_quantizer_refuses_other_shapes_and_updates():
         ),
         PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
         PixelConvLayer("A", filters=4, kernel_size=5, use_bias=False, kernel_initializer="ones"),
-        ResidualBlock(6, dilation_rate=2, dropout=0.3),
+        ResidualBlock(6, dilation_rate=2, dropout=0.3, seed=5),
+        Chance(seed=4),
+        Dropout(0.4, seed=3),
     ],
 )
 def test_layers_are_rebuilt_from_their_configuration(layer):
@@ -298,28 +305,6 @@ def test_layers_are_rebuilt_from_their_configuration(layer):
         *config,
     }
     assert type(layer).from_config(config).get_config() == config
-
-
-# Perplexity and usage
-
-
-def test_perplexity_is_counted_over_the_whole_epoch():
-    statistics = CodebookStatistics(512)
-    for start in range(0, 512, 64):
-        statistics.update_state(np.arange(start, start + 64))
-    result = statistics.result()
-    assert float(result["perplexity"]) == pytest.approx(512, rel=1e-5)
-    assert float(result["codebook_usage"]) == 1
-
-
-def test_perplexity_and_usage_against_the_definition(random):
-    indices = random.integers(0, 5, size=1000)
-    statistics = CodebookStatistics(8)
-    statistics.update_state(indices)
-    p = np.bincount(indices, minlength=8) / 1000
-    entropy = -sum(x * np.log(x) for x in p if x)
-    assert float(statistics.result()["perplexity"]) == pytest.approx(np.exp(entropy), rel=1e-5)
-    assert float(statistics.result()["codebook_usage"]) == pytest.approx(5 / 8)
 
 
 # The VQ-VAE
@@ -351,7 +336,9 @@ def test_reconstructions_pass_through_the_codebook(brains):
 def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path, update):
     vqvae = small_vqvae(codebook_update=update, rate_weight=0.4)
     before = vqvae.quantizer.codebook.numpy()
-    vqvae.fit(tf.data.Dataset.from_tensors(brains[..., None]).repeat(3), verbose=0, shuffle=False)
+    stage = stage_of(vqvae, brains)
+    for epoch in range(3):
+        stage.train_epoch(epoch)
     trained = vqvae.quantizer.codebook.numpy()
     assert np.abs(trained - before).max() > 1e-4
     vqvae.save_weights(tmp_path / "vqvae.weights.h5")
@@ -367,7 +354,7 @@ def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path,
 def test_loss_is_the_sum_of_its_documented_terms(brains):
     vqvae = small_vqvae(ssim_weight=0.5)
     images = tf.constant(brains[..., None])
-    logs = vqvae.test_step(images)
+    logs = stage_of(vqvae, brains).evaluate()
     latents = vqvae.encoder(images)
     codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
     raw = vqvae.decoder(codes).numpy()
@@ -383,15 +370,15 @@ def test_loss_is_the_sum_of_its_documented_terms(brains):
 
 def test_training_lowers_the_loss(brains):
     vqvae = small_vqvae()
-    batches = tf.data.Dataset.from_tensors(brains[..., None]).repeat(40)
-    losses = vqvae.fit(batches, epochs=4, verbose=0, shuffle=False).history["loss"]
-    assert losses[-1] < 0.9 * losses[0]
+    stage = stage_of(vqvae, brains)
+    losses = [stage.train_epoch(epoch)["loss"] for epoch in range(60)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_warm_up_leaves_the_codebook_alone(brains):
     vqvae = small_vqvae()
     codebook, kernel = vqvae.quantizer.codebook.numpy(), vqvae.encoder.weights[0].numpy()
-    vqvae.warm_up_step(tf.constant(brains[..., None]))
+    stage_of(vqvae, brains).warm_up(1, quantize=False)
     np.testing.assert_array_equal(vqvae.quantizer.codebook, codebook)
     assert np.abs(vqvae.encoder.weights[0].numpy() - kernel).max() > 0
 
@@ -501,3 +488,16 @@ def test_residual_block_has_the_published_parts(random):
     assert block.pixel_conv.mask_type == "B"
     inside = block.conv2(block.pixel_conv(block.conv1(inputs)))
     np.testing.assert_allclose(outputs, inputs + inside, atol=1e-6)
+
+
+def test_dropout_drops_a_share_and_keeps_the_mean():
+    layer = Dropout(0.25, seed=1)
+    inputs = tf.ones((4, 50, 50, 3))
+    np.testing.assert_array_equal(layer(inputs), inputs)
+    first, second = layer(inputs, training=True).numpy(), layer(inputs, training=True).numpy()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert first.mean() == pytest.approx(1, abs=0.02)
+    assert (first != second).any()
+    again = Dropout(0.25, seed=1)(inputs, training=True)
+    np.testing.assert_array_equal(again, first)
+    assert (Dropout(0.25, seed=2)(inputs, training=True).numpy() != first).any()

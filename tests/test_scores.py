@@ -8,6 +8,7 @@ from scores import (
     bits_by_position,
     cells_with_brain,
     choose_smoothing,
+    codebook_use,
     count_codes,
     interval_by_subject,
     slice_scores,
@@ -195,3 +196,19 @@ def test_cells_with_brain_are_those_the_encoder_pads_to(downsample):
     expected[0, (20 + top) // downsample, (12 + left) // downsample] = True
     expected[1, top // downsample, left // downsample] = True
     np.testing.assert_array_equal(cells, expected)
+
+
+# Perplexity and usage
+
+
+def test_all_codes_alike_have_a_perplexity_of_their_number():
+    assert codebook_use(np.ones(512)) == {"perplexity": pytest.approx(512), "codebook_usage": 1}
+    assert codebook_use([0, 9, 0, 0]) == {"perplexity": pytest.approx(1), "codebook_usage": 0.25}
+
+
+def test_perplexity_and_usage_against_the_definition(random):
+    indices = random.integers(0, 5, size=1000)
+    p = np.bincount(indices, minlength=8) / 1000
+    entropy = -sum(x * np.log(x) for x in p if x)
+    found = codebook_use(np.bincount(indices, minlength=8))
+    assert found == {"perplexity": pytest.approx(np.exp(entropy)), "codebook_usage": 5 / 8}

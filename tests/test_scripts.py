@@ -17,7 +17,6 @@ import predict
 import similarity
 import train
 from errors import run_script
-from modules import VQVAETrainer
 from runs import open_run
 
 ROOT = Path(train.__file__).parent
@@ -298,70 +297,13 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     np.testing.assert_allclose(table["prior_bits_per_code_by_position"], expected, rtol=1e-6)
 
 
-@pytest.fixture
-def spoiled(tmp_path, brains):
-    """A model, brains to train it on, and black validation slices: each epoch makes it worse."""
-    import keras
-    import tensorflow as tf
-
-    vqvae = VQVAETrainer((96, 80), 0.1, 16, width=8)
-    vqvae.compile(optimizer=keras.optimizers.Adam(3e-3), jit_compile=False)
-    training = tf.data.Dataset.from_tensors(brains[..., None]).repeat(4)
-    validation = tf.data.Dataset.from_tensors(np.zeros((2, 96, 80, 1), "float32"))
-    (tmp_path / "figures").mkdir()
-    return vqvae, training, validation
-
-
-def test_the_best_weights_on_validation_are_kept(tmp_path, spoiled):
-    vqvae, _, validation = spoiled
-    train.fit(*spoiled, 4, tmp_path, "vqvae", "best.weights.h5", ())
-    losses = pandas.read_csv(tmp_path / "vqvae_history.csv")["val_loss"]
-    assert losses.iloc[-1] > losses.min()
-    vqvae.load_weights(tmp_path / "best.weights.h5")
-    assert vqvae.evaluate(validation, verbose=0, return_dict=True)["loss"] == pytest.approx(
-        losses.min(), rel=1e-4
-    )
-
-
-def test_what_is_judged_and_kept_is_the_average_of_the_weights(tmp_path):
-    # One weight that climbs by about 1 a step, up to where each loss is least.
-    import keras
-    import tensorflow as tf
-
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.layers[0].kernel.assign([[0.0]])
-    train.compile_for(model, 1.0, 40, "mse", average=0.25)
-    data = tf.data.Dataset.from_tensors((tf.ones((1, 1)), tf.fill((1, 1), 1000.0))).repeat(10)
-    (tmp_path / "figures").mkdir()
-    seen = []
-
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            seen.append(float(self.model.layers[0].kernel[0, 0]))
-
-    with mock.patch("progress.StopIfNotFinite", lambda stage: Watch()):
-        train.fit(model, data, data.take(1), 4, tmp_path, "mean", "mean.weights.h5", ())
-    average = seen[0]
-    for value in seen[1:]:
-        average += (value - average) / 10  # a quarter of forty steps
-    assert len(seen) == 40
-    assert seen[-1] - average > 5
-    model.load_weights(tmp_path / "mean.weights.h5")
-    assert float(model.layers[0].kernel[0, 0]) == pytest.approx(average, rel=1e-4)
-    judged = pandas.read_csv(tmp_path / "mean_history.csv")["val_loss"].iloc[-1]
-    assert judged == pytest.approx((1000 - average) ** 2, rel=1e-4)
-
-
 def test_the_prior_learns_each_slice_under_its_own_conditions(place):
     opened = open_run(place / "run")
     codes, known = opened.training_codes(), opened.training_conditions()
-    batches = train.prior_batches(codes, known, opened.hyperparameters, shuffle=True)
-    for (grids, conditions), targets in batches.unbatch().as_numpy_iterator():
-        np.testing.assert_array_equal(grids, targets)
-        # Both slices of a head have the same age and other positions.
-        rows = np.flatnonzero((known == conditions)[:, [0, 1]].all(axis=1))
-        assert any((codes[row] == grids).all() for row in rows)
-        assert len(rows) < 3
+    rows = np.random.default_rng(0).permutation(len(codes))
+    grids, conditions = train.code_reader(codes, known)(rows)
+    np.testing.assert_array_equal(grids, codes[rows])
+    np.testing.assert_array_equal(conditions, known[rows])
 
 
 def test_the_panels_network_learns_training_slices_under_their_own_labels(place, tmp_path):
@@ -410,12 +352,6 @@ def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy,
     vqvae = opened.load_vqvae()
     np.testing.assert_allclose(reconstructed, vqvae.decode(vqvae.encode(real)).numpy(), atol=1e-5)
     assert (generated != reconstructed).any()
-
-
-def test_training_ends_when_validation_no_longer_gains(tmp_path, spoiled):
-    train.fit(*spoiled, 30, tmp_path, "vqvae", "best.weights.h5", (), patience=2)
-    losses = pandas.read_csv(tmp_path / "vqvae_history.csv")["val_loss"]
-    assert len(losses) == losses.argmin() + 3 < 30
 
 
 def test_a_loss_that_is_no_number_ends_training(place, tmp_path, capfd):

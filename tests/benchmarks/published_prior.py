@@ -2,12 +2,13 @@
 
 A 7x7 convolution of type A with 128 filters over one-hot codes, two residual blocks, two 1x1
 convolutions of type B: the PixelCNN of the Keras example "Vector-Quantized Variational
-Autoencoders". It gets the run's schedule and choice of the best weights on validation subjects, and
-of the given learning rates the one that is best there after a tenth of the steps. How many steps
-fit into the time is measured once.
+Autoencoders". It gets the run's schedule, order and choice of the best weights on validation
+subjects, and of the given learning rates the one that is best there after a tenth of the steps. How
+long an epoch of either prior takes is measured first, in turns.
 """
 
 import argparse
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,22 +23,24 @@ from errors import import_tensorflow_quietly, run_script  # noqa: E402
 import_tensorflow_quietly()
 
 import keras  # noqa: E402
+import pandas  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from dataset import OASIS  # noqa: E402
 from modules import PixelConvLayer  # noqa: E402
 from prior import code_bits  # noqa: E402
 from runs import open_run  # noqa: E402
 from scores import interval_by_subject  # noqa: E402
-from train import compile_for, prior_batches  # noqa: E402
+from train import code_reader, encode  # noqa: E402
+from training import Stage, build_optimizer  # noqa: E402
 
-TIMED_STEPS = 100  # that tell how many fit into the time
+ROUNDS, TIMED_STEPS = 3, 20
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--data-dir", default="data", help="as train.py was given it")
-    parser.add_argument("--minutes", type=float, required=True, help="that the run's prior took")
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     arguments = parser.parse_args()
 
@@ -45,37 +48,30 @@ def main():
     chosen = run.hyperparameters
     dataset = OASIS(chosen, arguments.data_dir)
     vqvae = run.load_vqvae()
-    codes = {
-        split: np.concatenate(
-            [vqvae.encode(images).numpy() for images in dataset.batches(split, 16)]
-        )
-        for split in ("train", "validation", "test")
-    }
-    batches = {
-        split: prior_batches(
-            codes[split], np.zeros((len(codes[split]), 4)), chosen, split == "train"
-        ).map(lambda inputs, code_grids: (inputs[0], code_grids))  # it knows no conditions
-        for split in ("train", "validation")
-    }
-    steps = steps_within(arguments.minutes, batches, vqvae)
-    tries = {rate: train(batches, vqvae, steps // 10, rate)[1] for rate in arguments.learning_rates}
+    rows = {split: dataset.rows(split) for split in ("train", "validation", "test")}
+    codes = {split: encode(vqvae, dataset, rows[split]) for split in rows}
+    epochs = len(pandas.read_csv(run.folder / "pixelcnn_history.csv"))
+    steps = equal_steps(run, codes, epochs)
+    tries = {rate: train(codes, chosen, steps // 10, rate)[1] for rate in arguments.learning_rates}
     best = min(tries, key=tries.get)
-    published, validation = train(batches, vqvae, steps, best)
+    published, validation = train(codes, chosen, steps, best)
     own = run.load_prior()
-    rows = dataset.rows("test")
-    subjects = dataset.table["subject"].iloc[rows]
-    conditions = run.conditions(dataset, rows)
+    subjects = dataset.table["subject"].iloc[rows["test"]]
+    conditions = run.conditions(dataset, rows["test"])
     priors = {
         "published": lambda code_grids, _: published(code_grids),
         "own": lambda code_grids, conditions: own((code_grids, conditions)),
     }
-    print(f"{subjects.nunique()} test subjects, {len(rows)} slices; bits per code [95% interval]")
+    count = len(subjects)
+    print(f"{subjects.nunique()} test subjects, {count} slices; bits per code [95% interval]")
     means = {}
     for name, prior in priors.items():
         bits = np.concatenate(
             [
                 code_bits(grids, prior(grids, conditions[16 * n :][:16])).numpy().mean((1, 2))
-                for n, grids in enumerate(np.split(codes["test"], range(16, len(rows), 16)))
+                for n, grids in enumerate(
+                    np.split(codes["test"].astype(np.int32), range(16, count, 16))
+                )
             ]
         )
         interval = interval_by_subject(bits, subjects)
@@ -85,6 +81,24 @@ def main():
         f"own / published: {means['own'] / means['published']:.3f}; learning rate {best:g}, "
         f"published on validation {validation:.3f}"
     )
+
+
+class PublishedPrior(keras.Model):
+    """The published prior, from int32 code indices `(B, h, w)` to logits `(B, h, w, K)`."""
+
+    def __init__(self, code_shape, num_embeddings):
+        super().__init__()
+        self.network = build_published(code_shape, num_embeddings)
+
+    def call(self, code_indices):
+        return self.network(code_indices)
+
+    def losses(self, batch, training):
+        """The bits per code of each slice, for a `Stage`; it knows no conditions."""
+        return {"loss": tf.reduce_mean(code_bits(batch[0], self.network(batch[0])), axis=(1, 2))}
+
+    def summarise(self, means):
+        return {name: float(value) for name, value in means.items()}
 
 
 def build_published(code_shape, num_embeddings):
@@ -103,36 +117,67 @@ def build_published(code_shape, num_embeddings):
     return keras.Model(code_indices, keras.layers.Conv2D(num_embeddings, 1)(x))
 
 
-def steps_within(minutes, batches, vqvae):
-    """How many training steps fit into the time, from a few."""
-    prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
-    compile_for(prior, 1e-3, 10_000, loss=code_bits)
-    prior.fit(batches["train"].take(5), verbose=0, shuffle=False)
-    began = time.monotonic()
-    prior.fit(batches["train"].take(TIMED_STEPS), verbose=0, shuffle=False)
-    return max(int(minutes * 60 / (time.monotonic() - began) * TIMED_STEPS), 10)
+def stage_of(codes, chosen, steps, learning_rate):
+    """The published prior, to be trained for so many steps on the run's codes."""
+    keras.utils.set_random_seed(0)
+    prior = PublishedPrior(codes["train"].shape[1:], chosen.num_embeddings)
+    together = np.concatenate([codes["train"], codes["validation"]])
+    training, validation = np.split(np.arange(len(together)), [len(codes["train"])])
+    return Stage(
+        "published", prior, build_optimizer(learning_rate, steps),
+        code_reader(together, np.zeros((len(together), 4))), training, validation,
+        chosen.prior_batch_size, 1, chosen.seed,
+    )  # fmt: skip
 
 
-def train(batches, vqvae, steps, learning_rate):
+def equal_steps(run, codes, epochs):
+    """How many steps of the published prior take as long as the run's own prior trained, looks at
+    the validation subjects after each epoch included."""
+    published = stage_of(codes, run.hyperparameters, 10_000, 1e-3)
+    own = Stage(
+        "own", run.build_prior(), build_optimizer(1e-3, 10_000), published.read,
+        published.training, published.validation, published.batch_size, 1, 0,
+    )  # fmt: skip
+    for stage in (own, published):
+        seconds_of_epoch(stage)  # traces the graphs
+    times = [[seconds_of_epoch(stage) for stage in (own, published)] for _ in range(ROUNDS)]
+    ratio = statistics.median(one / other for one, other in times)
+    steps = max(int(ratio * epochs * published.steps), 10)
+    print(
+        f"an epoch of the own prior takes {ratio:.2f} times as long as one of the published: "
+        f"{epochs} epochs, {steps} steps",
+        flush=True,
+    )
+    return steps
+
+
+def seconds_of_epoch(stage):
+    """What an epoch takes, from a few of its steps and the whole look at validation."""
+    times = [time.monotonic()]
+    for part in (lambda: stage.train_epoch(0, steps=TIMED_STEPS), stage.evaluate):
+        part()
+        times.append(time.monotonic())
+    steps = min(TIMED_STEPS, stage.steps)
+    return (times[1] - times[0]) / steps * stage.steps + times[2] - times[1]
+
+
+def train(codes, chosen, steps, learning_rate):
     """The published prior after so many steps, at which its schedule ends, its best weights kept,
     and their bits per code on validation subjects."""
-    keras.utils.set_random_seed(0)
-    prior = build_published(vqvae.code_shape, vqvae.num_embeddings)
-    compile_for(prior, learning_rate, steps, loss=code_bits)
-    each = min(len(batches["train"]), steps)
+    stage = stage_of(codes, chosen, steps, learning_rate)
     best, weights, began = np.inf, None, time.monotonic()
-    for done in range(0, steps, each):
-        prior.fit(batches["train"].take(min(each, steps - done)), verbose=0, shuffle=False)
-        bits = prior.evaluate(batches["validation"], verbose=0)
+    for epoch, start in enumerate(range(0, steps, stage.steps)):
+        stage.train_epoch(epoch, steps=steps - start)
+        bits = stage.evaluate()["loss"]
         if bits < best:
-            best, weights = bits, prior.get_weights()
+            best, weights = bits, stage.model.get_weights()
         print(
-            f"rate {learning_rate:g}, step {min(done + each, steps)} of {steps}: validation "
-            f"{bits:.3f} bits per code, {(time.monotonic() - began) / 60:.1f} minutes",
+            f"rate {learning_rate:g}, step {min(start + stage.steps, steps)} of {steps}: "
+            f"validation {bits:.3f} bits per code, {(time.monotonic() - began) / 60:.1f} minutes",
             flush=True,
         )
-    prior.set_weights(weights)
-    return prior, best
+    stage.model.set_weights(weights)
+    return stage.model, best
 
 
 if __name__ == "__main__":

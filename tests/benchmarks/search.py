@@ -30,8 +30,8 @@ import variants  # noqa: E402
 
 import modules  # noqa: E402
 from dataset import OASIS  # noqa: E402
-from modules import CodebookStatistics  # noqa: E402
-from scores import cells_with_brain, slice_scores  # noqa: E402
+from runs import Run  # noqa: E402
+from scores import cells_with_brain, codebook_use, slice_scores  # noqa: E402
 from similarity import SIDE_INFORMATION_BITS  # noqa: E402
 from train import start_run, train_features, train_prior, train_vqvae  # noqa: E402
 
@@ -108,27 +108,28 @@ def main():
 def measure(name, chosen, dataset, folder):
     """A row of the table."""
     began = time.monotonic()
-    run = start_run(folder, chosen, dataset, fresh=False)
-    train_vqvae(run, dataset)
+    run = Run(folder, chosen, dataset.image_shape, dataset.variance())
+    start_run(run, dataset, fresh=False)
+    vqvae = train_vqvae(run, dataset)
     minutes = (time.monotonic() - began) / 60
     train_features(run, dataset)
-    train_prior(run, dataset)
+    train_prior(run, dataset, vqvae)
     bits = pandas.read_csv(folder / "pixelcnn_history.csv")["val_loss"].min()
 
-    vqvae = run.load_vqvae()
-    scores, usage, brain = [], *(CodebookStatistics(chosen.num_embeddings) for _ in range(2))
+    scores, used = [], np.zeros((2, chosen.num_embeddings), int)
     for images in dataset.batches("validation", chosen.batch_size):
-        codes = vqvae.encode(images)
-        usage.update_state(codes)
-        brain.update_state(codes[cells_with_brain(images.numpy(), chosen.downsample)])
+        codes = vqvae.encode(images).numpy()
+        of_brain = codes[cells_with_brain(images.numpy(), chosen.downsample)]
+        used += [np.bincount(some.ravel(), minlength=used.shape[1]) for some in (codes, of_brain)]
         scores.append(slice_scores(images, vqvae.decode(codes).numpy()))
+    whole, brain = (codebook_use(counts) for counts in used)
     means = {key: np.concatenate([part[key] for part in scores]).mean() for key in scores[0]}
     price = bits * np.prod(vqvae.code_shape) + SIDE_INFORMATION_BITS
     price /= np.prod(dataset.image_shape)
     return (
         name, f"{price:.3f}", f"{means['ssim']:.4f}", f"{means['ssim_brain']:.4f}",
-        f"{means['psnr']:.1f}", f"{bits:.2f}", f"{float(usage.result()['codebook_usage']):.0%}",
-        f"{float(brain.result()['perplexity']):.0f}", f"{minutes:.1f}",
+        f"{means['psnr']:.1f}", f"{bits:.2f}", f"{whole['codebook_usage']:.0%}",
+        f"{brain['perplexity']:.0f}", f"{minutes:.1f}",
     )  # fmt: skip
 
 
