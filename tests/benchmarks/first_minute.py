@@ -51,10 +51,10 @@ def watch_train():
         load()
         mark("import TensorFlow")
         import sklearn.cluster
-        import training
 
         import dataset
         import runs
+        import training
 
         mark("import the rest")
         marked(dataset, "OASIS", "open the slices")

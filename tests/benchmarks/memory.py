@@ -116,9 +116,8 @@ def train_invented(folder, flags):
     from errors import import_tensorflow_quietly
 
     import_tensorflow_quietly()
-    import training
-
     import train
+    import training
 
     peaks = Peaks()
     for name in STAGES:
