@@ -173,7 +173,8 @@ def worker(*arguments, **environment):
 def finished(process):
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return json.loads(out.splitlines()[-1])
+    (history,) = [line for line in out.splitlines() if line.startswith("{")]
+    return json.loads(history)
 
 
 def cluster(count):
