@@ -443,8 +443,9 @@ class VQVAETrainer(keras.Model):
         reconstructions = self.decoder(codes, training=training)
         losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance
         losses["ssim"] = ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
-        unlike = self.ssim_weight * (1 - losses["ssim"])
-        losses["distortion"] = losses["reconstruction_loss"] + unlike
+        losses["distortion"] = losses["reconstruction_loss"]
+        if self.ssim_weight:  # its gradient is not for nothing
+            losses["distortion"] += self.ssim_weight * (1 - losses["ssim"])
         losses["loss"] = losses["distortion"] + losses.pop("quantizer_loss", 0.0)
         return losses
 
