@@ -158,10 +158,12 @@ class VectorQuantizer(keras.layers.Layer):
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
         offsets = (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2  # (K,)
+        weights = tf.concat([codebook, -offsets[:, None]], axis=1)  # (K, D + 1)
 
         def choose(start, chosen):
             block = flat[start : start + rows] - centre
-            scores = tf.matmul(block, codebook, transpose_b=True) - offsets  # (rows, K)
+            block = tf.concat([block, tf.ones_like(block[:, :1])], axis=1)  # (rows, D + 1)
+            scores = tf.matmul(block, weights, transpose_b=True)  # (rows, K)
             best = tf.argmax(scores, axis=1, output_type=tf.int32)
             return start + rows, chosen.write(start // rows, best)
 

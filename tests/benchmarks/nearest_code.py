@@ -4,7 +4,7 @@
 
 Both find the codes of the same latents in turns, and must find the same ones but for ties in
 rounding. The memory is what each takes beyond the latents, in a process of its own: how far its
-peak rises.
+peak rises at the first search, after its graph was traced on a few latents.
 """
 
 import argparse
@@ -29,13 +29,14 @@ def main():
     import_tensorflow_quietly()
     latents, searches = build(arguments)
     if arguments.memory_of:
-        print(extra_memory(searches[arguments.memory_of]))
+        print(extra_memory(searches[arguments.memory_of], latents))
         return
     from timing import alternate, ratio_text
 
-    here, example = (search().numpy().ravel() for search in searches.values())
+    here, example = (search(latents).numpy().ravel() for search in searches.values())
     agreeing = (here == example).mean()
-    seconds = alternate({name: lambda s=s: s().numpy() for name, s in searches.items()}, ROUNDS)
+    functions = {name: lambda s=s: s(latents).numpy() for name, s in searches.items()}
+    seconds = alternate(functions, ROUNDS)
     print(
         f"{arguments.latents:,} latents of {arguments.dimension}, {arguments.codes} codes: "
         f"{agreeing:.4%} of the codes the same; the example takes "
@@ -64,16 +65,17 @@ def build(arguments):
     here.start(codebook, 1.0)
     example = ExampleQuantizer(arguments.codes, arguments.dimension)
     example.embeddings.assign(tf.transpose(codebook))
-    one = tf.function(lambda: here.code_indices(latents[:, None, None]))
-    other = tf.function(lambda: example.code_indices(latents))
-    return latents, {"here": one, "example": other}
+    signature = [tf.TensorSpec((None, arguments.dimension))]
+    return latents, {
+        "here": tf.function(lambda z: here.code_indices(z[:, None, None]), signature),
+        "example": tf.function(example.code_indices, signature),
+    }
 
 
-def extra_memory(search):
-    """Bytes by which the process's peak rises. The first call, on which graphs are traced, is not
-    counted: memory that it freed may serve again, but lies in no peak that starts afterwards."""
+def extra_memory(search, latents):
+    """Bytes by which the process's peak rises."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    search()
+    search(latents[:16])
     clear.write_text("5")  # the peak starts anew from what is held now
 
     def held(name):
@@ -81,7 +83,7 @@ def extra_memory(search):
         return int(line.split()[1]) * 1024
 
     before = held("VmRSS")
-    search()
+    search(latents)
     return held("VmHWM") - before
 
 

@@ -5,9 +5,10 @@
 The prior: the example's own, a 7x7 convolution over one-hot codes first; the same function with
 that layer as a sum of look-ups, a table a tap, which is checked to give the same logits; and the
 default prior of this project. The VQ-VAE: the example's own; the example's layers with this
-project's quantiser and loop, without SSIM in the loss as there, and with it; and the default VQ-VAE,
-whose encoder is another and larger. All at 16 slices of 176x176 a step, K = 512, D = 8, four pixels a
-code. `--torch` puts the default VQ-VAE beside the same graph in PyTorch, see torch_vqvae.py.
+project's quantiser and loop, without SSIM in the loss as there, and with it; and the default
+VQ-VAE, whose encoder is another and larger. 16 slices of 176x176 a step, K = 512, D = 8, four
+pixels a code. `--torch` puts the default VQ-VAE beside the same graph in PyTorch, see
+torch_vqvae.py.
 """
 
 import argparse
