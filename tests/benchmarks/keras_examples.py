@@ -22,13 +22,15 @@ class ExampleQuantizer(keras.layers.Layer):
         )
 
     def call(self, x):
-        quantized = tf.reshape(self.quantize(tf.reshape(x, [-1, self.embedding_dim])), tf.shape(x))
+        quantized = tf.reshape(
+            self.nearest_codes(tf.reshape(x, [-1, self.embedding_dim])), tf.shape(x)
+        )
         commitment_loss = tf.reduce_mean((tf.stop_gradient(quantized) - x) ** 2)
         codebook_loss = tf.reduce_mean((quantized - tf.stop_gradient(x)) ** 2)
         self.add_loss(self.beta * commitment_loss + codebook_loss)
         return x + tf.stop_gradient(quantized - x)
 
-    def quantize(self, flat):
+    def nearest_codes(self, flat):
         """Latents `(N, D)` to their nearest codes `(N, D)`."""
         encodings = tf.one_hot(self.code_indices(flat), self.num_embeddings)  # (N, K)
         return tf.matmul(encodings, self.embeddings, transpose_b=True)

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/nearest_code.py [--latents 65536] [--dimension 64] [--codes 512]
 
-Both put its code in place of each of the same latents, in turns; the share of latents for which they
-take the same one is printed. The memory is what each takes beyond the latents, in a process of its own: how far its
-peak rises at the first search, after its graph was traced on a few latents.
+Both put its code in place of each latent, in turns; the share of latents for which they take the
+same one is printed. The memory is what each takes beyond the latents, in a process of its
+own: how far its peak rises at the first search, after its graph was traced on a few latents.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def build(arguments):
     signature = [tf.TensorSpec((None, arguments.dimension))]
     return latents, {
         "here": tf.function(lambda z: here.code_vectors(here.code_indices(z)), signature),
-        "example": tf.function(example.quantize, signature),
+        "example": tf.function(example.nearest_codes, signature),
     }
 
 
