@@ -158,10 +158,12 @@ class VectorQuantizer(keras.layers.Layer):
         centre = tf.reduce_mean(self.codebook, axis=0)
         codebook = self.codebook - centre
         offsets = (tf.reduce_sum(codebook**2, axis=1) + self._price()) / 2  # (K,)
+        weights = tf.concat([codebook, -offsets[:, None]], axis=1)  # (K, D + 1)
 
         def choose(start, chosen):
             block = flat[start : start + rows] - centre
-            scores = tf.matmul(block, codebook, transpose_b=True) - offsets  # (rows, K)
+            block = tf.concat([block, tf.ones_like(block[:, :1])], axis=1)  # (rows, D + 1)
+            scores = tf.matmul(block, weights, transpose_b=True)  # (rows, K)
             best = tf.argmax(scores, axis=1, output_type=tf.int32)
             return start + rows, chosen.write(start // rows, best)
 
@@ -443,8 +445,9 @@ class VQVAETrainer(keras.Model):
         reconstructions = self.decoder(codes, training=training)
         losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance
         losses["ssim"] = ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
-        unlike = self.ssim_weight * (1 - losses["ssim"])
-        losses["distortion"] = losses["reconstruction_loss"] + unlike
+        losses["distortion"] = losses["reconstruction_loss"]
+        if self.ssim_weight:  # its gradient is not for nothing
+            losses["distortion"] += self.ssim_weight * (1 - losses["ssim"])
         losses["loss"] = losses["distortion"] + losses.pop("quantizer_loss", 0.0)
         return losses
 

@@ -25,6 +25,7 @@ import_tensorflow_quietly()
 import keras  # noqa: E402
 import pandas  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from keras_examples import example_prior  # noqa: E402
 
 from dataset import OASIS  # noqa: E402
 from modules import PixelConvLayer  # noqa: E402
@@ -88,7 +89,7 @@ class PublishedPrior(keras.Model):
 
     def __init__(self, code_shape, num_embeddings):
         super().__init__()
-        self.network = build_published(code_shape, num_embeddings)
+        self.network = example_prior(code_shape, num_embeddings, PixelConvLayer)
 
     def call(self, code_indices):
         return self.network(code_indices)
@@ -99,22 +100,6 @@ class PublishedPrior(keras.Model):
 
     def summarise(self, means):
         return {name: float(value) for name, value in means.items()}
-
-
-def build_published(code_shape, num_embeddings):
-    """The published prior, from int32 code indices `(B, h, w)` to logits `(B, h, w, K)`."""
-    code_indices = keras.Input(code_shape, dtype="int32")
-    x = keras.layers.Embedding(  # a one-hot code: tf.one_hot takes no Keras tensor
-        num_embeddings, num_embeddings, embeddings_initializer="identity", trainable=False
-    )(code_indices)
-    x = PixelConvLayer("A", filters=128, kernel_size=7, activation="relu")(x)
-    for _ in range(2):
-        y = keras.layers.Conv2D(128, 1, activation="relu")(x)
-        y = PixelConvLayer("B", filters=64, kernel_size=3, activation="relu")(y)
-        x = keras.layers.Add()([x, keras.layers.Conv2D(128, 1, activation="relu")(y)])
-    for _ in range(2):
-        x = PixelConvLayer("B", filters=128, kernel_size=1, activation="relu")(x)
-    return keras.Model(code_indices, keras.layers.Conv2D(num_embeddings, 1)(x))
 
 
 def stage_of(codes, chosen, steps, learning_rate):
