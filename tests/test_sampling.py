@@ -1,7 +1,10 @@
 """The cached sampler against the plain loop."""
 
+import functools
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import sampling
 from prior import PixelCNN
@@ -28,13 +31,22 @@ CONDITIONS = np.array(
 )
 
 
-def plain_loop(prior, uniforms, conditions, **options):
+@functools.cache
+def forward(prior):
+    """The forward pass, compiled once."""
+    return tf.function(prior)
+
+
+def plain_loop(prior, uniforms, conditions, given=None, **options):
     """The definition: a full forward pass for each code."""
     codes = np.zeros(uniforms.shape, np.int32)
+    given = np.full(uniforms.shape, -1) if given is None else given
     for row in range(codes.shape[1]):
         for column in range(codes.shape[2]):
-            logits = prior((codes, conditions)).numpy()[:, row, column]
-            codes[:, row, column] = draw_codes(logits, uniforms[:, row, column], **options)
+            logits = forward(prior)((codes, conditions)).numpy()[:, row, column]
+            drawn = draw_codes(logits, uniforms[:, row, column], **options)
+            known = given[:, row, column]
+            codes[:, row, column] = np.where(known < 0, drawn, known)
     return codes
 
 
@@ -116,3 +128,63 @@ def test_the_largest_uniform_draws_a_code_that_exists():
     almost_one = np.array([np.nextafter(1.0, 0)])
     assert draw_codes(np.zeros((1, 512)), almost_one)[0] == 511
     assert draw_codes(np.zeros((1, 512)), almost_one, top_k=1)[0] < 512
+
+
+# The whole of it, and what is given
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_code_differs_over_seeds_with_and_without_given_codes(prior, seed):
+    random = np.random.default_rng(seed)
+    uniforms, given = random.random((4, 7, 6)), random.integers(0, 9, (4, 7, 6))
+    given[random.random(given.shape) < 0.6] = -1
+    given[0], given[1, :3] = -1, 0  # nothing given, and whole rows
+    for known in (None, given):
+        codes = sample_code_grids(prior, uniforms, CONDITIONS, given=known)
+        expected = plain_loop(prior, uniforms, CONDITIONS, known)
+        np.testing.assert_array_equal(codes, expected)
+    assert (codes[given >= 0] == given[given >= 0]).all()
+
+
+def test_given_codes_change_what_comes_after_them_only(prior):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    given = np.full(codes.shape, -1)
+    given[:, 3, 2] = (codes[:, 3, 2] + 1) % 9
+    others = sample_code_grids(prior, uniforms, CONDITIONS, given=given)
+    flat, other_flat = codes.reshape(4, -1), others.reshape(4, -1)
+    np.testing.assert_array_equal(flat[:, :20], other_flat[:, :20])
+    np.testing.assert_array_equal(others[:, 3, 2], given[:, 3, 2])
+    assert (flat[:, 21:] != other_flat[:, 21:]).any()
+    np.testing.assert_array_equal(
+        sample_code_grids(prior, uniforms, CONDITIONS, given=codes), codes
+    )
+
+
+@pytest.mark.parametrize("wrong", [np.full((4, 7, 5), -1), np.full((4, 7, 6), 9), [[[-2]]]])
+def test_given_codes_that_cannot_be_are_refused(prior, wrong):
+    wrong = np.asarray(wrong)
+    wrong = np.resize(wrong, (4, 7, 6)) if wrong.size == 1 else wrong
+    with pytest.raises(ValueError, match="expected given codes"):
+        sample_code_grids(prior, np.zeros((4, 7, 6)), CONDITIONS, given=wrong)
+
+
+def test_at_full_size_the_grid_is_the_fixed_point_of_one_forward_pass():
+    # Redrawn from the logits of the whole grid, every code is itself: so the plain loop, which
+    # draws the first from the same logits, then the second, ..., ends with this very grid.
+    prior = PixelCNN((44, 44), 512)
+    random = np.random.default_rng(5)
+    prior.set_weights(
+        [w + random.normal(0, 0.05, size=w.shape).astype(w.dtype) for w in prior.get_weights()]
+    )
+    uniforms = random.random((2, 44, 44))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS[:2])
+    logits = prior((codes, CONDITIONS[:2])).numpy().reshape(-1, 512).astype(np.float64)
+    redrawn = draw_codes(logits, uniforms.reshape(-1)).reshape(codes.shape)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    ends = probabilities.cumsum(axis=1) / probabilities.sum(axis=1, keepdims=True)
+    to_border = np.abs(ends - uniforms.reshape(-1, 1)).min(axis=1).reshape(codes.shape)
+    ties = {tuple(place): to_border[tuple(place)] for place in np.argwhere(redrawn != codes)}
+    assert all(distance < 1e-5 for distance in ties.values()), ties
+    assert len(ties) < 0.01 * codes.size
+    assert len(np.unique(codes)) > 100
