@@ -156,8 +156,8 @@ def _codes_at(probabilities, uniforms):
     group += np.arange(0, sums.size, sums.shape[1])  # of all grids' groups
     within = groups.take(group, axis=0).cumsum(axis=1)  # (B, size)
     rest = targets - (ends - sums).take(group)
-    # Rounding must not lead past the last code of the group that has any probability.
-    rest = np.minimum(rest, within[:, -1] * (1 - 1e-6))
+    # Rounding must lead neither before nor past the group's codes that have any probability.
+    rest = np.clip(rest, 0, within[:, -1] * (1 - 1e-6))
     return (group * size + (within > rest[:, None]).argmax(axis=1)) % count
 
 

@@ -1,0 +1,142 @@
+"""The sampler beside loops of full forward passes, and beside what the processor could do at most.
+
+    python tests/benchmarks/sampling_speed.py [--run-dir RUN]
+
+Four things are timed in turns, in one process, for 16 and for 64 grids of 44x44 codes:
+
+- `sample_code_grids`, all of the grid;
+- a loop of `model.predict`, as the Keras examples sample: a whole forward pass for each code;
+- the same loop with the forward pass compiled by `tf.function`, of which only the logits of the
+  one position are fetched;
+- products of large float32 matrices, which tell how fast the processor multiplies at most; and so,
+  how long the multiplications that the sampler cannot do without would take.
+
+The loops would take hours: of each, a few positions spread over the grid are timed, and that is
+multiplied up to all of them. Every position costs the loop the same, one forward pass. What it
+draws there, after the sampler's codes before it, must be what the sampler drew.
+
+Speed does not depend on the weights: without a run, they are those of an untrained default prior.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from errors import import_tensorflow_quietly, run_script  # noqa: E402
+
+import_tensorflow_quietly()
+
+import tensorflow as tf  # noqa: E402
+from timing import alternate, ratio_text  # noqa: E402
+
+from hyperparameters import Hyperparameters  # noqa: E402
+from prior import CONDITION_COUNT  # noqa: E402
+from runs import Run, open_run  # noqa: E402
+from sampling import draw_codes, sample_code_grids  # noqa: E402
+
+MATRIX = 4096  # rows and columns of the large products
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run-dir", help="whose prior (default: an untrained one)")
+    parser.add_argument("--grids", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--positions", type=int, default=4, help="timed of a loop in a round")
+    arguments = parser.parse_args()
+    if arguments.run_dir:
+        prior = open_run(arguments.run_dir).load_prior()
+    else:
+        prior = Run(Path(), Hyperparameters(), (176, 176), 0.05).build_prior()
+    height, width = prior.code_shape
+    print(
+        f"{height}x{width} codes of {prior.num_embeddings}; of the loops' {height * width} "
+        f"positions {arguments.positions} a round, spread over the grid"
+    )
+    for count in arguments.grids:
+        compare(prior, count, arguments.rounds, arguments.positions)
+
+
+def compare(prior, count, rounds, positions):
+    """Times all four for this many grids, and says how they compare."""
+    uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
+    conditions = np.full((count, CONDITION_COUNT), np.nan, np.float32)
+    codes = sample_code_grids(prior, uniforms, conditions)
+    everywhere = np.prod(prior.code_shape)
+    timed = np.linspace(0, everywhere - 1, positions, dtype=int)
+
+    @tf.function
+    def forward(codes, row, column):
+        return prior((codes, conditions))[:, row, column]
+
+    def predict(codes, row, column):
+        return prior.predict((codes, conditions), verbose=0)[:, row, column]
+
+    drawn = {}
+
+    def loop(name, logits):
+        drawn[name] = np.full_like(codes, -1)
+        for row, column in zip(*np.unravel_index(timed, prior.code_shape), strict=True):
+            here = logits(codes, row, column)
+            drawn[name][:, row, column] = draw_codes(here, uniforms[:, row, column])
+
+    matrix = np.random.default_rng(0).random((2, MATRIX, MATRIX), np.float32)
+    seconds = alternate(
+        {
+            "sampler": lambda: sample_code_grids(prior, uniforms, conditions),
+            "predict": lambda: loop("predict", predict),
+            "compiled": lambda: loop(
+                "compiled", lambda *place: forward(*map(tf.constant, place)).numpy()
+            ),
+            "product": lambda: np.matmul(matrix[0], matrix[1]),
+        },
+        rounds,
+    )
+    for name in ("predict", "compiled"):
+        seconds[name] = [s * everywhere / positions for s in seconds[name]]
+    needed = multiplications(prior) * everywhere * count
+    seconds["bound"] = [s * needed / MATRIX**3 for s in seconds["product"]]
+
+    print(f"{count} grids: {statistics.median(seconds['sampler']):.2f} s, median")
+    for name, what in (("predict", "a loop of predict"), ("compiled", "a compiled loop")):
+        same = (drawn[name] == codes)[drawn[name] >= 0]
+        print(
+            f"  {what}: {statistics.median(seconds[name]) / 60:.0f} minutes, "
+            f"{ratio_text(seconds[name], seconds['sampler'])}; "
+            f"{same.sum()} of {same.size} codes are the sampler's"
+        )
+    rate = [2e-9 * MATRIX**3 / s for s in seconds["product"]]
+    print(
+        f"  its {2e-9 * needed:.1f} Gflop alone, at {statistics.median(rate):.0f} Gflop/s: "
+        f"{statistics.median(seconds['bound']):.2f} s; "
+        f"the sampler takes {ratio_text(seconds['sampler'], seconds['bound'])}"
+    )
+
+
+def multiplications(prior):
+    """What the sampler needs for one position: one for each weight it sees, and attention.
+
+    What the codes of the own row add to the first convolution is looked up.
+    """
+    height, width = prior.code_shape
+    blocks = [*prior.above_blocks, *prior.here_blocks]
+    masked = [prior.above_conv, *(block.pixel_conv for block in blocks)]
+    kernels = [layer.visible_kernel for layer in masked]
+    kernels += [prior.here_conv.visible_kernel[:-1], prior.hidden.conv.kernel, prior.logits.kernel]
+    kernels += [layer.kernel for block in blocks for layer in (block.conv1, block.conv2)]
+    seen = {prior.above_rows: width, prior.above_columns: (height + 1) / 2}  # places, on average
+    seen[prior.here_rows] = (width + 1) / 2
+    kernels += [
+        layer.kernel for attention in seen for layer in (attention.project, attention.combine)
+    ]
+    between = sum(2 * places * layer.heads * layer.size for layer, places in seen.items())
+    return sum(np.prod(kernel.shape) for kernel in kernels) + between
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,139 @@
+"""How the sampler's time and memory grow with the grid, the grids at once, the codes, the slices.
+
+    python tests/benchmarks/scaling.py [--figure scaling.png]
+
+One number is varied at a time about the default prior (44x44 codes of 512, 16 grids), untrained:
+speed does not depend on the weights. Its values are timed in turns; each exponent is the slope of a
+straight line through the logarithms. Beside the grid's side stands a loop of compiled forward
+passes, of which one is timed and multiplied up to all positions. Memory is the peak of what NumPy
+and Python allocate while sampling (tracemalloc), the prior not among it.
+"""
+
+import argparse
+import statistics
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from errors import import_tensorflow_quietly, run_script  # noqa: E402
+
+import_tensorflow_quietly()
+
+import matplotlib  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from timing import alternate  # noqa: E402
+
+from hyperparameters import Hyperparameters  # noqa: E402
+from prior import CONDITION_COUNT, PixelCNN  # noqa: E402
+from sampling import GRIDS_AT_ONCE, sample_code_grids  # noqa: E402
+
+matplotlib.use("Agg")  # no window
+
+from matplotlib import pyplot  # noqa: E402
+
+SIDE, GRIDS = 44, 16  # where they are not varied
+VARIED = {
+    "side": ("side of the grid, codes", (16, 24, 32, 48, 64)),
+    "grids": ("grids at once", (1, 2, 4, 8, 16, 32, 64)),
+    "codes": ("codes K", (128, 256, 512, 1024, 2048)),
+    "slices": (f"slices, {GRIDS_AT_ONCE} at once", (64, 128, 256)),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--figure", type=Path, help="PNG with a panel for each")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    measured = {}
+    for name, (label, values) in VARIED.items():
+        seconds, megabytes = measure(name, values, arguments.rounds)
+        measured[name] = seconds, megabytes
+        print(f"{label}: " + ", ".join(map(str, values)))
+        report(values, "  time", seconds, "s")
+        report(values, "  memory", megabytes, "MB")
+    sides = VARIED["side"][1]
+    loop = [forward_seconds(side, arguments.rounds) * side**2 for side in sides]
+    report(sides, "a loop of forward passes against the side: time", loop, "s")
+    if arguments.figure:
+        draw(measured, loop, arguments.figure)
+
+
+def build_prior(side=SIDE, codes=512):
+    chosen = Hyperparameters()
+    return PixelCNN(
+        (side, side),
+        codes,
+        filters=chosen.prior_filters,
+        residual_blocks=chosen.prior_residual_blocks,
+        dilations=chosen.prior_dilations,
+    )
+
+
+def measure(name, values, rounds):
+    """Median seconds and peak megabytes at each value."""
+    functions = {}
+    for value in values:
+        prior = build_prior(**{name: value} if name in ("side", "codes") else {})
+        count = value if name in ("grids", "slices") else GRIDS
+        uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
+        functions[value] = lambda prior=prior, uniforms=uniforms: sample_code_grids(prior, uniforms)
+    seconds = alternate(functions, rounds)
+    return [statistics.median(seconds[v]) for v in values], [peak(functions[v]) for v in values]
+
+
+def peak(function):
+    """Megabytes allocated at most while a function runs."""
+    tracemalloc.start()
+    function()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most / 1e6
+
+
+def forward_seconds(side, rounds):
+    """Median seconds of one compiled forward pass over the grids."""
+    prior = build_prior(side)
+    inputs = tf.zeros((GRIDS, side, side), tf.int32), tf.zeros((GRIDS, CONDITION_COUNT))
+    forward = tf.function(lambda codes, conditions: prior((codes, conditions)))
+    return statistics.median(alternate({"": lambda: forward(*inputs).numpy()}, rounds)[""])
+
+
+def exponent(values, amounts):
+    """The power of the values by which the amounts grow."""
+    return np.polyfit(np.log(values), np.log(amounts), 1)[0]
+
+
+def report(values, what, amounts, unit):
+    numbers = ", ".join(
+        f"{amount:,.3g}" if amount < 100 else f"{amount:,.0f}" for amount in amounts
+    )
+    print(f"{what}: {numbers} {unit}; exponent {exponent(values, amounts):.2f}", flush=True)
+
+
+def draw(measured, loop, path):
+    """Time above, memory below, a column for each of `VARIED`, the same scale along a row."""
+    figure, axes = pyplot.subplots(2, 4, figsize=(15, 7), sharey="row", layout="constrained")
+    for column, (name, (label, values)) in enumerate(VARIED.items()):
+        for axis, amounts in zip(axes[:, column], measured[name], strict=True):
+            axis.loglog(values, amounts, "o-", label="sampler")
+            axis.set_title(f"exponent {exponent(values, amounts):.2f}")
+            axis.set_xlabel(label)
+            axis.set_xticks(values, map(str, values))
+            axis.set_xticks([], minor=True)
+            axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("time, s")
+    axes[1, 0].set_ylabel("memory at most, MB")
+    axis, sides = axes[0, 0], VARIED["side"][1]
+    axis.plot(sides, loop, "s--", label="a forward pass for each code")
+    axis.set_title(f"{axis.get_title()}; forward passes {exponent(sides, loop):.2f}")
+    axis.legend(loc="center right")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_script(main)
