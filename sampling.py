@@ -5,10 +5,10 @@ import math
 
 import keras
 import numpy as np
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from prior import CONDITION_COUNT
+from scores import one_blas_thread
 
 __all__ = ["draw_codes", "sample_code_grids"]
 
@@ -63,7 +63,7 @@ def sample_code_grids(
     options = (temperature, top_k, top_p)
     rows = -(-count // GRIDS_AT_ONCE) * code_shape[0]
     with (
-        threadpool_limits(1, "blas"),  # products so small are slower on two threads than on one
+        one_blas_thread(),
         tqdm(total=rows, desc="Sampling", unit="row", leave=False, disable=None) as bar,
     ):
         for start in range(0, count, GRIDS_AT_ONCE):

@@ -61,7 +61,7 @@ def slice_scores(images, others):
         slice(start, start + SLICES_AT_ONCE) for start in range(0, len(images), SLICES_AT_ONCE)
     ]
     with (
-        _blas().limit(limits=1, user_api="blas"),
+        one_blas_thread(),
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         scores = list(
@@ -70,9 +70,14 @@ def slice_scores(images, others):
     return dict(zip(SCORE_NAMES, np.concatenate(scores, axis=1), strict=True))
 
 
+def one_blas_thread():
+    """A context within which NumPy's products take one thread: small ones are slower on several."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
 @functools.cache
-def _blas():
-    return ThreadpoolController()
+def _libraries():
+    return ThreadpoolController()  # looking for them takes as long as scoring some slices
 
 
 def _scores(images, others):

@@ -222,14 +222,15 @@ def train_prior(run, dataset, vqvae):
     chosen = run.hyperparameters
     rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
     codes, conditions = encode(vqvae, dataset, rows), dataset.conditions(rows)
-    training, validation = np.split(np.arange(len(rows)), [len(dataset.rows("train"))])
-    counts = count_codes(codes[training], chosen.num_embeddings)
-    smoothing = choose_smoothing(counts, codes[validation])
+    first = len(dataset.rows("train"))  # of the validation slices
+    training, validation = np.split(np.arange(len(rows)), [first])
+    counts = count_codes(codes[:first], chosen.num_embeddings)
+    smoothing = choose_smoothing(counts, codes[first:])
     if is_chief():
         np.savez_compressed(
             run.folder / TRAINING_CODES,
-            codes=codes[training],
-            conditions=conditions[training],
+            codes=codes[:first],
+            conditions=conditions[:first],
             smoothing=smoothing,
         )
     steps = chosen.prior_epochs * max(len(training) // chosen.prior_batch_size, 1)
@@ -237,10 +238,10 @@ def train_prior(run, dataset, vqvae):
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.condition.adapt(conditions[training])
+    prior.condition.adapt(conditions[:first])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
-        "by position": bits_by_position(counts, smoothing, codes[validation]).mean(),
+        "by position": bits_by_position(counts, smoothing, codes[first:]).mean(),
     }
     stage = Stage(
         "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from errors import TrainingError
-from figures import save_curves
 from progress import Journal, ProgressBar
 from replicas import is_chief, local_replicas, share_of_batch
 
@@ -104,7 +103,7 @@ class Stage:
         self.training, self.validation, self.seed = training, validation, seed
         self.batch_size, self.epochs = min(batch_size, len(training)), epochs
         self.strategy = tf.distribute.get_strategy()
-        share_of_batch(self.batch_size)
+        share_of_batch(self.batch_size)  # raises if it does not come out even
         optimizer.build(model.trainable_variables)
         self.compiled_train_step = tf.function(self.train_step)
         self.compiled_test_step = tf.function(self.test_step)
@@ -150,8 +149,9 @@ class Stage:
         Raises:
             TrainingError: If the loss is not finite.
         """
-        began, best, waited = time.monotonic(), math.inf, 0
-        best_weights = None
+        from figures import save_curves  # not at the top: matplotlib would delay the first step
+
+        began, best, best_weights, waited = time.monotonic(), math.inf, None, 0
         with contextlib.ExitStack() as stack:
             bar = stack.enter_context(ProgressBar(self.name, self.epochs * self.steps, shown))
             journal = stack.enter_context(Journal(folder, self.name)) if is_chief() else None

@@ -25,13 +25,14 @@ from replicas import start_replicas, together  # noqa: E402
 from train import code_reader  # noqa: E402
 from training import Stage, build_optimizer  # noqa: E402
 
+HISTORIES = {}  # of both stages, by name
+
 
 def main():
     folder, devices = Path(sys.argv[1]), int(sys.argv[2])
     epochs = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     cpu = tf.config.list_physical_devices("CPU")[0]
-    # One thread a device: sums then have one order.
     parts = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(cpu, parts)
     strategy = start_replicas()
@@ -50,9 +51,6 @@ def main():
     weights = {w.path: keras.ops.convert_to_numpy(w) for m in (vqvae, prior) for w in m.weights}
     np.savez(folder / "weights.npz", **weights)
     print(json.dumps(HISTORIES))
-
-
-HISTORIES = {}
 
 
 def run(stage, folder):
