@@ -17,7 +17,6 @@ CONTRAST_CONSTANT = 0.03**2
 # looks at, these were fastest.
 BLOCK = 16
 SLICES_AT_ONCE = 2
-GRIDS_AT_ONCE = 256  # of which the probabilities are in memory
 # Five scales, each half the last; the coarsest must still hold the window.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_FOR_MULTISCALE = WINDOW_SIZE * 2**4  # 176 pixels
@@ -252,36 +251,43 @@ def count_codes(code_indices, num_embeddings):
     return counts
 
 
-def bits_by_position(counts, smoothing, code_indices):
-    """Bits per code if each position's own training frequencies were the prior.
+def frequencies_by_position(counts, smoothing):
+    """How frequent each code is at each position.
 
     A code never seen at a position keeps a share of its frequency anywhere:
     `(counts + smoothing * overall) / (n + smoothing)`.
 
     Args:
-        counts: `(h, w, K)`, see `count_codes`.
+        counts: `(h, w, K)` of n slices, see `count_codes`.
         smoothing: Float above 0, how many slices the overall frequencies are worth.
+
+    Returns:
+        Float array `(h, w, K)`, all above 0; those of a position add up to 1.
+    """
+    overall = counts.sum(axis=(0, 1)) + 1.0
+    overall /= overall.sum()
+    slices = counts.sum(axis=2, keepdims=True)  # (h, w, 1), all equal
+    return (counts + smoothing * overall) / (slices + smoothing)
+
+
+def bits_by_position(counts, smoothing, code_indices):
+    """Bits per code if each position's own training frequencies were the prior.
+
+    Args:
+        counts, smoothing: See `frequencies_by_position`.
         code_indices: `(n, h, w)`.
 
     Returns:
         Float array `(n,)`, the mean over each grid.
     """
-    overall = counts.sum(axis=(0, 1)) + 1.0
-    overall /= overall.sum()
-    height, width, _ = counts.shape
-    rows, columns = np.indices((height, width))
-    slices = counts.sum(axis=2)  # (h, w), all equal
-    bits = np.empty(len(code_indices))
-    for start in range(0, len(bits), GRIDS_AT_ONCE):
-        grids = code_indices[start : start + GRIDS_AT_ONCE]
-        seen = counts[rows, columns, grids] + smoothing * overall[grids]
-        bits[start : start + GRIDS_AT_ONCE] = -np.log2(seen / (slices + smoothing)).mean((1, 2))
-    return bits
+    bits = -np.log2(frequencies_by_position(counts, smoothing))
+    rows, columns = np.indices(bits.shape[:2])
+    return np.array([bits[rows, columns, grid].mean() for grid in code_indices])
 
 
 def choose_smoothing(counts, code_indices):
     """The smoothing that costs validation slices the fewest bits, so that the bar is high."""
-    candidates = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
+    candidates = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
     return min(candidates, key=lambda s: bits_by_position(counts, s, code_indices).mean())
 
 

@@ -216,7 +216,7 @@ def train_prior(run, dataset, vqvae):
 
     from replicas import is_chief
     from runs import PRIOR_WEIGHTS, TRAINING_CODES
-    from scores import bits_by_position, choose_smoothing, count_codes
+    from scores import bits_by_position, choose_smoothing, count_codes, frequencies_by_position
     from training import Stage, build_optimizer
 
     chosen = run.hyperparameters
@@ -242,7 +242,7 @@ def train_prior(run, dataset, vqvae):
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.condition.adapt(conditions)
+    prior.start(frequencies_by_position(counts, smoothing), conditions)
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
         "by position": bits_by_position(counts, smoothing, codes_held_out).mean(),

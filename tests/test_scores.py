@@ -65,8 +65,7 @@ def test_scores_are_those_of_tensorflow(shape, random):
         assert np.isnan(scores["ms_ssim"]).all()
 
 
-def test_bits_by_position_are_those_of_each_grid_alone(random, monkeypatch):
-    monkeypatch.setattr("scores.GRIDS_AT_ONCE", 3)
+def test_bits_by_position_are_those_of_each_grid_alone(random):
     codes = random.integers(0, 4, size=(7, 2, 3))
     counts = count_codes(codes, 4)
     singly = [bits_by_position(counts, 1.0, codes[n : n + 1])[0] for n in range(7)]

@@ -35,7 +35,14 @@ from scores import cells_with_brain, codebook_use, slice_scores  # noqa: E402
 from similarity import SIDE_INFORMATION_BITS  # noqa: E402
 from train import start_run, train_features, train_prior, train_vqvae  # noqa: E402
 
-SMALL_PRIOR = {"prior_filters": 32, "prior_residual_blocks": 3}
+# Learning for an epoch only, it has no time to learn anything by heart.
+SMALL_PRIOR = {
+    "prior_filters": 32,
+    "prior_residual_blocks": 3,
+    "prior_dropout": 0.1,
+    "prior_average": 0.0,
+    "prior_copies": 0,
+}
 # Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
     "default": ({}, {}),
