@@ -140,11 +140,6 @@ class Hyperparameters:
     prior_dropout: float = _option(
         0.2, "share of channels dropped in training", low=0.0, high=0.95, group="prior"
     )
-    prior_copies: int = _option(
-        4, "copies of each training slice, displaced by up to half a code and coded anew, that the "
-        "prior learns from as well; an epoch takes as many code grids as without", low=0, high=100,
-        group="prior"
-    )  # fmt: skip
     prior_average: float = _option(
         0.2, "how far the moving average of the prior's weights, which is what is kept, reaches "
         "back, as a share of its steps; 0 keeps the weights themselves", low=0.0, high=1.0,

@@ -220,73 +220,47 @@ def train_prior(run, dataset, vqvae):
     from training import Stage, build_optimizer
 
     chosen = run.hyperparameters
-    rows, held_out = dataset.rows("train"), dataset.rows("validation")
-    codes, codes_held_out = (encode(vqvae, dataset, some) for some in (rows, held_out))
-    conditions = dataset.conditions(rows)
-    counts = count_codes(codes, chosen.num_embeddings)
-    smoothing = choose_smoothing(counts, codes_held_out)
+    rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
+    codes, conditions = encode(vqvae, dataset, rows), dataset.conditions(rows)
+    first = len(dataset.rows("train"))  # of the validation slices
+    training, validation = np.split(np.arange(len(rows)), [first])
+    counts = count_codes(codes[:first], chosen.num_embeddings)
+    smoothing = choose_smoothing(counts, codes[first:])
     if is_chief():
         np.savez_compressed(
-            run.folder / TRAINING_CODES, codes=codes, conditions=conditions, smoothing=smoothing
+            run.folder / TRAINING_CODES,
+            codes=codes[:first],
+            conditions=conditions[:first],
+            smoothing=smoothing,
         )
-    random = np.random.default_rng(chosen.seed)
-    copies = [encode(vqvae, dataset, rows, random) for _ in range(chosen.prior_copies)]
-    reader = code_reader(
-        np.concatenate([codes_held_out, codes, *copies]),
-        np.concatenate([dataset.conditions(held_out), *[conditions] * (1 + len(copies))]),
-    )
-    validation = np.arange(len(held_out))
-    training = len(held_out) + np.arange(len(rows) * (1 + len(copies)))
-    steps = chosen.prior_epochs * max(len(rows) // chosen.prior_batch_size, 1)
+    steps = chosen.prior_epochs * max(len(training) // chosen.prior_batch_size, 1)
     keras.utils.set_random_seed(chosen.seed)
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.start(frequencies_by_position(counts, smoothing), conditions)
+    prior.start(frequencies_by_position(counts, smoothing), conditions[:first])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
-        "by position": bits_by_position(counts, smoothing, codes_held_out).mean(),
+        "by position": bits_by_position(counts, smoothing, codes[first:]).mean(),
     }
     stage = Stage(
-        "pixelcnn", prior, optimizer, reader, training, validation, chosen.prior_batch_size,
-        chosen.prior_epochs, chosen.seed, len(rows),
+        "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,
+        chosen.prior_batch_size, chosen.prior_epochs, chosen.seed,
     )  # fmt: skip
     stage.run(run.folder, PRIOR_WEIGHTS, "val_loss", (), levels, chosen.prior_patience)
     if is_chief():
         run.record_prior()
 
 
-def encode(vqvae, dataset, rows, random=None, batch_size=16):
-    """The codes of these slices, uint16 `(n, h, w)`: a code grid takes 8 kB at most.
-
-    With `random`, a NumPy generator, each slice is first displaced by up to half a code. It shows
-    the same brain, but many of its codes fall otherwise: so they differ between people, too.
-    """
+def encode(vqvae, dataset, rows, batch_size=16):
+    """The codes of these slices, uint16 `(n, h, w)`: a code grid takes 8 kB at most."""
     import numpy as np
 
     codes = np.empty((len(rows), *vqvae.code_shape), np.uint16)
-    reach = vqvae.image_shape[0] // vqvae.code_shape[0] // 2
     for start in range(0, len(rows), batch_size):
         some = slice(start, start + batch_size)
-        images = dataset.images(rows[some])
-        images = displaced(images, reach, random) if random else images
-        codes[some] = vqvae.encode(images).numpy()
+        codes[some] = vqvae.encode(dataset.images(rows[some])).numpy()
     return codes
-
-
-def displaced(images, reach, random):
-    """Each image `(n, H, W, C)` moved by up to `reach` pixels along both axes; black comes in."""
-    import numpy as np
-
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    corners = random.integers(2 * reach + 1, size=(len(images), 2))
-    return np.stack(
-        [
-            image[top : top + height, left : left + width]
-            for image, (top, left) in zip(padded, corners, strict=True)
-        ]
-    )
 
 
 def code_reader(codes, conditions):

@@ -94,33 +94,24 @@ class Stage:
         batch_size: Integer, slices a step, over all replicas.
         epochs: Integer.
         seed: Integer, gives each epoch its order.
-        rows_an_epoch: Integer, how many of the training rows an epoch takes, others each
-            time. Default: all.
     """
 
     def __init__(
-        self,
-        name,
-        model,
-        optimizer,
-        read,
-        training,
-        validation,
-        batch_size,
-        epochs,
-        seed,
-        rows_an_epoch=None,
+        self, name, model, optimizer, read, training, validation, batch_size, epochs, seed
     ):
         self.name, self.model, self.optimizer, self.read = name, model, optimizer, read
         self.training, self.validation, self.seed = training, validation, seed
-        rows_an_epoch = rows_an_epoch or len(training)
-        self.batch_size, self.epochs = min(batch_size, rows_an_epoch), epochs
-        self.steps = rows_an_epoch // self.batch_size  # of an epoch
+        self.batch_size, self.epochs = min(batch_size, len(training)), epochs
         self.strategy = tf.distribute.get_strategy()
         share_of_batch(self.batch_size)  # raises if it does not come out even
         optimizer.build(model.trainable_variables)
         self.compiled_train_step = tf.function(self.train_step)
         self.compiled_test_step = tf.function(self.test_step)
+
+    @property
+    def steps(self):
+        """Of an epoch."""
+        return len(self.training) // self.batch_size
 
     def train_step(self, batch, **options):
         """One step on every replica's share; the sums over all slices of what it measured."""
@@ -201,8 +192,7 @@ class Stage:
 
     def train_epoch(self, epoch, bar=None, steps=None):
         """The means of an epoch's training steps, or of its first `steps`."""
-        rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)
-        rows = rows[: steps or self.steps]
+        rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)[:steps]
         sums, last = {}, None
         for step, (batch, _) in enumerate(feed(self.read, rows)):
             # The step before is read while this one is computed.

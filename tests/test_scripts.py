@@ -1,6 +1,5 @@
 """The three scripts, end to end in a temporary folder, and what they say of bad input."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ import predict
 import similarity
 import train
 from errors import run_script
-from runs import Run, open_run
+from runs import open_run
 
 ROOT = Path(train.__file__).parent
 REAL = ROOT.parent / "shared" / "data" / "oasis1_coronal"
@@ -305,35 +304,6 @@ def test_the_prior_learns_each_slice_under_its_own_conditions(place):
     grids, conditions = train.code_reader(codes, known)(rows)
     np.testing.assert_array_equal(grids, codes[rows])
     np.testing.assert_array_equal(conditions, known[rows])
-
-
-def test_the_prior_learns_from_displaced_copies_of_the_training_slices_too(place, monkeypatch):
-    from dataset import OASIS
-
-    opened = open_run(place / "run")
-    dataset = OASIS(opened.hyperparameters, place / "data")
-    rows, held_out = dataset.rows("train"), dataset.rows("validation")
-    chosen = dataclasses.replace(opened.hyperparameters, prior_copies=2)
-    vqvae, stage = opened.load_vqvae(), mock.Mock()
-    monkeypatch.setattr("training.Stage", stage)
-    again = Run(place / "copies", chosen, dataset.image_shape, dataset.variance())
-    again.folder.mkdir()
-    monkeypatch.setattr(Run, "record_prior", mock.Mock())
-    train.train_prior(again, dataset, vqvae)
-    _, _, _, read, training, validation, _, _, _, rows_an_epoch = stage.call_args.args
-    assert rows_an_epoch == len(rows)
-    assert len(training) == 3 * len(rows)
-    codes, conditions = read(training)
-    np.testing.assert_array_equal(conditions, dataset.conditions(np.tile(rows, 3)))
-    own, *copies = np.split(codes.numpy(), 3)
-    np.testing.assert_array_equal(own, opened.training_codes())
-    np.testing.assert_array_equal(own, again.training_codes())
-    for copy in copies:
-        assert ((copy != own).any(axis=(1, 2))).mean() > 0.5
-    assert (copies[0] != copies[1]).any()
-    codes, conditions = read(validation)
-    np.testing.assert_array_equal(codes, train.encode(vqvae, dataset, held_out))
-    np.testing.assert_array_equal(conditions, dataset.conditions(held_out))
 
 
 def test_the_panels_network_learns_training_slices_under_their_own_labels(place, tmp_path):

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ from hyperparameters import Hyperparameters
 from modules import VQVAETrainer
 from prior import PixelCNN
 from replicas import slurm_config, start_replicas, worker_addresses
-from train import code_reader, displaced, encode, precision
+from train import code_reader, precision
 from training import Stage, batches_at_random, batches_in_order, build_optimizer
 
 WORKER = Path(__file__).parent / "replicas_worker.py"
@@ -147,55 +146,6 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch():
     for other in ((0, 1), (1, 0), (0, 0, 1)):
         assert (batches_at_random(rows, 8, *other) != first).any()
     assert batches_at_random(rows[:5], 8, 0, 0).shape == (1, 5)
-
-
-def test_an_epoch_takes_as_many_rows_as_it_is_told_and_others_each_time():
-    seen = []
-
-    def read(rows):
-        tf.py_function(lambda rows: seen.extend(rows.numpy()), [rows], [])
-        return tf.zeros_like(rows, tf.float32)
-
-    model, rows = Climber(), np.arange(40)
-    stage = Stage("climb", model, build_optimizer(1.0, 9), read, rows, rows[:3], 4, 1, 0, 12)
-    for epoch in range(3):
-        stage.train_epoch(epoch)
-    assert stage.steps == 3
-    assert len(model.seen) == 9
-    epochs = [set(seen[start : start + 12]) for start in (0, 12, 24)]
-    assert [len(rows) for rows in epochs] == [12, 12, 12]
-    assert len(set.union(*epochs)) > 12
-
-
-# What the prior learns from
-
-
-def test_a_displaced_slice_is_the_same_slice_elsewhere_and_every_place_is_drawn():
-    images = np.zeros((300, 9, 7, 1), "float32")
-    images[:, 4, 3] = 1
-    moved = displaced(images, 2, np.random.default_rng(0))
-    assert moved.shape == images.shape
-    np.testing.assert_array_equal(moved.sum(axis=(1, 2, 3)), 1)
-    places = {tuple(place) for place in np.argwhere(moved)[:, 1:3] - (4, 3)}
-    assert places == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
-
-
-def test_what_is_displaced_beyond_the_border_is_lost_and_black_comes_in():
-    images = np.ones((40, 5, 6, 1), "float32")
-    moved = displaced(images, 1, np.random.default_rng(1))
-    assert set(moved.sum(axis=(1, 2, 3))) == {4 * 5, 4 * 6, 5 * 5, 5 * 6}
-
-
-def test_slices_are_coded_where_they_lie_unless_chance_displaces_them(brains):
-    vqvae = VQVAETrainer((96, 80), 0.1, 16, downsample=8, width=8)
-    dataset = SimpleNamespace(images=lambda rows: brains[rows][..., None])
-    rows = np.arange(8)
-    plain = encode(vqvae, dataset, rows, batch_size=3)
-    np.testing.assert_array_equal(plain, vqvae.encode(brains[..., None]))
-    moved = encode(vqvae, dataset, rows, np.random.default_rng(0), batch_size=8)
-    expected = displaced(brains[..., None], 4, np.random.default_rng(0))
-    np.testing.assert_array_equal(moved, vqvae.encode(expected))
-    assert (moved != plain).any()
 
 
 def test_every_validation_slice_counts_once():

@@ -4,8 +4,7 @@ A 7x7 convolution of type A with 128 filters over one-hot codes, two residual bl
 convolutions of type B: the PixelCNN of the Keras example "Vector-Quantized Variational
 Autoencoders". It gets the run's schedule, order and choice of the best weights on validation
 subjects, and of the given learning rates the one that is best there after a tenth of the steps. How
-long an epoch of either prior takes is measured first, in turns; to code the displaced copies, which
-only the run's own prior learned from, counts as its training too.
+long an epoch of either prior takes is measured first, in turns.
 """
 
 import argparse
@@ -52,11 +51,8 @@ def main():
     vqvae = run.load_vqvae()
     rows = {split: dataset.rows(split) for split in ("train", "validation", "test")}
     codes = {split: encode(vqvae, dataset, rows[split]) for split in rows}
-    began = time.monotonic()
-    encode(vqvae, dataset, rows["train"], np.random.default_rng(0))
-    seconds_before = chosen.prior_copies * (time.monotonic() - began)
     epochs = len(pandas.read_csv(run.folder / "pixelcnn_history.csv"))
-    steps = equal_steps(run, codes, epochs, seconds_before)
+    steps = equal_steps(run, codes, epochs)
     tries = {rate: train(codes, chosen, steps // 10, rate)[1] for rate in arguments.learning_rates}
     best = min(tries, key=tries.get)
     published, validation = train(codes, chosen, steps, best)
@@ -119,9 +115,9 @@ def stage_of(codes, chosen, steps, learning_rate):
     )  # fmt: skip
 
 
-def equal_steps(run, codes, epochs, seconds_before):
+def equal_steps(run, codes, epochs):
     """How many steps of the published prior take as long as the run's own prior trained, looks at
-    the validation subjects after each epoch and what came before the first epoch included."""
+    the validation subjects after each epoch included."""
     published = stage_of(codes, run.hyperparameters, 10_000, 1e-3)
     own = Stage(
         "own", run.build_prior(), build_optimizer(1e-3, 10_000), published.read,
@@ -131,11 +127,10 @@ def equal_steps(run, codes, epochs, seconds_before):
         seconds_of_epoch(stage)  # traces the graphs
     times = [[seconds_of_epoch(stage) for stage in (own, published)] for _ in range(ROUNDS)]
     ratio = statistics.median(one / other for one, other in times)
-    before = seconds_before / statistics.median(other for _, other in times)
-    steps = max(int((ratio * epochs + before) * published.steps), 10)
+    steps = max(int(ratio * epochs * published.steps), 10)
     print(
         f"an epoch of the own prior takes {ratio:.2f} times as long as one of the published: "
-        f"{epochs} epochs and {seconds_before:.0f} s before them, {steps} steps",
+        f"{epochs} epochs, {steps} steps",
         flush=True,
     )
     return steps

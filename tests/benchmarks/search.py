@@ -41,7 +41,6 @@ SMALL_PRIOR = {
     "prior_residual_blocks": 3,
     "prior_dropout": 0.1,
     "prior_average": 0.0,
-    "prior_copies": 0,
 }
 # Name: hyperparameters, and parts of modules.py that are something else.
 CONFIGURATIONS = {
