@@ -270,25 +270,27 @@ def frequencies_by_position(counts, smoothing):
     return (counts + smoothing * overall) / (slices + smoothing)
 
 
-def bits_by_position(counts, smoothing, code_indices):
+def bits_by_position(frequencies, code_indices):
     """Bits per code if each position's own training frequencies were the prior.
 
     Args:
-        counts, smoothing: See `frequencies_by_position`.
+        frequencies: `(h, w, K)`, see `frequencies_by_position`.
         code_indices: `(n, h, w)`.
 
     Returns:
         Float array `(n,)`, the mean over each grid.
     """
-    bits = -np.log2(frequencies_by_position(counts, smoothing))
-    rows, columns = np.indices(bits.shape[:2])
-    return np.array([bits[rows, columns, grid].mean() for grid in code_indices])
+    rows, columns = np.indices(frequencies.shape[:2])
+    return np.array([-np.log2(frequencies[rows, columns, grid]).mean() for grid in code_indices])
 
 
 def choose_smoothing(counts, code_indices):
     """The smoothing that costs validation slices the fewest bits, so that the bar is high."""
-    candidates = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
-    return min(candidates, key=lambda s: bits_by_position(counts, s, code_indices).mean())
+
+    def cost(smoothing):
+        return bits_by_position(frequencies_by_position(counts, smoothing), code_indices).mean()
+
+    return min([0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0], key=cost)
 
 
 def codebook_use(counts):

@@ -144,12 +144,14 @@ def score(run, slices, rows, vqvae, prior):
         cells_with_brain,
         codebook_use,
         count_codes,
+        frequencies_by_position,
         slice_scores,
     )
 
     means = run.read_arrays(MEAN_SLICES, "all", others=True)
     counts = count_codes(run.training_codes(), vqvae.num_embeddings)
     smoothing = run.read_arrays(TRAINING_CODES, "smoothing")["smoothing"]
+    frequencies = frequencies_by_position(counts, smoothing)
     conditions = run.conditions(slices, rows)
     keys = slices.position_keys(rows)
     used = np.zeros((2, vqvae.num_embeddings), int)  # of all codes, and of those of the brain
@@ -171,8 +173,7 @@ def score(run, slices, rows, vqvae, prior):
         add("mean_slice_", slice_scores(images, mean_slices[..., None]))
         bits = code_bits(codes, prior((codes, conditions[start:][: len(batch)])))
         add("prior_", {"bits_per_code": bits.numpy().mean((1, 2))})
-        by_position = bits_by_position(counts, smoothing, codes)
-        add("prior_", {"bits_per_code_by_position": by_position})
+        add("prior_", {"bits_per_code_by_position": bits_by_position(frequencies, codes)})
 
     scores = pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
     named = slices.table.iloc[rows].reset_index(drop=True)

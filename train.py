@@ -226,6 +226,7 @@ def train_prior(run, dataset, vqvae):
     training, validation = np.split(np.arange(len(rows)), [first])
     counts = count_codes(codes[:first], chosen.num_embeddings)
     smoothing = choose_smoothing(counts, codes[first:])
+    frequencies = frequencies_by_position(counts, smoothing)
     if is_chief():
         np.savez_compressed(
             run.folder / TRAINING_CODES,
@@ -238,10 +239,10 @@ def train_prior(run, dataset, vqvae):
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.start(frequencies_by_position(counts, smoothing), conditions[:first])
+    prior.start(frequencies, conditions[:first])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
-        "by position": bits_by_position(counts, smoothing, codes[first:]).mean(),
+        "by position": bits_by_position(frequencies, codes[first:]).mean(),
     }
     stage = Stage(
         "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,

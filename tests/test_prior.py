@@ -180,12 +180,12 @@ def test_prior_learns_shape_from_position_and_condition():
 
 def test_training_starts_from_the_frequencies_of_each_position(random):
     codes = random.integers(0, 8, (40, 5, 4)) * random.integers(0, 2, (5, 4))
-    counts = count_codes(codes, 8)
+    frequencies = frequencies_by_position(count_codes(codes, 8), 1.0)
     prior = PixelCNN((5, 4), 8, filters=16, residual_blocks=2)
     conditions = np.full((40, 4), np.nan, "float32")
-    prior.start(frequencies_by_position(counts, 1.0), conditions)
+    prior.start(frequencies, conditions)
     bits = code_bits(codes, prior((codes, conditions))).numpy().mean((1, 2))
-    np.testing.assert_allclose(bits, bits_by_position(counts, 1.0, codes), atol=0.1)
+    np.testing.assert_allclose(bits, bits_by_position(frequencies, codes), atol=0.1)
     assert "log_frequencies" not in {v.name for v in prior.trainable_variables}
 
 

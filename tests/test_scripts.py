@@ -268,7 +268,7 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     from dataset import OASIS
     from prior import code_bits
     from runs import open_run
-    from scores import bits_by_position, count_codes, slice_scores
+    from scores import bits_by_position, count_codes, frequencies_by_position, slice_scores
 
     monkeypatch.setattr(similarity, "BATCH_SIZE", 3)
     assert run(similarity, "--run-dir", copy) == 0
@@ -293,7 +293,7 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     np.testing.assert_array_equal(kept, seen)
     np.testing.assert_array_equal(conditions, whole.conditions(train))
     smoothing = np.load(copy / "training_codes.npz")["smoothing"]
-    expected = bits_by_position(count_codes(seen, 16), smoothing, codes)
+    expected = bits_by_position(frequencies_by_position(count_codes(seen, 16), smoothing), codes)
     np.testing.assert_allclose(table["prior_bits_per_code_by_position"], expected, rtol=1e-6)
 
 
