@@ -59,29 +59,29 @@ def main():
     own = run.load_prior()
     subjects = dataset.table["subject"].iloc[rows["test"]]
     conditions = run.conditions(dataset, rows["test"])
-    priors = {
-        "published": lambda code_grids, _: published(code_grids),
-        "own": lambda code_grids, conditions: own((code_grids, conditions)),
-    }
-    count = len(subjects)
-    print(f"{subjects.nunique()} test subjects, {count} slices; bits per code [95% interval]")
-    means = {}
-    for name, prior in priors.items():
-        bits = np.concatenate(
-            [
-                code_bits(grids, prior(grids, conditions[16 * n :][:16])).numpy().mean((1, 2))
-                for n, grids in enumerate(
-                    np.split(codes["test"].astype(np.int32), range(16, count, 16))
-                )
-            ]
-        )
-        interval = interval_by_subject(bits, subjects)
-        means[name] = interval["mean"]
-        print(f"{name:10} {interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]")
     print(
-        f"own / published: {means['own'] / means['published']:.3f}; learning rate {best:g}, "
-        f"published on validation {validation:.3f}"
+        f"{subjects.nunique()} test subjects, {len(subjects)} slices; bits per code [95% interval]"
     )
+    ours = print_bits("own", codes["test"], subjects, lambda *batch: own(batch), conditions)
+    theirs = print_bits(
+        "published", codes["test"], subjects, lambda grids, _: published(grids), conditions
+    )
+    print(
+        f"own / published: {ours / theirs:.3f}; learning rate {best:g}, published on validation "
+        f"{validation:.3f}"
+    )
+
+
+def print_bits(name, codes, subjects, prior, conditions, batch_size=16):
+    """Prints a prior's bits per code with their interval; returns their mean."""
+    bits = []
+    for start in range(0, len(codes), batch_size):
+        grids = codes[start : start + batch_size].astype(np.int32)
+        logits = prior(grids, conditions[start : start + batch_size])
+        bits.extend(code_bits(grids, logits).numpy().mean((1, 2)))
+    interval = interval_by_subject(bits, subjects)
+    print(f"{name:10} {interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]")
+    return interval["mean"]
 
 
 class PublishedPrior(keras.Model):
