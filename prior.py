@@ -272,18 +272,7 @@ class PixelCNN(keras.Model):
         self.above_columns = AxialAttention("column", causal=True)
         self.here_rows = AxialAttention("row", causal=True)
         self.hidden = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")
-        # Small at first, so that training starts near the frequencies below, not from chance.
-        start = keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform")
-        self.logits = keras.layers.Conv2D(
-            num_embeddings, 1, kernel_initializer=start, dtype="float32"
-        )
-        self.log_frequencies = self.add_weight(
-            (*code_shape, num_embeddings),
-            "zeros",
-            trainable=False,
-            autocast=False,  # also where layers compute in bfloat16
-            name="log_frequencies",
-        )
+        self.logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32")
         # Called once, it makes its weights.
         self((tf.zeros((1, *code_shape), tf.int32), tf.zeros((1, CONDITION_COUNT))))
 
@@ -300,18 +289,7 @@ class PixelCNN(keras.Model):
                 here = self.here_rows(here)
             above = above_block(above, training=training)
             here = here_block(here, above, training=training)
-        return self.logits(self.hidden(here)) + self.log_frequencies
-
-    def start(self, frequencies, conditions):
-        """Takes from the training slices what need not be learned.
-
-        Args:
-            frequencies: Of each code at each position, `(h, w, K)`, all above 0; what the
-                codes before a position tell is learned on top of them.
-            conditions: `(n, 4)`, see `ConditionEmbedding.adapt`.
-        """
-        self.log_frequencies.assign(np.log(frequencies))
-        self.condition.adapt(conditions)
+        return self.logits(self.hidden(here))
 
     def losses(self, batch, training):
         """The bits per code of each slice, `(B,)`, for a `Stage`; `batch` are the inputs."""

@@ -226,8 +226,6 @@ class _Here:
         self.hidden_bias = _array(hidden.bias)[:, None]
         self.hidden = np.ones((len(self.hidden_bias) + 1, batch), np.float32)
         self.last = _with_bias(prior.logits)
-        # The bias of each position's logits, (h, w, K).
-        self.last_biases = _array(prior.log_frequencies) + self.last[-1]
 
     def remember_row(self, x, row):
         """Takes the embedded codes `(w B, E)` of a finished row."""
@@ -236,7 +234,6 @@ class _Here:
 
     def start_row(self, row, contexts):
         """Begins a row, given what the other stream knows of it."""
-        self.last_bias = self.last_biases[row]
         seen = self.conv.output(row, self.bias.row(row))
         self.inputs[: -len(self.tables)] = seen.reshape(-1, *self.inputs.shape[1:])
         for block, context in zip(self.blocks, contexts, strict=True):
@@ -256,7 +253,6 @@ class _Here:
         hidden = self.hidden_kernel.dot(x, self.hidden[:-1])
         hidden += self.hidden_bias
         np.maximum(hidden, 0, out=hidden)
-        self.last[-1] = self.last_bias[column]
         return self.hidden.T.dot(self.last)
 
 

@@ -239,7 +239,7 @@ def train_prior(run, dataset, vqvae):
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.start(frequencies, conditions[:first])
+    prior.condition.adapt(conditions[:first])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
         "by position": bits_by_position(frequencies, codes[first:]).mean(),

@@ -83,7 +83,7 @@ def train_prior(codes, rows, epochs, folder):
     conditions = np.linspace(0, 90, len(codes) * 4).reshape(-1, 4).astype("float32")
     keras.utils.set_random_seed(0)
     prior = PixelCNN(codes.shape[1:], 32, filters=8, residual_blocks=2, dropout=0.3)
-    prior.start(np.full((*codes.shape[1:], 32), 1 / 32), conditions)
+    prior.condition.adapt(conditions)
     optimizer = build_optimizer(1e-3, 12, average=0.3)
     reader = code_reader(codes, conditions)
     run(Stage("pixelcnn", prior, optimizer, reader, rows, np.arange(7), 4, epochs, 0), folder)

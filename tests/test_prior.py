@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from prior import AxialAttention, ConditionEmbedding, PixelCNN, PositionBias, code_bits
-from scores import bits_by_position, count_codes, frequencies_by_position
 from train import code_reader
 from training import Stage
 
@@ -167,7 +166,7 @@ def test_prior_learns_shape_from_position_and_condition():
     conditions = np.full((64, 4), np.nan, "float32")
     conditions[:, 1] = np.resize([20, 80], 64)
     prior = PixelCNN((6, 6), 4, filters=16, residual_blocks=1)
-    prior.start(np.full((6, 6, 4), 0.25), conditions)
+    prior.condition.adapt(conditions)
     rows, read = np.arange(64), code_reader(codes, conditions)
     stage = Stage("prior", prior, keras.optimizers.Adam(0.01), read, rows, rows, 16, 30, seed=0)
     for epoch in range(30):
@@ -176,17 +175,6 @@ def test_prior_learns_shape_from_position_and_condition():
     assert first.mean() < 0.2  # the one code that only the age can tell
     hidden = code_bits(codes, prior((codes, np.full_like(conditions, np.nan)))).numpy()[:, 3, 0]
     assert hidden.mean() > 0.5
-
-
-def test_training_starts_from_the_frequencies_of_each_position(random):
-    codes = random.integers(0, 8, (40, 5, 4)) * random.integers(0, 2, (5, 4))
-    frequencies = frequencies_by_position(count_codes(codes, 8), 1.0)
-    prior = PixelCNN((5, 4), 8, filters=16, residual_blocks=2)
-    conditions = np.full((40, 4), np.nan, "float32")
-    prior.start(frequencies, conditions)
-    bits = code_bits(codes, prior((codes, conditions))).numpy().mean((1, 2))
-    np.testing.assert_allclose(bits, bits_by_position(frequencies, codes), atol=0.1)
-    assert "log_frequencies" not in {v.name for v in prior.trainable_variables}
 
 
 def test_code_bits_is_the_cross_entropy_in_bits(random):

@@ -3,10 +3,9 @@
     python tests/benchmarks/search.py --dataset path/to/oasis1_coronal [--epochs 3]
 
 Each is trained as train.py does, for as many epochs, and judged on validation subjects; then a
-small prior learns its codes, for as many epochs of its own, from chance and not from each
-position's frequencies. So short a training favours the small, ends before the rate's weight has
-grown whole, and gives more bits than a whole run: it compares configurations with one another, with
-nothing else.
+small prior learns its codes, for as many epochs of its own. So short a training favours the small,
+ends before the rate's weight has grown whole, and gives more bits than a whole run: it compares
+configurations with one another, with nothing else.
 """
 
 import argparse
@@ -101,15 +100,9 @@ def main():
         )
         dataset = OASIS(chosen, arguments.data_dir)
         replaced = mock.patch.multiple(modules, **parts) if parts else contextlib.nullcontext()
-        chance = mock.patch("scores.frequencies_by_position", equal_frequencies)
-        with tempfile.TemporaryDirectory() as folder, replaced, chance:
+        with tempfile.TemporaryDirectory() as folder, replaced:
             row = measure(name, chosen, dataset, Path(folder) / "run")
         print("| " + " | ".join(row) + " |", flush=True)
-
-
-def equal_frequencies(counts, smoothing):
-    """In place of each position's own."""
-    return np.full(counts.shape, 1 / counts.shape[-1])
 
 
 def measure(name, chosen, dataset, folder):
