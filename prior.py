@@ -249,7 +249,9 @@ class PixelCNN(keras.Model):
         seed=0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The model's own inputs stay float32, for bfloat16 would round positions and ages; its
+        # layers compute as the global policy says.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.code_shape = tuple(code_shape)
         self.num_embeddings = num_embeddings
         # A convolution over one-hot codes is one over embeddings with a free table;

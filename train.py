@@ -226,7 +226,6 @@ def train_prior(run, dataset, vqvae):
     training, validation = np.split(np.arange(len(rows)), [first])
     counts = count_codes(codes[:first], chosen.num_embeddings)
     smoothing = choose_smoothing(counts, codes[first:])
-    frequencies = frequencies_by_position(counts, smoothing)
     if is_chief():
         np.savez_compressed(
             run.folder / TRAINING_CODES,
@@ -242,7 +241,9 @@ def train_prior(run, dataset, vqvae):
     prior.condition.adapt(conditions[:first])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
-        "by position": bits_by_position(frequencies, codes[first:]).mean(),
+        "by position": bits_by_position(
+            frequencies_by_position(counts, smoothing), codes[first:]
+        ).mean(),
     }
     stage = Stage(
         "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,

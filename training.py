@@ -149,8 +149,6 @@ class Stage:
         Raises:
             TrainingError: If the loss is not finite.
         """
-        from figures import save_curves  # not at the top: matplotlib would delay the first step
-
         began, best, best_weights, waited = time.monotonic(), math.inf, None, 0
         with contextlib.ExitStack() as stack:
             bar = stack.enter_context(ProgressBar(self.name, self.epochs * self.steps, shown))
@@ -177,6 +175,8 @@ class Stage:
                     break
         self.model.set_weights(best_weights)
         if is_chief():
+            from figures import save_curves  # not at the top: matplotlib would delay the first step
+
             history = folder / f"{self.name}_history.csv"
             save_curves(history, folder / "figures" / f"{self.name}_curves.png", levels)
         minutes = (time.monotonic() - began) / 60

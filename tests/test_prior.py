@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from hyperparameters import Hyperparameters
 from prior import AxialAttention, ConditionEmbedding, PixelCNN, PositionBias, code_bits
-from train import code_reader
+from train import code_reader, precision
 from training import Stage
 
 UNKNOWN = np.full((1, 4), np.nan, np.float32)
@@ -61,6 +62,19 @@ def test_conditions_change_the_prior_and_unknown_is_a_value(prior):
     for one in range(5):
         for other in range(one):
             assert np.abs(logits[one] - logits[other]).max() > 1e-3
+
+
+def test_conditions_are_not_rounded_where_layers_compute_in_bfloat16():
+    with precision(Hyperparameters(mixed_precision=True)):
+        prior = PixelCNN((5, 4), 6, filters=8, residual_blocks=2)
+    assert prior.hidden.compute_dtype == prior.embedding.compute_dtype == "bfloat16"
+    random = np.random.default_rng(1)
+    prior.set_weights([random.normal(0, 0.4, size=w.shape) for w in prior.get_weights()])
+    conditions = np.full((2, 4), np.nan, np.float32)
+    conditions[:, 0] = 93.1, 93.2  # in bfloat16 both are 93
+    prior.condition.adapt(conditions)
+    one, other = prior((np.zeros((2, 5, 4), np.int32), conditions)).numpy()
+    assert np.abs(one - other).max() > 1e-2
 
 
 def test_condition_embedding_takes_its_scale_from_what_is_known():

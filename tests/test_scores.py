@@ -66,14 +66,6 @@ def test_scores_are_those_of_tensorflow(shape, random):
         assert np.isnan(scores["ms_ssim"]).all()
 
 
-def test_bits_by_position_are_those_of_each_grid_alone(random):
-    codes = random.integers(0, 4, size=(7, 2, 3))
-    counts = count_codes(codes, 4)
-    frequencies = frequencies_by_position(counts, 1.0)
-    singly = [bits_by_position(frequencies, codes[n : n + 1])[0] for n in range(7)]
-    np.testing.assert_allclose(bits_by_position(frequencies, codes), singly)
-
-
 def test_identical_slices_score_one(brains):
     scores = slice_scores(brains[..., None], brains[..., None])
     np.testing.assert_allclose(scores["ssim"], 1)
@@ -186,6 +178,11 @@ def test_smoothing_is_the_best_of_those_tried(random):
 
     best = choose_smoothing(counts, held_out)
     assert cost(best) <= min(map(cost, (0.3, 1.0, 10.0, 100.0, 1000.0)))
+
+
+def test_smoothing_is_small_where_each_position_has_its_own_code():
+    grids = np.arange(9).reshape(1, 3, 3).repeat(20, axis=0)
+    assert choose_smoothing(count_codes(grids, 9), grids[:5]) == 0.3
 
 
 @pytest.mark.parametrize("downsample", [4, 8])
