@@ -90,7 +90,8 @@ def extra_memory(search, latents):
 def measured(name):
     """`extra_memory` in a process of its own."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[0])  # the line on peak memory follows
 
 
 if __name__ == "__main__":
