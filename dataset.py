@@ -13,6 +13,7 @@ import pandas
 
 from duplicates import near_duplicates
 from errors import DatasetError, HyperparameterError, run_script
+from files import sha256, whole_file, write_array, write_text
 from hyperparameters import (
     Hyperparameters,
     Parser,
@@ -26,6 +27,7 @@ from sources import WHOLE, Shard
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
 SPLITS = ("train", "validation", "test")
+PREPARED = ("slices.npy", "slices.csv", "dataset.json")  # the files of a prepared folder
 CONDITIONS = ("position", "age", "sex", "cdr")
 SEXES = {"F": 0.0, "M": 1.0}
 NUMBERS = ("index", "position_mm", "height", "width", "age", "cdr")
@@ -232,6 +234,23 @@ class OASIS:
         table = self.table.iloc[rows]
         return table.assign(position=table[self.position_column])
 
+    def subject_splits(self):
+        """A row a subject: its name, and its split."""
+        pairs = self.table[["subject", "split"]].drop_duplicates()
+        return pairs.sort_values("subject")
+
+    def identity(self):
+        """What the slices are: their source, how many, and the SHA-256 of files and split."""
+        split = self.subject_splits().to_csv(index=False).encode()
+        return {
+            "source": self.description["source"],
+            **{f"{name} subjects": len(self.subjects(name)) for name in SPLITS},
+            **{f"{name} slices": len(self.rows(name)) for name in SPLITS},
+            "sha256 of slices.npy": sha256(self.folder / "slices.npy"),
+            "sha256 of slices.csv": sha256(self.folder / "slices.csv"),
+            "sha256 of the split": hashlib.sha256(split).hexdigest(),
+        }
+
     def refitted(self, rows):
         """How many of these slices had another size and were padded or shrunk."""
         sizes = self.table[["height", "width"]].iloc[rows].to_numpy()
@@ -240,15 +259,12 @@ class OASIS:
     def save_split(self, split, folder):
         """Copies a split's slices to `folder`, which is then a source of its own."""
         rows = self.rows(split)
-        folder.mkdir(parents=True)
-        copy = np.lib.format.open_memmap(
-            folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(rows), *self.image_shape)
-        )
-        for start in range(0, len(rows), BLOCK):
-            copy[start : start + BLOCK] = self.slices[rows[start : start + BLOCK]]
-        copy.flush()
-        self.table.iloc[rows].to_csv(folder / "slices.csv", index=False)
-        (folder / "dataset.json").write_text(json.dumps(self.description, indent=2) + "\n")
+        starts = range(0, len(rows), BLOCK)
+        blocks = (self.slices[rows[start : start + BLOCK]] for start in starts)
+        write_array(folder / "slices.npy", (len(rows), *self.image_shape), blocks)
+        with whole_file(folder / "slices.csv") as partial:
+            self.table.iloc[rows].to_csv(partial, index=False)
+        write_text(folder / "dataset.json", self.description)
 
 
 def array_on_disk(shape):
@@ -260,7 +276,7 @@ def array_on_disk(shape):
 
 def is_prepared(folder):
     """Whether a folder holds slices made by an earlier use, or by `save_split`."""
-    return all((folder / name).is_file() for name in ("slices.npy", "slices.csv", "dataset.json"))
+    return all((folder / name).is_file() for name in PREPARED)
 
 
 def _split(table, hyperparameters, people):

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import stopping
+
 
 class UserError(Exception):
     """Something the user can mend. The message says what was expected, what
@@ -30,6 +32,12 @@ class ArchiveError(UserError):
 
 class DownloadError(UserError):
     """A file that a server does not give, or not whole."""
+
+    status = 1
+
+
+class WriteError(UserError):
+    """A file that the disk does not take."""
 
     status = 1
 
@@ -70,21 +78,23 @@ def import_tensorflow_quietly():
 
 def run_script(main):
     """Runs `main()` and ends the program: 0, or one line on standard error and 2 for what the
-    user can mend, 130 for an interrupt, 1 for a failing disk or memory. Any other exception is
-    a defect of ours and keeps its traceback. Ends with a line on the memory it took, unless it
-    failed."""
+    user can mend, 130 for SIGINT and 143 for SIGTERM, 1 for a failing disk or memory. Any other
+    exception is a defect of ours and keeps its traceback. Ends with a line on the memory it took,
+    unless it failed."""
     # TensorFlow and Keras read these when they are imported, which `main` does after parsing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what a terminal cannot show
     script = Path(sys.argv[0]).name
+    stopping.watch()
     try:
         main()
         print_peak_memory()
     except UserError as error:
         sys.exit(_report(script, error, error.status))
-    except KeyboardInterrupt:
-        sys.exit(_report(script, "interrupted", status=130))
+    except KeyboardInterrupt as stopped:
+        status = getattr(stopped, "status", 130)
+        sys.exit(_report(script, str(stopped) or "interrupted", status))
     except (OSError, MemoryError) as error:
         sys.exit(_report(script, str(error) or "out of memory", status=1))
     except Exception as error:
@@ -95,15 +105,19 @@ def run_script(main):
         sys.exit(_report(script, message, status=1))
 
 
-def print_peak_memory():
-    """Says how much memory the process held at most; nothing where the system does not tell."""
+def peak_memory():
+    """How many bytes of memory the process held at most; 0 where the system does not tell."""
     try:
         import resource
     except ImportError:  # on Windows
-        return
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(f"Peak memory: {peak / 1e9:.1f} GB")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def print_peak_memory():
+    if peak_memory():
+        print(f"Peak memory: {peak_memory() / 1e9:.1f} GB")
 
 
 def _report(script, error, status):

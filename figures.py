@@ -11,6 +11,8 @@ matplotlib.use("Agg")  # no window: runs on a cluster's node
 
 from matplotlib import pyplot  # noqa: E402
 
+from files import whole_file  # noqa: E402
+
 CURVES = {
     "loss": "loss",
     "reconstruction_loss": "reconstruction loss (MSE / variance)",
@@ -205,9 +207,9 @@ def save_intensities(real_histograms, generated_histograms, path):
 
 def save_picture(picture, path):
     """One picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(path)
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial)
 
 
 def _picture_axes(rows, columns, shape):
@@ -227,6 +229,6 @@ def _show(axis, picture, title=None):
 
 
 def _save(figure, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=150)
     pyplot.close(figure)

@@ -166,6 +166,10 @@ class Hyperparameters:
         False, "layers compute in bfloat16; quantiser, softmax and losses in float32, as all "
         "weights are", group="run"
     )  # fmt: skip
+    deterministic: bool = _option(
+        False, "on GPUs too, the same seed gives the same weights bit by bit, in longer time; on "
+        "the CPU it does so anyway", group="run"
+    )  # fmt: skip
     seed: int = _option(0, "seed of weights, order and revival", low=0, high=2**31 - 1, group="run")
 
     def __post_init__(self):

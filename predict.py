@@ -1,9 +1,7 @@
 """Makes new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
-import json
-from pathlib import Path
-
 from errors import HyperparameterError, import_tensorflow_quietly, run_script
+from files import whole_file, write_text
 from hyperparameters import Parser
 
 DRAW_FLAGS = ("num_samples", "temperature", "top_k", "top_p", "seed")
@@ -51,9 +49,10 @@ def main():
     prior = run.load_prior()
     check_conditions(run, arguments)
     figures, samples = run.folder / "figures", run.folder / "samples"
-    show_reconstructions(run, vqvae, arguments.num_reconstructions, figures, samples)
-    show_samples(run, vqvae, prior, arguments, figures, samples)
-    show_conditions(run, vqvae, prior, arguments, figures)
+    with run.alone():
+        show_reconstructions(run, vqvae, arguments.num_reconstructions, figures, samples)
+        show_samples(run, vqvae, prior, arguments, figures, samples)
+        show_conditions(run, vqvae, prior, arguments, figures)
     print(
         f"Figures: {figures / 'encoded.png'}, {figures / 'reconstructed.png'}, "
         f"{figures / 'generated.png'}, {figures / 'conditions.png'}\n"
@@ -174,7 +173,7 @@ def show_samples(run, vqvae, prior, arguments, figures, samples):
     save_each(samples, "brain", brains)
     drawn = {name: getattr(arguments, name) for name in DRAW_FLAGS}
     drawn["conditions"] = describe_conditions(conditions)
-    (samples / "brains.json").write_text(json.dumps(drawn, indent=2) + "\n")
+    write_text(samples / "brains.json", drawn)
     print(f"Drew {len(brains)} new brains, seed {arguments.seed}")
 
 
@@ -234,19 +233,20 @@ def show_conditions(run, vqvae, prior, arguments, figures):
 
 
 def save_each(folder, name, arrays, pictures=None):
-    """Each array as `name_0000.npy`, and as a picture beside it."""
+    """Each array as `name_0000.npy`, and as a picture beside it, in the place of earlier ones."""
     import numpy as np
 
     from figures import save_picture
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{name}_[0-9][0-9][0-9][0-9]*.*"):
-        if old.suffix in (".npy", ".png"):
-            old.unlink()
     for number, array in enumerate(arrays):
-        path = Path(folder / f"{name}_{number:04d}.npy")
-        np.save(path, array)
+        path = folder / f"{name}_{number:04d}.npy"
+        with whole_file(path) as partial:
+            np.save(partial, array)
         save_picture(array if pictures is None else pictures[number], path.with_suffix(".png"))
+    for old in folder.glob(f"{name}_[0-9][0-9][0-9][0-9]*.*"):
+        number = old.stem.rpartition("_")[2]
+        if old.suffix in (".npy", ".png") and number.isdigit() and int(number) >= len(arrays):
+            old.unlink()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from duplicates import near_duplicates
 from errors import DatasetError, VolumeError
+from files import sha256, sweep, whole_file, write_array, write_text
 from mutex import one_at_a_time
 from sheets import join_sheet, read_sheets
 from sources import WHOLE, BadScan, FinishedPart, Scan, open_source
@@ -160,11 +161,10 @@ class Store:
         self.folder, self.share = folder, share
         folder.mkdir(parents=True, exist_ok=True)
         if not share:
-            for torn in folder.glob("*.new"):
-                torn.unlink()
             shutil.rmtree(folder / "whole", ignore_errors=True)
+            sweep(folder)
         self.facts = {}  # from key to what is known of a scan, or of a part of the source
-        for path in folder.glob("*.npz"):
+        for path in folder.glob("[!.]*.npz"):  # not what others are writing
             try:
                 facts = self._read_facts(path)
                 self.facts[facts["key"]] = facts
@@ -179,10 +179,8 @@ class Store:
         path = self._path(facts["key"])
         arrays = {f"picture_{number:04d}": picture for number, picture in enumerate(pictures)}
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        new = path.with_name(f"{path.stem}{self.share}.new")
-        with new.open("wb") as file:
-            np.savez(file, facts=text, **arrays)
-        new.replace(path)
+        with whole_file(path, self.share) as partial:
+            np.savez(partial, facts=text, **arrays)
         self.facts[facts["key"]] = facts
 
     def pictures(self, key):
@@ -276,15 +274,10 @@ def _assemble(source, store, options, sheets, folder):
     sizes = {row[6:8] for row in rows}
     shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
     folder.mkdir()
-    slices = np.lib.format.open_memmap(
-        folder / "slices.npy", mode="w+", dtype=np.uint8, shape=(len(rows), *shape)
-    )
-    row = 0
-    for scan in kinds["scan"]:
-        for picture in store.pictures(scan["key"]):
-            slices[row] = fit_picture(picture, shape)
-            row += 1
-    slices.flush()
+    pictures = (picture for scan in kinds["scan"] for picture in store.pictures(scan["key"]))
+    fitted = (fit_picture(picture, shape) for picture in pictures)
+    write_array(folder / "slices.npy", (len(rows), *shape), fitted)
+    slices = np.load(folder / "slices.npy", mmap_mode="r")
     description = {
         "source": source.name,
         "options": options,
@@ -310,19 +303,18 @@ def _write_table(table, sheets, folder):
     """Writes `slices.csv`, what the sheets say of each session included; returns facts of that."""
     table, without_row = join_sheet(table, read_sheets(sheets))
     table["index"] = table["index"].astype("Int64")
-    table.to_csv(folder / "slices.csv.new", index=False)
-    (folder / "slices.csv.new").replace(folder / "slices.csv")
+    with whole_file(folder / "slices.csv") as partial:
+        table.to_csv(partial, index=False)
     return {"sheets": _sums(sheets), "sessions_without_a_row": without_row}
 
 
 def _sums(sheets):
-    return {path.name: _sha256(path) for path in sheets}
+    return {path.name: sha256(path) for path in sheets}
 
 
 def _write_description(description, folder):
-    description["sha256"] = {n: _sha256(folder / n) for n in ("slices.npy", "slices.csv")}
-    (folder / "dataset.json.new").write_text(json.dumps(description, indent=2) + "\n")
-    (folder / "dataset.json.new").replace(folder / "dataset.json")
+    description["sha256"] = {n: sha256(folder / n) for n in ("slices.npy", "slices.csv")}
+    write_text(folder / "dataset.json", description)
 
 
 def _rows(scan, source_name):
@@ -350,11 +342,6 @@ def _summarise(description):
     missing = len(description["sessions_without_a_row"])
     if missing and description["sheets"]:
         print(f"{missing} sessions have no row in the subject sheet; what it tells is unknown")
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fit_picture(picture, shape):

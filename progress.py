@@ -1,9 +1,12 @@
 """What is seen of a stage while it trains: a bar with the time left, and its history."""
 
 import csv
+import shutil
 
 import tensorflow as tf
 from tqdm import tqdm
+
+from files import whole_file
 
 __all__ = ["Journal", "ProgressBar"]
 
@@ -15,11 +18,12 @@ class ProgressBar:
         stage: Name at the bar's left.
         steps: Integer, number of steps in all.
         shown: Names of the numbers in an epoch's line, beside the losses.
+        done: Integer, how many steps were done before.
     """
 
-    def __init__(self, stage, steps, shown):
+    def __init__(self, stage, steps, shown, done=0):
         self.stage, self.shown = stage, shown
-        self.bar = tqdm(total=steps, desc=stage, unit="step", disable=None)
+        self.bar = tqdm(total=steps, initial=done, desc=stage, unit="step", disable=None)
 
     def __enter__(self):
         return self
@@ -43,14 +47,20 @@ class Journal:
     Args:
         folder: The run's.
         stage: Name of the stage.
+        history: List of dictionaries, the numbers of the epochs so far; their curves are drawn
+            anew, for a process that was killed may have drawn others after them.
     """
 
-    def __init__(self, folder, stage):
-        self.path, self.stage = folder / f"{stage}_history.csv", stage
+    def __init__(self, folder, stage, history=()):
+        self.path, self.rows = folder / f"{stage}_history.csv", list(history)
+        curves = folder / "tensorboard" / stage
+        shutil.rmtree(curves, ignore_errors=True)
         self.writers = {
-            split: tf.summary.create_file_writer(str(folder / "tensorboard" / stage / split))
+            split: tf.summary.create_file_writer(str(curves / split))
             for split in ("train", "validation")
         }
+        for row in self.rows:
+            self._draw(row)
 
     def __enter__(self):
         return self
@@ -59,17 +69,22 @@ class Journal:
         for writer in self.writers.values():
             writer.close()
 
-    def write(self, epoch, values):
-        """Adds an epoch's numbers; the names of those on validation begin with `val_`."""
-        row = {"epoch": epoch, **values}
-        with self.path.open("a" if epoch else "w", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if not epoch:
-                writer.writeheader()
-            writer.writerow(row)
-        for name, value in values.items():
+    def write(self, values):
+        """Adds the next epoch's numbers; the names of those on validation begin with `val_`."""
+        self.rows.append({"epoch": len(self.rows), **values})
+        with whole_file(self.path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self._draw(self.rows[-1])
+
+    def _draw(self, row):
+        for name, value in row.items():
+            if name == "epoch":
+                continue
             split = "validation" if name.startswith("val_") else "train"
             with self.writers[split].as_default():
-                tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value, step=epoch)
+                short = name.removeprefix("val_")
+                tf.summary.scalar(f"epoch_{short}", value, step=row["epoch"])
         for writer in self.writers.values():
             writer.flush()

@@ -16,6 +16,7 @@ import tensorflow as tf
 from errors import HyperparameterError, WorkerError
 
 __all__ = [
+    "bytes_from_chief",
     "chance",
     "from_chief",
     "gathered",
@@ -133,6 +134,17 @@ def from_chief(array):
         return strategy.run(own, args=(tf.constant(array),))
 
     return strategy.experimental_local_results(share())[0].numpy()
+
+
+def bytes_from_chief(content):
+    """The first worker's bytes, on all of them."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return content
+    length = int(from_chief(np.array([len(content)], np.int32))[0])
+    padded = np.zeros(-(-length // 4), np.int32)
+    if is_chief():
+        padded.view(np.uint8)[:length] = np.frombuffer(content, np.uint8)
+    return from_chief(padded).tobytes()[:length] if length else b""
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """A run folder: the configuration, the weights and the test slices that belong together."""
 
+import contextlib
 import dataclasses
-import hashlib
 import json
 import math
+import os
 import platform
+import subprocess
 from pathlib import Path
 
 import keras
@@ -12,11 +14,13 @@ import numpy as np
 import pandas
 import tensorflow as tf
 
-from dataset import OASIS, is_prepared
+from dataset import OASIS, PREPARED, is_prepared
 from errors import DatasetError, RunFolderError, UserError
 from features import build_feature_network
+from files import sha256, sweep, write_text
 from hyperparameters import Hyperparameters
 from modules import VQVAETrainer
+from mutex import one_at_a_time
 from prior import PixelCNN
 
 CONFIG = "config.json"
@@ -25,10 +29,17 @@ VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
 PRIOR_FACTS = "pixelcnn.json"
 FEATURE_WEIGHTS = "features.weights.h5"
+TRAINING_FACTS = "training.json"
+REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 TEST_SLICES = "test_slices"
-RECORDED = (VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS)  # belong together
+# What belongs together: the prior's codes mean nothing beside another VQ-VAE's.
+RECORDED = (
+    CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS,
+    *(f"{TEST_SLICES}/{name}" for name in PREPARED),
+)  # fmt: skip
+LARGEST_SIDE = 8192  # pixels; of a slice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +51,15 @@ class Run:
         hyperparameters: `Hyperparameters` of the run.
         image_shape: `(H, W)` of its slices in pixels.
         variance: Float, variance of its training pixels in [0, 1].
+        data: Dictionary, what it learns from: the source's name, how many subjects and slices, and
+            the SHA-256 of slices, table and split.
     """
 
     folder: Path
     hyperparameters: Hyperparameters
     image_shape: tuple[int, int]
     variance: float
+    data: dict = dataclasses.field(default_factory=dict)
 
     def save(self):
         """Writes `config.json`."""
@@ -53,14 +67,55 @@ class Run:
             "hyperparameters": self.hyperparameters.to_dictionary(),
             "image_shape": list(self.image_shape),
             "variance": self.variance,
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-                "numpy": np.__version__,
-            },
+            "data": self.data,
+            "versions": versions(),
+            "commit": commit(),
         }
-        (self.folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_text(self.folder / CONFIG, config)
+
+    def differences(self, other):
+        """What another run of this folder has otherwise, in words; `[]` if it is the same run.
+
+        The source's path may be another if its slices are the same.
+        """
+        found = []
+        theirs = other.hyperparameters.to_dictionary()
+        for name, own in self.hyperparameters.to_dictionary().items():
+            if own != theirs[name] and name != "dataset":
+                found.append(f"--{name.replace('_', '-')} {theirs[name]} there, {own} here")
+        if self.image_shape != other.image_shape:
+            found.append(f"slices of {other.image_shape} there, {self.image_shape} here")
+        changed = [name for name, own in self.data.items() if own != other.data.get(name)]
+        if changed:
+            found.append(f"other data ({', '.join(changed)})")
+        return found
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Within it, no other process of ours works in the folder; what one that was killed left
+        half-written is gone."""
+        with alone(self.folder):
+            sweep(self.folder)
+            yield
+
+    def checkpoint(self, stage):
+        """The path of a stage's checkpoint."""
+        return self.folder / f"{stage}.checkpoint.npz"
+
+    def record_stage(self, name, minutes, memory, **facts):
+        """Notes in `training.json` what a stage took: minutes, and bytes of memory at most."""
+        path = self.folder / TRAINING_FACTS
+        known = _read_json(path) if path.is_file() else {}
+        facts |= {"minutes": round(minutes, 2), "peak_memory_gb": round(memory / 1e9, 2)}
+        write_text(path, {**known, name: facts})
+
+    def facts(self):
+        """The contents of `config.json` and of `training.json`."""
+        return _read_json(self.folder / CONFIG), _read_json(self.folder / TRAINING_FACTS)
+
+    def report(self):
+        """The contents of `similarity.json`."""
+        return _read_json(self.folder / REPORT)
 
     def build_vqvae(self):
         """The VQ-VAE of the run, untrained."""
@@ -110,8 +165,7 @@ class Run:
         return vqvae
 
     def load_prior(self):
-        """The trained prior, if its codes are those of the VQ-VAE in this folder."""
-        self.check_prior()
+        """The trained prior."""
         prior = self.build_prior()
         self._load_weights(prior, PRIOR_WEIGHTS)
         return prior
@@ -128,21 +182,9 @@ class Run:
             ) from error
 
     def record_prior(self):
-        """Notes which VQ-VAE's codes the prior learned, and which files go with them, by hashes."""
+        """Notes, by hashes, which files belong together: the run is finished."""
         facts = {name: sha256(self.folder / name) for name in RECORDED}
-        (self.folder / PRIOR_FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-
-    def check_prior(self):
-        """Refuses a prior whose codes came from another VQ-VAE: its codes mean other things."""
-        facts = self._read_json(PRIOR_FACTS)
-        for name in RECORDED:
-            path = self.folder / name
-            found = sha256(path) if path.is_file() else None
-            if not isinstance(facts, dict) or found is None or facts.get(name) != found:
-                raise RunFolderError(
-                    f"{path}: not the file that {PRIOR_FACTS} records: the prior must have learned "
-                    "the codes of the VQ-VAE beside it. Copy the whole run folder, or train again"
-                )
+        write_text(self.folder / PRIOR_FACTS, facts)
 
     def training_codes(self):
         """The training slices' code grids, uint16 `(n, h, w)`."""
@@ -196,15 +238,6 @@ class Run:
                 f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
             ) from error
 
-    def _read_json(self, name):
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
-            ) from error
-
 
 def open_run(folder):
     """Opens a finished run folder; `None` opens the newest below `runs`.
@@ -218,13 +251,39 @@ def open_run(folder):
             f"{folder}: not a run folder, it has no {CONFIG}. Give one that train.py made as "
             "--run-dir"
         )
-    for name in (VQVAE_WEIGHTS, FEATURE_WEIGHTS, PRIOR_WEIGHTS, PRIOR_FACTS):
-        if not (folder / name).is_file():
-            raise RunFolderError(
-                f"{folder}: has no {name}; its training did not finish. Train again with "
-                f"train.py --run-dir {folder} --fresh"
-            )
+    if not (folder / PRIOR_FACTS).is_file():
+        raise RunFolderError(
+            f"{folder}: has no {PRIOR_FACTS}: its training did not finish. The train.py command "
+            "that began it goes on from where it stopped"
+        )
+    _check_files(folder)
     return read_config(folder)
+
+
+def _check_files(folder):
+    """Refuses files that are not those of one run, before anything is made of them."""
+    facts = _read_json(folder / PRIOR_FACTS)
+    for name in RECORDED:
+        path = folder / name
+        found = sha256(path) if path.is_file() else None
+        if found is None or facts.get(name) != found:
+            raise RunFolderError(
+                f"{path}: not the file that {PRIOR_FACTS} records: the prior must have learned the "
+                "codes of the VQ-VAE beside it. Copy the whole run folder, or train again"
+            )
+
+
+def _read_json(path):
+    """The dictionary in a JSON file."""
+    try:
+        facts = json.loads(path.read_text())
+        if not isinstance(facts, dict):
+            raise ValueError("no JSON object")
+        return facts
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(
+            f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
+        ) from error
 
 
 def read_config(folder):
@@ -233,20 +292,54 @@ def read_config(folder):
     Raises:
         RunFolderError: If that is not the configuration of a run.
     """
+    config = _read_json(folder / CONFIG)
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        height, width = config["image_shape"]
+        height, width = (int(side) for side in config["image_shape"])
+        if not all(0 < side <= LARGEST_SIDE for side in (height, width)):
+            raise ValueError(f"image_shape {height}x{width}")
         return Run(
             folder=folder,
             hyperparameters=Hyperparameters.from_dictionary(config["hyperparameters"]),
-            image_shape=(int(height), int(width)),
+            image_shape=(height, width),
             variance=float(config["variance"]),
+            data=dict(config["data"]),
         )
-    except (ValueError, KeyError, TypeError, UserError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
         raise RunFolderError(
             f"{folder / CONFIG}: not the configuration of a run ({error}). "
             "Copy the whole run folder, or train again"
         ) from error
+
+
+def versions():
+    """The versions that numbers depend on."""
+    modules = {"tensorflow": tf, "keras": keras, "numpy": np}
+    known = {name: module.__version__ for name, module in modules.items()}
+    return {"python": platform.python_version(), **known}
+
+
+def commit():
+    """The commit of these files, `-dirty` if they were changed since; `None` if unknown."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    # Not that of another project in whose folder this one lies.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parent)}
+    try:
+        found = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=False, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Within it, no other process of ours works in a run folder."""
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"works in {folder}"):
+        yield
 
 
 def _newest_run():
@@ -254,9 +347,3 @@ def _newest_run():
     if not finished:
         raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
     return finished[-1].parent
-
-
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,12 @@
 """Scores a run: how like the originals its reconstructions are, and how good its prior is."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
 
 from errors import DatasetError, HyperparameterError, import_tensorflow_quietly, run_script
+from files import whole_file, write_text
 from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
 
 BATCH_SIZE = 32
@@ -34,6 +34,7 @@ its distance to the baselines, and inside the brain."""
 def main():
     arguments = parse_flags()
     import_tensorflow_quietly()
+    from model_card import write_model_card
     from runs import open_run
 
     run = open_run(arguments.run_dir)
@@ -51,13 +52,15 @@ def main():
     own = "dataset" not in arguments and arguments.split == "test"
     name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
     output = Path(arguments.output or run.folder / name)
-    save(output, run, report, table, extreme_pairs(slices, rows, table, models[0]))
-    print_report(report)
-    if arguments.panel_slices:
-        rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
-        report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
-        save_panel(output, run, report, material)
-        print_panel(report["panel"])
+    with run.alone():
+        save(output, run, report, table, extreme_pairs(slices, rows, table, models[0]))
+        print_report(report)
+        if arguments.panel_slices:
+            rows = whole_subjects(slices, rows, arguments.panel_slices, arguments.seed)
+            report["panel"], material = score_generated(run, slices, rows, *models, arguments.seed)
+            save_panel(output, run, report, material)
+            print_panel(report["panel"])
+        write_model_card(run)
     print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
 
 
@@ -313,15 +316,15 @@ def save(output, run, report, table, extremes):
     """Writes the report, the table and the figures."""
     from figures import save_extremes, save_histogram
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output.with_suffix(".csv"), index=False)
+    with whole_file(output.with_suffix(".csv")) as partial:
+        table.to_csv(partial, index=False)
     baselines = {
         name.replace("_", " "): report["baselines"][name]["ssim"]["mean"] for name in BASELINES
     }
     titles, originals, reconstructions = extremes
     save_histogram(table["ssim"], baselines, figure_path(output, run, "histogram"))
     save_extremes(originals, reconstructions, titles, figure_path(output, run, "best_median_worst"))
-    write_report(output, report)
+    write_text(output, report)
 
 
 def save_panel(output, run, report, material):
@@ -335,17 +338,13 @@ def save_panel(output, run, report, material):
     starts = range(0, len(names), MIXED_COLUMNS)
     in_rows = ([some[n : n + MIXED_COLUMNS] for n in starts] for some in (pictures, names))
     save_rows(*in_rows, figure_path(output, run, "mixed"))
-    write_report(output, report)
+    write_text(output, report)
 
 
 def figure_path(output, run, name):
     """Where a figure of a report goes: into the run's own folder for them, or beside the report."""
     folder = run.folder / "figures" if output.parent == run.folder else output.parent
     return folder / f"{output.stem}_{name}.png"
-
-
-def write_report(output, report):
-    output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def print_report(report):

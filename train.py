@@ -13,6 +13,7 @@ from errors import (
     RunFolderError,
     TrainingError,
     import_tensorflow_quietly,
+    peak_memory,
     run_script,
 )
 from hyperparameters import (
@@ -28,6 +29,7 @@ from hyperparameters import (
 # `--help` and a wrong flag are answered at once.
 
 KMEANS_LATENTS = 50_000
+COLLAPSED_USAGE = 0.1
 
 
 def main():
@@ -41,38 +43,79 @@ def main():
         "--preset", choices=tuple(PRESETS), default="default", help="quality: a larger prior, and "
         "longer training (default: default)"
     )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=10.0, metavar="MINUTES", help="how often the "
+        "state of training is saved; killed at any moment, the same command goes on from the last "
+        "(default: 10)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-bad-steps", type=int, default=0, metavar="STEPS", help="steps of a stage that may "
+        "be undone because their loss or gradient is not finite (default: 0)"
+    )  # fmt: skip
     add_flags(parser)
     arguments = parser.parse_args()
     base = Hyperparameters(**PRESETS[arguments.preset])
     hyperparameters = hyperparameters_from_flags(arguments, base)
+    if arguments.checkpoint_minutes < 0 or arguments.max_bad_steps < 0:
+        raise HyperparameterError("--checkpoint-minutes and --max-bad-steps must be at least 0")
 
     import_tensorflow_quietly()
-    from dataset import OASIS, SPLITS, describe
-    from replicas import is_chief, start_replicas, together
-    from runs import Run
+    import numpy as np
+    import tensorflow as tf
 
+    from dataset import OASIS, SPLITS, describe
+    from replicas import from_chief, is_chief, start_replicas, together
+    from runs import Run, alone
+
+    if hyperparameters.deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = start_replicas()  # before anything else is computed: TensorFlow asks for it
     dataset = OASIS(hyperparameters, arguments.data_dir)
     dataset.require(*SPLITS)
     print(f"{dataset.description['source']}: {describe(dataset)}")
     check_trainable(hyperparameters, dataset)
     folder = Path(arguments.run_dir or f"runs/{dataset.description['source']}")
-    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance())
-    if is_chief():
-        start_run(run, dataset, arguments.fresh)
-    print(f"Training on {device(strategy)}")
-    with together(strategy):
-        vqvae = train_vqvae(run, dataset)
-    if is_chief():
-        train_features(run, dataset)
-    with together(strategy):
-        train_prior(run, dataset, vqvae)
+    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance(), dataset.identity())
+    with contextlib.ExitStack() as stack:
+        finished = False
+        if is_chief():
+            stack.enter_context(alone(folder))
+            finished = start_run(run, dataset, arguments.fresh)
+        with together(strategy):
+            finished = bool(from_chief(np.array([finished], np.int32))[0])
+        if finished:
+            print(f"{folder}: this run is finished. --fresh deletes it and trains anew")
+        else:
+            print(f"Training on {device(strategy)}")
+            options = {
+                "checkpoint_minutes": arguments.checkpoint_minutes,
+                "max_bad_steps": arguments.max_bad_steps,
+            }
+            train(run, dataset, strategy, options)
     print(
         f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"
         f"New brains:  python predict.py --run-dir {folder}\n"
         f"Scores:      python similarity.py --run-dir {folder}\n"
         f"Curves:      {folder / 'figures'}, or tensorboard --logdir {folder / 'tensorboard'}"
     )
+
+
+def train(run, dataset, strategy, options):
+    """All stages, each from where an earlier process stopped."""
+    from model_card import write_model_card
+    from replicas import is_chief, together
+
+    with together(strategy):
+        vqvae = train_vqvae(run, dataset, **options)
+    if is_chief():
+        train_features(run, dataset)
+    with together(strategy):
+        train_prior(run, dataset, vqvae, **options)
+    if is_chief():
+        write_model_card(run)
+        run.record_prior()  # from here on, the run is finished
+        for stage in ("vqvae", "pixelcnn"):
+            run.checkpoint(stage).unlink(missing_ok=True)
 
 
 def check_trainable(hyperparameters, dataset):
@@ -112,35 +155,60 @@ def device(strategy):
 
 
 def start_run(run, dataset, fresh):
-    """Makes the run folder, with all that later scripts need beside the weights."""
+    """Makes the run folder, with all that later scripts need beside the weights, or finds it.
+
+    Returns:
+        Whether the run in it is finished.
+
+    Raises:
+        RunFolderError: If it holds anything else than this run.
+    """
     import numpy as np
 
-    from runs import CONFIG, MEAN_SLICES, SPLIT, TEST_SLICES, read_config
+    from files import PARTIAL, sweep, whole_file
+    from runs import CONFIG, MEAN_SLICES, PRIOR_FACTS, SPLIT, TEST_SLICES, read_config
 
-    folder = run.folder
+    folder = run.folder.resolve()
+    discarded = folder.with_name(f".{folder.name}.deleted")
+    shutil.rmtree(discarded, ignore_errors=True)  # which a killed process had begun
     if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder}: is a file. Give another --run-dir")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / CONFIG).is_file():
+        raise RunFolderError(f"{run.folder}: is a file. Give another --run-dir")
+    config = folder / CONFIG
+    if config.is_file():
+        before = read_config(folder)  # raises if another program's config.json lies there
+        different = run.differences(before)
+        if fresh:
+            folder.rename(discarded)  # at once: a folder that is deleted in part is no run
+            shutil.rmtree(discarded)
+        elif different:
             raise RunFolderError(
-                f"{folder}: holds other files than a run's. Give another --run-dir"
+                f"{run.folder}: holds a run with other settings: {'; '.join(different)}. Give "
+                "these, another --run-dir, or --fresh to delete it"
             )
-        if not fresh:
-            raise RunFolderError(
-                f"{folder}: holds a run already. Give another --run-dir, or --fresh to delete it"
-            )
-        read_config(folder)  # raises if another program's config.json lies there
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    run.save()
-    subjects = dataset.table[["subject", "split"]].drop_duplicates().sort_values("subject")
-    subjects.to_csv(folder / SPLIT, index=False)
+    elif folder.is_dir() and any(PARTIAL not in path.name for path in folder.iterdir()):
+        raise RunFolderError(
+            f"{run.folder}: holds other files than a run's. Give another --run-dir"
+        )
+    if folder.is_dir():
+        sweep(folder)
+    if not config.is_file():
+        run.save()
+    if (folder / PRIOR_FACTS).is_file():
+        return True
+    with whole_file(folder / SPLIT) as partial:
+        dataset.subject_splits().to_csv(partial, index=False)
     dataset.save_split("test", folder / TEST_SLICES)
-    np.savez_compressed(folder / MEAN_SLICES, **dataset.mean_slices())
+    with whole_file(folder / MEAN_SLICES) as partial:
+        np.savez_compressed(partial, **dataset.mean_slices())
+    return False
 
 
-def train_vqvae(run, dataset):
-    """First stage: the VQ-VAE, with the weights that are best on the validation subjects."""
+def train_vqvae(run, dataset, **options):
+    """First stage: the VQ-VAE, with the weights that are best on the validation subjects.
+
+    Args:
+        options: `checkpoint_minutes` and `max_bad_steps` of `Stage`.
+    """
     import keras
 
     from runs import VQVAE_WEIGHTS
@@ -155,14 +223,41 @@ def train_vqvae(run, dataset):
         optimizer = build_optimizer(chosen.learning_rate, steps)
     stage = Stage(
         "vqvae", vqvae, optimizer, dataset.read, training, validation, chosen.batch_size,
-        chosen.epochs, chosen.seed,
+        chosen.epochs, chosen.seed, run.checkpoint("vqvae"), **options,
     )  # fmt: skip
-    start_codebook(stage, dataset, chosen)
+    if not stage.progress.ready:
+        start_codebook(stage, dataset, chosen)
+        stage.progress.ready = True
+        stage.save()
     stage.run(
         run.folder, VQVAE_WEIGHTS, "val_distortion",
-        ("val_ssim", "val_perplexity", "val_codebook_usage"),
+        ("val_ssim", "val_perplexity", "val_codebook_usage"), trouble=collapsed,
     )  # fmt: skip
+    record(run, stage)
     return vqvae
+
+
+def collapsed(history):
+    """A warning when the third epoch in a row has used hardly any codes."""
+    few = [row["val_codebook_usage"] < COLLAPSED_USAGE for row in history[-4:]]
+    if few[-3:] != [True] * 3 or len(few) == 4 and few[0]:
+        return None  # or said before
+    return (
+        f"only {history[-1]['val_codebook_usage']:.0%} of the codes are in use for three epochs: "
+        "the codebook has collapsed. Start again with --fresh and a lower --rate-weight, a higher "
+        "--revive-below or a lower --learning-rate"
+    )
+
+
+def record(run, stage):
+    """Notes what a stage took."""
+    from replicas import is_chief
+
+    progress = stage.progress
+    if is_chief():
+        run.record_stage(
+            stage.name, progress.seconds / 60, progress.peak_memory, epochs=progress.epoch
+        )
 
 
 def start_codebook(stage, dataset, chosen):
@@ -174,6 +269,7 @@ def start_codebook(stage, dataset, chosen):
 
     vqvae, per_slice = stage.model, int(np.prod(stage.model.code_shape))
     stage.warm_up(chosen.warm_up_steps, quantize=False)
+    stage.save()
     wanted = max(KMEANS_LATENTS, 4 * chosen.num_embeddings)
     random = np.random.default_rng(chosen.seed)
     rows = random.permutation(dataset.rows("train"))[: max(128, -(-wanted // per_slice))]
@@ -198,22 +294,28 @@ def start_codebook(stage, dataset, chosen):
 def train_features(run, dataset):
     """Between the two: the small network with which similarity.py looks at new brains."""
     from features import train_feature_network
+    from files import save_weights
     from runs import FEATURE_WEIGHTS
 
+    if (run.folder / FEATURE_WEIGHTS).is_file():
+        return  # an earlier process of this run has trained it
     began = time.monotonic()
     rows, chosen = dataset.rows("train"), run.hyperparameters
     network = train_feature_network(
         dataset.slices, rows, dataset.labels(rows), chosen.seed, chosen.feature_steps
     )
-    network.save_weights(run.folder / FEATURE_WEIGHTS)
-    print(f"features: {(time.monotonic() - began) / 60:.1f} minutes")
+    save_weights(network, run.folder / FEATURE_WEIGHTS)
+    minutes = (time.monotonic() - began) / 60
+    run.record_stage("features", minutes, peak_memory(), steps=chosen.feature_steps)
+    print(f"features: {minutes:.1f} minutes")
 
 
-def train_prior(run, dataset, vqvae):
-    """Second stage: the prior over the finished VQ-VAE's codes."""
+def train_prior(run, dataset, vqvae, **options):
+    """Second stage: the prior over the finished VQ-VAE's codes; `options` as for the first."""
     import keras
     import numpy as np
 
+    from files import whole_file
     from replicas import is_chief
     from runs import PRIOR_WEIGHTS, TRAINING_CODES
     from scores import bits_by_position, choose_smoothing, count_codes, frequencies_by_position
@@ -227,12 +329,9 @@ def train_prior(run, dataset, vqvae):
     counts = count_codes(codes[:first], chosen.num_embeddings)
     smoothing = choose_smoothing(counts, codes[first:])
     if is_chief():
-        np.savez_compressed(
-            run.folder / TRAINING_CODES,
-            codes=codes[:first],
-            conditions=conditions[:first],
-            smoothing=smoothing,
-        )
+        learned = {"codes": codes[:first], "conditions": conditions[:first]}
+        with whole_file(run.folder / TRAINING_CODES) as partial:
+            np.savez_compressed(partial, **learned, smoothing=smoothing)
     steps = chosen.prior_epochs * max(len(training) // chosen.prior_batch_size, 1)
     keras.utils.set_random_seed(chosen.seed)
     with precision(chosen):
@@ -247,11 +346,11 @@ def train_prior(run, dataset, vqvae):
     }
     stage = Stage(
         "pixelcnn", prior, optimizer, code_reader(codes, conditions), training, validation,
-        chosen.prior_batch_size, chosen.prior_epochs, chosen.seed,
+        chosen.prior_batch_size, chosen.prior_epochs, chosen.seed, run.checkpoint("pixelcnn"),
+        **options,
     )  # fmt: skip
     stage.run(run.folder, PRIOR_WEIGHTS, "val_loss", (), levels, chosen.prior_patience)
-    if is_chief():
-        run.record_prior()
+    record(run, stage)
 
 
 def encode(vqvae, dataset, rows, batch_size=16):

@@ -444,7 +444,7 @@ def test_torn_records_are_made_again(tmp_path):
     ]
     path = next(p for p in (tmp_path / "store").iterdir() if p.stat().st_size > 700)
     path.write_bytes(path.read_bytes()[:300])
-    (tmp_path / "store/x.new").write_bytes(b"")
+    (tmp_path / "store/.partial.x.npz").write_bytes(b"")
     again = Store(tmp_path / "store")
     assert list(again.facts) == ["b"]
     assert len(list((tmp_path / "store").iterdir())) == 1

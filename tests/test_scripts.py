@@ -20,6 +20,9 @@ from errors import run_script
 from runs import open_run
 
 ROOT = Path(train.__file__).parent
+sys.path.insert(0, str(ROOT / "tests/stress"))
+import hostile  # noqa: E402
+
 REAL = ROOT.parent / "shared" / "data" / "oasis1_coronal"
 TINY = [
     "--epochs", 1, "--prior-epochs", 1, "--num-embeddings", 16, "--width", 8,
@@ -84,8 +87,10 @@ def test_train_leaves_a_whole_run(place):
     assert names >= {
         "config.json", "split.csv", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json",
         "vqvae_history.csv", "pixelcnn_history.csv", "figures", "tensorboard", "test_slices",
-        "features.weights.h5", "training_codes.npz", "mean_slices.npz",
+        "features.weights.h5", "training_codes.npz", "mean_slices.npz", "training.json",
+        "model_card.md",
     }  # fmt: skip
+    assert not [name for name in names if "checkpoint" in name or "partial" in name]
     history = pandas.read_csv(place / "run/vqvae_history.csv")
     for name in ("reconstruction_loss", "commitment_loss", "ssim", "perplexity", "codebook_usage"):
         assert {name, "val_" + name} <= set(history)
@@ -312,9 +317,9 @@ def test_the_panels_network_learns_training_slices_under_their_own_labels(place,
     opened = open_run(place / "run")
     dataset = OASIS(opened.hyperparameters, place / "data")
     with mock.patch("features.train_feature_network") as learn:
-        train.train_features(
-            mock.Mock(hyperparameters=opened.hyperparameters, folder=tmp_path), dataset
-        )
+        learn.return_value.save_weights = lambda path: Path(path).write_bytes(b"weights")
+        run = mock.Mock(hyperparameters=opened.hyperparameters, folder=tmp_path)
+        train.train_features(run, dataset)
     slices, rows, labels, *_ = learn.call_args.args
     assert slices is dataset.slices
     assert set(dataset.table["split"].iloc[rows]) == {"train"}
@@ -451,7 +456,13 @@ def test_train_refuses_in_one_line(place, tmp_path, capfd, flags, said):
 
 def test_train_never_overwrites_a_run(place, copy, tmp_path, capfd):
     before = (copy / "vqvae.weights.h5").read_bytes()
-    assert "--fresh" in refused(capfd, train, *train_flags(place), "--run-dir", copy)
+    flags = [*train_flags(place), "--run-dir", copy]
+    said = refused(capfd, train, *flags, "--epochs", 2, "--prior-dilations", 1, 3)
+    assert "--epochs 1 there, 2 here; --prior-dilations [1, 2, 4, 8] there, [1, 3] here" in said
+    assert "--fresh" in said
+    assert "--split-seed 0 there, 3 here; other data (" in refused(
+        capfd, train, *flags, "--split-seed", 3
+    )
     assert (copy / "vqvae.weights.h5").read_bytes() == before
     shutil.copytree(copy, tmp_path / "model")
     (tmp_path / "model/config.json").write_text('{"model_type": "bert"}')
@@ -504,6 +515,16 @@ def test_similarity_names_what_else_it_misses(name, copy, capfd):
     assert name in refused(capfd, similarity, "--run-dir", copy)
     (copy / name).unlink()
     assert name in refused(capfd, similarity, "--run-dir", copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "vqvae.weights.h5", "training_codes.npz", "test_slices/slices.npy"]
+)
+def test_files_from_a_stranger_are_refused_or_loaded_and_nothing_else(name, copy):
+    problems, counts = hostile.attack(copy, name, mutations=12, seed=1)
+    assert not problems
+    assert counts["refused"] >= 12  # by their hashes alone
+    assert sum(counts.values()) == 24
 
 
 def test_a_prior_of_another_vqvae_is_refused(copy, place, tmp_path, capfd):

@@ -1,0 +1,181 @@
+"""Changes the files of a run at random, and opens it: one line, or a run like any other.
+
+    python tests/stress/hostile.py --run-dir RUN [--mutations 1000] [--seed 0]
+
+Of each file bytes are flipped, cut off, doubled or put in anew, and of text, numbers and words are
+exchanged. Each mutation is tried twice: as it is, when the hashes in `pixelcnn.json` must find it
+out, and with the hash put right, as somebody with bad intent would, when whatever reads the file
+must. Nothing but a `RunFolderError` in one line, or arrays of the right shapes, is allowed; a crash
+of the process is found out too.
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+FILES = (
+    "config.json", "pixelcnn.json", "vqvae.weights.h5", "pixelcnn.weights.h5",
+    "features.weights.h5", "training_codes.npz", "mean_slices.npz", "split.csv",
+    "test_slices/slices.npy", "test_slices/slices.csv", "test_slices/dataset.json",
+)  # fmt: skip
+STRANGE = (
+    b"-1", b"0", b"1e999", b"NaN", b"null", b"99999999999", b"[]", b"{}", b'"\\u0000"', b"../..",
+    b"__import__('os')", b"(1, 2", b"|O", b"True", b"'",
+)  # fmt: skip
+LONGEST = 120  # seconds for one mutation
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--mutations", type=int, default=1000, help="of each file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=FILES, default=FILES, metavar="FILE")
+    arguments = parser.parse_args()
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "run"
+        shutil.copytree(arguments.run_dir, copy)
+        for name in arguments.only:
+            found, counts = attack(copy, name, arguments.mutations, arguments.seed)
+            problems += found
+            print(f"{name}: {counts['refused']} refused, {counts['loaded']} loaded", flush=True)
+    print("\n".join(problems) or "nothing else happened")
+    sys.exit(bool(problems))
+
+
+def attack(run, name, mutations, seed):
+    """What else happened than should, and how often which of the two did."""
+    problems, counts = [], {"refused": 0, "loaded": 0}
+    context, next_one = multiprocessing.get_context("spawn"), 0
+    pristine = {path: (run / path).read_bytes() for path in (name, "pixelcnn.json")}
+    total = 2 * mutations
+    with tqdm(total=total, desc=name, unit="mutation", disable=None) as bar:
+        while next_one < total:
+            ours, theirs = context.Pipe()
+            for path, content in pristine.items():
+                (run / path).write_bytes(content)
+            child = context.Process(
+                target=open_mutated, args=(theirs, run, name, seed, next_one, total)
+            )
+            child.start()
+            theirs.close()
+            try:
+                while next_one < total:
+                    if not ours.poll(LONGEST):
+                        raise EOFError
+                    outcome = ours.recv()
+                    if outcome in counts:
+                        counts[outcome] += 1
+                    else:
+                        problems.append(f"{name}, mutation {next_one}: {outcome}")
+                    next_one += 1
+                    bar.update()
+            except EOFError:
+                problems.append(f"{name}, mutation {next_one}: the process crashed or hung")
+                next_one += 1
+            child.kill()
+            child.join()
+    for path, content in pristine.items():
+        (run / path).write_bytes(content)
+    return problems, counts
+
+
+def open_mutated(pipe, run, name, seed, first, last):
+    """In a process of its own: sends the outcome of each mutation."""
+    from errors import import_tensorflow_quietly
+
+    import_tensorflow_quietly()
+    import runs
+
+    pristine, facts = (run / name).read_bytes(), (run / runs.PRIOR_FACTS).read_bytes()
+    models = {}
+    # Of the same configuration, models need to be built but once.
+    for build in ("build_vqvae", "build_prior"):
+        setattr(runs.Run, build, remembered(getattr(runs.Run, build), models))
+    runs.build_feature_network = remembered(runs.build_feature_network, models)
+    for number in range(first, last):
+        draw = random.Random(f"{seed} {name} {number // 2}")
+        (run / name).write_bytes(mutated(pristine, draw, text=not name.endswith((".h5", ".npz"))))
+        if number % 2 and name != runs.PRIOR_FACTS:
+            known = json.loads(facts) | {name: runs.sha256(run / name)}
+            (run / runs.PRIOR_FACTS).write_text(json.dumps(known))
+        pipe.send(outcome(runs, run))
+        (run / name).write_bytes(pristine)
+        (run / runs.PRIOR_FACTS).write_bytes(facts)
+
+
+def remembered(build, models):
+    """`build`, which gives what it gave before for the same argument."""
+
+    def once(argument):
+        key = build.__name__, repr(argument)
+        if key not in models:
+            models[key] = build(argument)
+        return models[key]
+
+    return once
+
+
+def outcome(runs, folder):
+    """`"refused"`, `"loaded"`, or what else happened."""
+    import numpy as np
+
+    try:
+        run = runs.open_run(folder)
+        if run.image_shape[0] * run.image_shape[1] > 2**18 or big(run.hyperparameters):
+            return "loaded"  # a configuration like any other, whose model would fill the memory
+        run.load_vqvae()
+        run.load_prior()
+        run.load_feature_network()
+        run.split()
+        run.training_codes()
+        run.training_conditions()
+        run.read_arrays(runs.MEAN_SLICES, "all", others=True)
+        slices = run.test_slices()
+        slices.images(np.arange(min(2, len(slices.table))))
+    except runs.RunFolderError as error:
+        return "refused" if str(error) else "an error without a word"
+    except BaseException as error:  # whatever it is, it should not be
+        return f"{type(error).__name__}: {str(error)[:300]}"
+    return "loaded"
+
+
+def big(chosen):
+    widths = chosen.width, chosen.prior_filters, chosen.num_embeddings * chosen.embedding_dim / 64
+    return max(widths) > 512 or max(chosen.residual_blocks, chosen.prior_residual_blocks) > 16
+
+
+def mutated(content, draw, text):
+    """The bytes, otherwise."""
+    content = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        place, kind = draw.randrange(len(content) or 1), draw.randrange(6 if text else 4)
+        if kind == 0 and content:
+            content[place] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del content[place : place + draw.choice((1, 4, 100, len(content)))]
+        elif kind == 2:
+            content[place:place] = content[place : place + draw.choice((1, 8, 200))]
+        elif kind == 3:
+            content[place : place + 8] = draw.randbytes(8)
+        else:  # a number or a word of the text, for another
+            words = list(re.finditer(rb"[A-Za-z_]+|-?[0-9.]+", bytes(content[: 2**16])))
+            if words:
+                chosen = draw.choice(words)
+                content[chosen.start() : chosen.end()] = draw.choice(STRANGE)
+    return bytes(content)
+
+
+if __name__ == "__main__":
+    main()

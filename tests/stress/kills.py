@@ -1,0 +1,152 @@
+"""Kills training at random moments, and compares where it ends with a run left alone.
+
+    python tests/stress/kills.py [--kills 50] [--seed 0]
+
+A small run on invented subjects is trained once to its end. Then others of the same flags are
+killed (SIGKILL) at moments drawn evenly over both stages, started again with the same command, and
+killed again, until they end. Weights, optimizer state, codebook, history, codes and new brains must
+be those of the first bit by bit, and no half-written file may be left. With `--signal INT` or
+`TERM` they are asked to end, and must say so by their exit status.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+FLAGS = [
+    "--dataset", "demo", "--demo-subjects", "12", "--slices-per-volume", "3", "--epochs", "3",
+    "--num-embeddings", "64", "--width", "8", "--residual-blocks", "1", "--batch-size", "4",
+    "--warm-up-steps", "8", "--feature-steps", "4", "--prior-epochs", "3", "--prior-filters", "8",
+    "--prior-residual-blocks", "2", "--prior-batch-size", "4",
+]  # fmt: skip
+SECONDS_OF_TRAINING = ("seconds", "peak_memory")  # what two runs cannot have in common
+LONGEST = 600  # seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        problems = kill_and_compare(Path(folder), arguments)
+    print("\n".join(problems) or "every run ended as the one left alone")
+    sys.exit(bool(problems))
+
+
+def kill_and_compare(folder, arguments):
+    """What went otherwise than it should, in words."""
+    began = time.monotonic()
+    start(folder, "alone").wait(LONGEST)
+    length = time.monotonic() - began
+    wanted = contents(folder, "alone")
+    draw, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
+    expected = -number if number == signal.SIGKILL else 128 + number
+    problems, kills, runs = [], 0, 0
+    with tqdm(total=arguments.kills, desc="Killing", unit="kill", disable=None) as bar:
+        while kills < arguments.kills:
+            name, status = f"run {runs}", None
+            while status != 0:
+                process = start(folder, name)
+                try:
+                    last = kills == arguments.kills
+                    status = process.wait(LONGEST if last else draw.uniform(0, length))
+                except subprocess.TimeoutExpired:
+                    process.send_signal(number)
+                    status = process.wait(LONGEST)
+                    kills += 1
+                    bar.update()
+                    if status not in (expected, 0):
+                        problems.append(f"{name}: ended with status {status} at a signal")
+                        break
+                else:
+                    if status:
+                        problems.append(f"{name}: failed, status {status}")
+                        break
+            if status == 0:
+                problems += [
+                    f"{name}: {what}" for what in differences(wanted, contents(folder, name))
+                ]
+            runs += 1
+    print(f"{kills} kills, {runs} runs of {length:.0f} s each when left alone")
+    return problems
+
+
+def start(folder, name, *flags):
+    """Starts training, or goes on with it; checkpoints are saved every second or so."""
+    command = [
+        sys.executable, str(HERE / "train_and_keep.py"), *FLAGS, "--run-dir", str(folder / name),
+        "--data-dir", str(folder / "data"), "--checkpoint-minutes", "0.02", *flags,
+    ]  # fmt: skip
+    errors = (folder / f"{name}.log").open("a")
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def contents(folder, name):
+    """Dictionary from names to what a finished run holds: bytes and arrays."""
+    run = folder / name
+    subprocess.run(
+        [sys.executable, str(ROOT / "predict.py"), "--run-dir", str(run), "--num-samples", "2"],
+        check=True, capture_output=True, timeout=LONGEST,
+    )  # fmt: skip
+    held = {"files": sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())}
+    held["files"] = [path for path in held["files"] if "tfevents" not in path]
+    for path in held["files"]:
+        if path.endswith((".csv", ".png", ".npy")):
+            held[path] = (run / path).read_bytes()
+        if path.endswith(".h5"):
+            held |= {f"{path}: {key}": values for key, values in weights(run / path).items()}
+        if path.endswith(".npz"):
+            with np.load(run / path) as arrays:
+                held |= {f"{path}: {key}": arrays[key] for key in arrays if key != "progress"}
+                if "progress" in arrays:
+                    facts = json.loads(arrays["progress"].tobytes())
+                    held[f"{path}: progress"] = {
+                        key: facts[key] for key in facts if key not in SECONDS_OF_TRAINING
+                    }
+    return held
+
+
+def weights(path):
+    """Arrays of an HDF5 file. Its bytes hold names of layers too, numbered in each process."""
+    found = {}
+
+    def note(key, item):
+        if isinstance(item, h5py.Dataset):
+            found[key] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return found
+
+
+def differences(wanted, found):
+    """Names of what is not the same."""
+    return [
+        f"{name} differs"
+        for name in sorted({*wanted, *found})
+        if not same(wanted.get(name), found.get(name))
+    ]
+
+
+def same(one, other):
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    return type(one) is type(other) and one == other
+
+
+if __name__ == "__main__":
+    main()
