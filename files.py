@@ -1,12 +1,10 @@
 """Files that are whole or not there, however their writing ends."""
 
 import contextlib
-import gc
 import hashlib
+import io
 import json
 import os
-import re
-import sys
 from pathlib import Path
 
 from errors import WriteError
@@ -38,14 +36,11 @@ def whole_file(path, owner=""):
             os.fsync(file.fileno())
         partial.replace(path)
         _flush_folder(path.parent)
-    # HDF5 raises a RuntimeError when it closes a file that the disk has no room for.
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         _delete(partial)
-        found = re.search("error message = '(.*?)'", str(error))  # HDF5 has no `strerror`
-        reason = found[1] if found else getattr(error, "strerror", None) or str(error)
         raise WriteError(
-            f"{path}: cannot be written ({reason}). What lay there is as it was: make room on the "
-            "disk, or see to its permissions, and run the same command again"
+            f"{path}: cannot be written ({error.strerror or error}). What lay there is as it was: "
+            "make room on the disk, or see to its permissions, and run the same command again"
         ) from error
     except BaseException:
         _delete(partial)
@@ -76,23 +71,20 @@ def write_text(path, text):
         partial.write_text(text)
 
 
+class _WeightsInMemory(io.BytesIO):
+    """What Keras takes for a file of weights: it asks for the ending of the name."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
 def save_weights(model, path):
     """Writes a Keras model's weights, whole or not at all."""
-    # Beside its exception, HDF5 tells of a full disk in many lines on standard error, once it lets
-    # go of the file, and not before the exception is gone.
-    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    failure = None
-    try:
-        try:
-            with whole_file(path) as partial:
-                model.save_weights(partial)
-        except WriteError as error:
-            failure = str(error)
-        gc.collect()
-    finally:
-        sys.unraisablehook = before
-    if failure:
-        raise WriteError(failure)
+    # By way of memory: when a disk is full, HDF5 crashes the process at its end.
+    weights = _WeightsInMemory()
+    model.save_weights(weights)
+    with whole_file(path) as partial:
+        partial.write_bytes(weights.getbuffer())
 
 
 def write_array(path, shape, blocks):

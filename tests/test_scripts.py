@@ -17,7 +17,7 @@ import predict
 import similarity
 import train
 from errors import run_script
-from runs import open_run
+from runs import open_run, read_config
 
 ROOT = Path(train.__file__).parent
 sys.path.insert(0, str(ROOT / "tests/stress"))
@@ -157,7 +157,7 @@ def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
     arrays = dict(np.load(copy / "training_codes.npz"))
     arrays["conditions"][:, 1:3] = np.nan
     np.savez(copy / "training_codes.npz", **arrays)
-    open_run(copy).record_prior()
+    read_config(copy).record_prior()
     assert "unknown age" in refused(capfd, predict, "--run-dir", copy, "--age", 40)
     assert "unknown sex" in refused(capfd, predict, "--run-dir", copy, "--sex", "F")
 
@@ -185,7 +185,6 @@ def test_similarity_panel(copy, capsys):
 
 def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
     import sampling
-    from runs import open_run
 
     codes = open_run(copy).training_codes()
     monkeypatch.setattr(
@@ -209,8 +208,6 @@ def test_the_panel_takes_whole_subjects(place):
 
 
 def test_a_position_of_another_unit_is_unknown_to_the_prior(copy, place):
-    from runs import open_run
-
     opened = open_run(copy)
     slices = opened.test_slices()
     rows = np.arange(2)
@@ -253,8 +250,6 @@ def test_similarity_scores_what_the_codes_give_back(copy):
     # Recomputed here from the saved weights, through encode and decode, with scikit-image.
     from skimage.metrics import structural_similarity
 
-    from runs import open_run
-
     assert run(similarity, "--run-dir", copy) == 0
     table = pandas.read_csv(copy / "similarity.csv")
     opened = open_run(copy)
@@ -272,7 +267,6 @@ def test_similarity_scores_what_the_codes_give_back(copy):
 def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypatch):
     from dataset import OASIS
     from prior import code_bits
-    from runs import open_run
     from scores import bits_by_position, count_codes, frequencies_by_position, slice_scores
 
     monkeypatch.setattr(similarity, "BATCH_SIZE", 3)
@@ -406,8 +400,6 @@ def test_the_readme_recipe_loads_the_weights(place, monkeypatch):
     exec(recipe, names)  # noqa: S102
     assert names["vqvae_trainer"].quantizer.codebook.shape == (16, 8)
     trained = names["vqvae_trainer"].get_weights()
-    from runs import open_run
-
     for one, other in zip(trained, open_run("run").load_vqvae().get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
