@@ -324,12 +324,12 @@ def train_prior(run, dataset, vqvae, **options):
     chosen = run.hyperparameters
     rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
     codes, conditions = encode(vqvae, dataset, rows), dataset.conditions(rows)
-    first = len(dataset.rows("train"))  # of the validation slices
-    training, validation = np.split(np.arange(len(rows)), [first])
-    counts = count_codes(codes[:first], chosen.num_embeddings)
-    smoothing = choose_smoothing(counts, codes[first:])
+    count = len(dataset.rows("train"))  # the training slices come first
+    training, validation = np.split(np.arange(len(rows)), [count])
+    counts = count_codes(codes[:count], chosen.num_embeddings)
+    smoothing = choose_smoothing(counts, codes[count:])
     if is_chief():
-        learned = {"codes": codes[:first], "conditions": conditions[:first]}
+        learned = {"codes": codes[:count], "conditions": conditions[:count]}
         with whole_file(run.folder / TRAINING_CODES) as partial:
             np.savez_compressed(partial, **learned, smoothing=smoothing)
     steps = chosen.prior_epochs * max(len(training) // chosen.prior_batch_size, 1)
@@ -337,11 +337,11 @@ def train_prior(run, dataset, vqvae, **options):
     with precision(chosen):
         prior = run.build_prior()
         optimizer = build_optimizer(chosen.prior_learning_rate, steps, chosen.prior_average)
-    prior.condition.adapt(conditions[:first])
+    prior.condition.adapt(conditions[:count])
     levels = {
         "uniform": math.log2(chosen.num_embeddings),
         "by position": bits_by_position(
-            frequencies_by_position(counts, smoothing), codes[first:]
+            frequencies_by_position(counts, smoothing), codes[count:]
         ).mean(),
     }
     stage = Stage(

@@ -15,10 +15,14 @@ The loops would take hours: of each, a few positions spread over the grid are ti
 multiplied up to all of them. Every position costs the loop the same, one forward pass. What it
 draws there, after the sampler's codes before it, must be what the sampler drew.
 
+`--profile` tells instead which calls the sampler spends its time in.
+
 Speed does not depend on the weights: without a run, they are those of an untrained default prior.
 """
 
 import argparse
+import cProfile
+import pstats
 import statistics
 import sys
 from pathlib import Path
@@ -48,6 +52,7 @@ def main():
     parser.add_argument("--grids", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--positions", type=int, default=4, help="timed of a loop in a round")
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     if arguments.run_dir:
         prior = open_run(arguments.run_dir).load_prior()
@@ -59,7 +64,19 @@ def main():
         f"positions {arguments.positions} a round, spread over the grid"
     )
     for count in arguments.grids:
+        if arguments.profile:
+            profile(prior, count)
+            continue
         compare(prior, count, arguments.rounds, arguments.positions)
+
+
+def profile(prior, count):
+    """Prints the calls in which sampling so many grids spends most time."""
+    uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
+    sample_code_grids(prior, uniforms)  # so that nothing is counted that is done once
+    with cProfile.Profile() as profiler:
+        sample_code_grids(prior, uniforms)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(16)
 
 
 def compare(prior, count, rounds, positions):

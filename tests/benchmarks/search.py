@@ -35,7 +35,8 @@ from scores import cells_with_brain, codebook_use, slice_scores  # noqa: E402
 from similarity import SIDE_INFORMATION_BITS  # noqa: E402
 from train import start_run, train_features, train_prior, train_vqvae  # noqa: E402
 
-# Learning for an epoch only, it has no time to learn anything by heart.
+# Learning for an epoch only, it has no time to learn anything by heart, and an average of its
+# weights would still hold those it began with.
 SMALL_PRIOR = {
     "prior_filters": 32,
     "prior_residual_blocks": 3,

@@ -7,12 +7,14 @@ that layer as a sum of look-ups, a table a tap, which is checked to give the sam
 default prior of this project. The VQ-VAE: the example's own; the example's layers with this
 project's quantiser and loop, without SSIM in the loss as there, and with it; and the default
 VQ-VAE, whose encoder is another and larger. 16 slices of 176x176 a step, K = 512, D = 8, four
-pixels a code. `--torch` puts the default VQ-VAE beside the same graph in PyTorch, see
-torch_vqvae.py.
+pixels a code. Where the time of the latter goes: a whole step of it, one without SSIM, and one
+without the quantiser too, which leaves the convolutions alone. `--torch` puts the default VQ-VAE
+beside the same graph in PyTorch, see torch_vqvae.py.
 """
 
 import argparse
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 from unittest import mock
@@ -93,6 +95,7 @@ def main():
     print(f"{BATCH} slices a step; how many times as long as the other, median (range)")
     compare(prior_steps(codes), "the example's prior", arguments.rounds)
     compare(vqvae_steps(images), "the example's VQ-VAE", arguments.rounds)
+    compare(steps_in_part(images), "a whole step", arguments.rounds)
     if arguments.torch:
         compare(torch_steps(images), "PyTorch", arguments.rounds)
 
@@ -162,11 +165,27 @@ def fitting(model, arrays):
     return lambda: model.fit(batches.repeat(STEPS), verbose=0, shuffle=False)
 
 
-def stepping(model, read, learning_rate):
-    """Steps as training takes them."""
+def steps_in_part(images):
+    """A few steps of the default VQ-VAE: whole, and without some of what they do."""
+
+    def step(ssim_weight, **options):
+        chosen = Hyperparameters(ssim_weight=ssim_weight)
+        vqvae = Run(Path(), chosen, SHAPE, VARIANCE).build_vqvae()
+        return stepping(vqvae, lambda rows: tf.gather(images, rows), 1e-3, **options)
+
+    return {
+        "a whole step": step(DEFAULT.ssim_weight),
+        "one without SSIM": step(0.0),
+        "one without SSIM and quantiser": step(0.0, quantize=False),
+    }
+
+
+def stepping(model, read, learning_rate, **options):
+    """Steps as training takes them, with `options` for the model's `losses`."""
     rows = np.tile(np.arange(BATCH), STEPS)
     optimizer = build_optimizer(learning_rate, 10_000)
     stage = Stage(model.name, model, optimizer, read, rows, rows[:1], BATCH, 1, 0)
+    stage.compiled_train_step = tf.function(functools.partial(stage.train_step, **options))
     return lambda: stage.train_epoch(0)
 
 
