@@ -311,7 +311,7 @@ def test_the_panels_network_learns_training_slices_under_their_own_labels(place,
     opened = open_run(place / "run")
     dataset = OASIS(opened.hyperparameters, place / "data")
     with mock.patch("features.train_feature_network") as learn:
-        learn.return_value.save_weights = lambda path: Path(path).write_bytes(b"weights")
+        learn.return_value.save_weights = lambda file: file.write(b"weights")
         run = mock.Mock(hyperparameters=opened.hyperparameters, folder=tmp_path)
         train.train_features(run, dataset)
     slices, rows, labels, *_ = learn.call_args.args
