@@ -171,6 +171,7 @@ def steps_in_part(images):
     def step(ssim_weight, **options):
         chosen = Hyperparameters(ssim_weight=ssim_weight)
         vqvae = Run(Path(), chosen, SHAPE, VARIANCE).build_vqvae()
+        vqvae.summarise = dict  # without the quantiser, no codes are counted
         return stepping(vqvae, lambda rows: tf.gather(images, rows), 1e-3, **options)
 
     return {
