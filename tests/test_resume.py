@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from errors import RunFolderError, TrainingError
 from modules import VQVAETrainer
 from prior import PixelCNN
 from train import code_reader, collapsed
-from training import Stage, build_optimizer
+from training import Stage, batches_at_random, build_optimizer
 
 STRESS = Path(__file__).resolve().parent / "stress"
 sys.path.insert(0, str(STRESS))
@@ -134,6 +135,15 @@ def test_killed_training_ends_as_if_left_alone(tmp_path):
     assert not problems
 
 
+def test_another_seed_gives_another_run(tmp_path):
+    short = ["--epochs", "1", "--prior-epochs", "1"]
+    for seed in ("0", "1"):
+        assert kills.start(tmp_path, seed, *short, "--seed", seed).wait(300) == 0
+    for name in ("vqvae.weights.h5", "pixelcnn.weights.h5", "features.weights.h5"):
+        one, other = (kills.weights(tmp_path / seed / name) for seed in "01")
+        assert kills.differences(one, other)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_so_by_the_status(tmp_path, number):
     process = kills.start(tmp_path, "run", "--epochs", "500")
@@ -193,12 +203,12 @@ class Steps(keras.Model):
         return {name: float(value) for name, value in means.items()}
 
 
-def steps_stage(numbers, **options):
+def steps_stage(numbers, batch_size=1, **options):
     numbers = tf.constant(numbers, tf.float32)
     rows = np.arange(len(numbers))
     return Stage(
         "steps", Steps(), keras.optimizers.SGD(1.0), lambda chosen: tf.gather(numbers, chosen),
-        rows, rows, 1, 1, 0, **options,
+        rows, rows, batch_size, 1, 0, **options,
     )  # fmt: skip
 
 
@@ -212,6 +222,31 @@ def test_bad_steps_are_undone_as_many_as_may_be(bad):
     assert int(stage.optimizer.iterations) == 4
     with pytest.raises(TrainingError, match=r"steps: the loss is nan.* after 1 that were undone\."):
         steps_stage(numbers, max_bad_steps=1).train_epoch(0)
+
+
+TWO_DEVICES = """
+import tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+from test_resume import steps_stage
+with strategy.scope():
+    stage = steps_stage([1, 2, float("nan"), 4, 8, 16], batch_size=2, max_bad_steps=1)
+    stage.train_epoch(0)
+print(*strategy.experimental_local_results(stage.model.place.value))
+"""
+
+
+def test_a_bad_step_of_one_device_is_undone_on_all():
+    environment = {**os.environ, "PYTHONPATH": f"{STRESS.parents[1]}:{STRESS.parent}"}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = np.array([1, 2, np.nan, 4, 8, 16])
+    moved = -np.nansum(numbers[batches_at_random(np.arange(6), 2, 0, 0)].mean(axis=1))
+    places = re.findall(r"numpy=(-?[\d.]+)", done.stdout)
+    assert [float(place) for place in places] == [moved, moved]
 
 
 def test_means_leave_bad_steps_out():

@@ -116,13 +116,13 @@ def open_mutated(pipe, run, name, seed, first, last):
 
 
 def remembered(build, models):
-    """`build`, which gives what it gave before for the same argument."""
+    """`build`, which gives what it gave the last time if the argument is the same."""
 
     def once(argument):
-        key = build.__name__, repr(argument)
-        if key not in models:
-            models[key] = build(argument)
-        return models[key]
+        last = models.get(build.__name__)
+        if last is None or last[0] != repr(argument):
+            models[build.__name__] = last = repr(argument), build(argument)
+        return last[1]
 
     return once
 
