@@ -1,0 +1,60 @@
+"""All the heavy proofs, one after the other, in bounded time.
+
+    pip install "cosmic-ray>=8.7"
+    python tests/stress/run_all.py [--hours 3]
+
+Kills in write loops, kills of training, changed files, broken code. What has not ended after so
+many hours is stopped, with its children, and counts as failed.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import kills
+
+HERE = Path(__file__).resolve().parent
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hours", type=float, default=3.0)
+    arguments = parser.parse_args()
+    end = time.monotonic() + 3600 * arguments.hours
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        if kills.start(Path(folder), "run").wait(kills.LONGEST):
+            sys.exit((Path(folder) / "run.log").read_text())
+        for proof in (
+            ["write_loops.py"],
+            ["kills.py"],
+            ["kills.py", "--signal", "TERM", "--kills", "10"],
+            ["hostile.py", "--run-dir", str(Path(folder) / "run")],
+            ["mutants.py"],
+        ):
+            print(f"\n{' '.join(proof)}", flush=True)
+            if not passes(proof, end - time.monotonic()):
+                failed.append(proof[0])
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+def passes(proof, seconds):
+    """Whether a script ends well, and in time."""
+    command = [sys.executable, str(HERE / proof[0]), *proof[1:]]
+    process = subprocess.Popen(command, start_new_session=True)  # a group of its own
+    try:
+        return process.wait(max(seconds, 0)) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        print("not done in time", flush=True)
+        return False
+
+
+if __name__ == "__main__":
+    main()
