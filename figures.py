@@ -126,7 +126,7 @@ def save_histogram(values, baselines, path):
 
 
 def save_extremes(originals, reconstructions, titles, path):
-    """A row a pair: the original, its reconstruction, and their absolute difference.
+    """A column a pair: the original, its reconstruction, and their absolute difference.
 
     Args:
         originals, reconstructions: Arrays `(n, H, W)` in [0, 1].

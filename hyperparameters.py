@@ -59,8 +59,8 @@ class Hyperparameters:
     slices_per_volume: int = _option(10, "slices cut from a volume, evenly spaced", low=1)
     subject_pattern: str = _option(
         "", "regular expression with the groups subject, and optionally session and index, "
-        "for the names of slices and volumes (default: those of OASIS, of the course's slices, "
-        "or a name that ends in the slice's number)"
+        "for the names of slices and volumes (default: those of OASIS, "
+        "case_441_slice_0.nii.png, or a name that ends in the slice's number)"
     )  # fmt: skip
     oasis1_image: str = _option(
         "t88_masked_gfc", "which image of OASIS-1: in the atlas without the skull, in the atlas, "
@@ -192,7 +192,11 @@ class Hyperparameters:
 
     @property
     def disc_numbers(self):
-        """The numbers that `discs` names, ascending; `()` for all."""
+        """The numbers that `discs` names, ascending; `()` for all.
+
+        Raises:
+            HyperparameterError: If it is no list of numbers.
+        """
         numbers = set()
         for entry in self.discs.split(",") if self.discs else ():
             match = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", entry)
@@ -232,7 +236,11 @@ class Hyperparameters:
 
     @classmethod
     def from_dictionary(cls, values):
-        """The inverse of `to_dictionary`; unknown and missing fields are errors."""
+        """The inverse of `to_dictionary`.
+
+        Raises:
+            HyperparameterError: If fields are unknown or missing, or a value is out of range.
+        """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             odd = sorted(set(values) ^ names) if isinstance(values, dict) else type(values)
@@ -255,9 +263,13 @@ def _is(value, kind):
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def add_flags(parser, names=None):
-    """Adds a flag for each field, or for each of `names`, to an `argparse` parser."""
-    groups = {}
+def add_flags(parser, names=None, default=None):
+    """Adds a flag for each field, or for each of `names`, to an `argparse` parser.
+
+    Args:
+        default: Text, what `--help` calls their default. `None`: the field's own.
+    """
+    groups, letters = {}, {int: "N", float: "X", str: "TEXT"}
     for field in dataclasses.fields(Hyperparameters):
         if names is not None and field.name not in names:
             continue
@@ -271,13 +283,15 @@ def add_flags(parser, names=None):
             continue
         repeated = isinstance(field.default, tuple)
         shown = " ".join(map(str, field.default)) if repeated else field.default
+        shown = default or shown
+        kind = type(field.default[0] if repeated else field.default)
         groups[group].add_argument(
             flag,
-            type=type(field.default[0] if repeated else field.default),
+            type=kind,
             nargs=(2 if field.name == "slice_range" else "+") if repeated else None,
             choices=field.metadata["choices"],
             default=argparse.SUPPRESS,
-            metavar=None if field.metadata["choices"] else field.name.split("_")[-1].upper(),
+            metavar=None if field.metadata["choices"] else letters[kind],
             help=f"{text} (default: {shown})" if shown != "" else text,
         )
 

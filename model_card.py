@@ -1,17 +1,13 @@
 """What a run is, where it came from and what it is not for, in its folder."""
 
 from files import write_text
+from oasis import COLLECTIONS
 from runs import REPORT
 
 __all__ = ["write_model_card"]
 
 CARD = "model_card.md"
-ACKNOWLEDGEMENT = """\
-Data were provided by OASIS-1: Cross-Sectional: Principal Investigators: D. Marcus, R. Buckner,
-J. Csernansky, J. Morris; P50 AG05681, P01 AG03991, P01 AG026276, R01 AG021910, P20 MH071616,
-U24 RR021382, and OASIS-2: Longitudinal: Principal Investigators: D. Marcus, R. Buckner,
-J. Csernansky, J. Morris; P50 AG05681, P01 AG03991, P01 AG026276, R01 AG021910, P20 MH071616,
-U24 RR021382."""
+THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
 TERMS = f"""\
 ## Data, terms and thanks
 
@@ -20,7 +16,7 @@ subjects: the terms of the data hold for it too. If they are those of OASIS, the
 [OASIS data use terms](https://sites.wustl.edu/oasisbrains/): no attempt to identify or contact a
 participant, face reconstruction included, and an acknowledgement in every public result:
 
-> {ACKNOWLEDGEMENT.replace(chr(10), f"{chr(10)}> ")}
+{THANKS}
 
 ## What it is not for
 

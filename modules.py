@@ -592,6 +592,9 @@ class Chance(keras.layers.Layer):
 
     Call arguments:
         shape: Of what is wanted, the first axis a replica's share of the batch.
+
+    Returns:
+        float32 tensor of that shape.
     """
 
     def __init__(self, seed=0, **kwargs):
@@ -618,6 +621,13 @@ class Dropout(keras.layers.Layer):
     Args:
         rate: Float in [0, 1), the share.
         seed: Integer.
+
+    Call arguments:
+        inputs: Float tensor of any shape.
+        training: Boolean; without, the inputs are returned as they are.
+
+    Returns:
+        Float tensor of the same shape.
     """
 
     def __init__(self, rate, seed=0, **kwargs):
@@ -648,6 +658,7 @@ class ResidualBlock(keras.layers.Layer):
         dilation_rate: Integer, the spacing of the masked convolution's taps.
         stack: Of the masked convolution, see `PixelConvLayer`.
         dropout: Float, fraction of the inner channels dropped in training.
+        seed: Integer, of the dropout.
 
     Attributes:
         filters: As above.
@@ -659,6 +670,9 @@ class ResidualBlock(keras.layers.Layer):
         inputs: Float tensor of shape `(B, h, w, filters)`.
         context: Float tensor of shape `(B, h, w, any)` that `conv1` sees beside
             the inputs, or `None`.
+
+    Returns:
+        Float tensor of shape `(B, h, w, filters)`.
 
     Reference:
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 
 from errors import DatasetError
 
-# Names that say who, wherever they stand in the path: OASIS, ADNI, the course's cases, BIDS.
+# Names that say who, wherever they stand in the path: OASIS, ADNI, case_441 and the like, BIDS.
 KNOWN_NAMES = (
     re.compile(r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?", re.I),
     re.compile(r"(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?", re.I),

@@ -108,6 +108,9 @@ class PositionBias(keras.layers.Layer):
     Call arguments:
         inputs: Float tensor of shape `(B, h, w, C)`.
         condition: Float tensor of shape `(B, units)`.
+
+    Returns:
+        Float tensor of shape `(B, h, w, C)`.
     """
 
     def __init__(self, maps=8, **kwargs):
@@ -147,6 +150,12 @@ class AxialAttention(keras.layers.Layer):
 
     Call arguments:
         inputs: Float tensor of shape `(B, h, w, C)`.
+
+    Returns:
+        Float tensor of shape `(B, h, w, C)`.
+
+    Raises:
+        ValueError: If `axis` is neither.
 
     Reference:
 

@@ -23,7 +23,7 @@ def sample_code_grids(
     A forward pass for each code computes every position anew, though only
     one changes. Here each layer keeps what it has computed: the stream that
     knows the rows above is computed once a row, the other once a position, so
-    a grid costs about as much as one forward pass. The codes are those that the
+    a grid costs a few forward passes. The codes are those that the
     plain loop draws from the same `uniforms`, unless one lies within rounding
     (1e-6) of the border between two codes.
 
@@ -117,12 +117,13 @@ def draw_codes(logits, uniforms, temperature=1.0, top_k=0, top_p=1.0):
         uniforms: Float array `(B,)` in [0, 1).
         temperature: Float above 0 that divides the logits; below 1 likely codes
             become likelier.
-        top_k: Integer, keeps the k likeliest codes; 0 keeps all.
+        top_k: Integer, keeps the k likeliest codes, and those as likely as the last of
+            them; 0 keeps all.
         top_p: Float in (0, 1], keeps the likeliest codes that together reach
             this probability (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751).
 
     Returns:
-        int32 array `(B,)`.
+        int64 array `(B,)`.
     """
     logits = logits - logits.max(axis=1, keepdims=True)
     if temperature != 1:

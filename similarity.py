@@ -16,7 +16,7 @@ MIXED_ROWS, MIXED_COLUMNS = 4, 8
 # for, the slice's position, the subject's age, and sex with CDR.
 SIDE_INFORMATION_BITS = 32
 BASELINES = ("black", "mean_slice")
-SCORES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "likeness"}
+DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "likeness"}
 # Flags of train.py that also say how another source is read; the run's own are the default.
 SOURCE_FLAGS = (
     "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
@@ -87,7 +87,7 @@ def parse_flags():
         "for and compared with, whole subjects together; 0: none (default: 500)"
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another seed, other new brains")
-    add_flags(parser, SOURCE_FLAGS)
+    add_flags(parser, SOURCE_FLAGS, default="the run's own")
     arguments = parser.parse_args()
     hyperparameters_from_flags(arguments)  # refuses what is out of range
     ignored = [name for name in SOURCE_FLAGS if name in arguments and "dataset" not in arguments]
@@ -381,12 +381,13 @@ def print_report(report):
 
 def print_panel(panel):
     """How like real brains the new ones are, each figure beside its floor."""
+    diversity = DIVERSITY_TITLES[panel["diversity_score"]]
     print(
         f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
         f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
         "is real subjects against other real ones; below it is no merit, but for\ndensity and "
         "coverage. Glued are real heads whose right half is another's: what a measure makes of "
-        f"wrong anatomy. Diversity is\nthe mean {SCORES[panel['diversity_score']]} of two "
+        f"wrong anatomy. Diversity is\nthe mean {diversity} of two "
         "subjects' slices: above the floor, they are too alike. In brackets, slices a side"
     )
     columns = ("floor", "reconstructed", "generated", "glued")

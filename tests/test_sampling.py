@@ -121,6 +121,8 @@ def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
     np.testing.assert_allclose(frequencies(top_p=0.81), [0.526, 0.316, 0.158, 0], atol=0.015)
     squared = np.array([0.25, 0.09, 0.0225, 0.0025])
     np.testing.assert_allclose(frequencies(temperature=0.5), squared / squared.sum(), atol=0.015)
+    roots = np.sqrt([0.5, 0.3, 0.15, 0.05])
+    np.testing.assert_allclose(frequencies(temperature=2), roots / roots.sum(), atol=0.015)
     assert frequencies(temperature=0.01)[0] == 1
 
 

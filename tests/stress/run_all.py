@@ -35,7 +35,7 @@ def main():
             ["kills.py"],
             ["kills.py", "--signal", "TERM", "--kills", "10"],
             ["hostile.py", "--run-dir", str(Path(folder) / "run")],
-            ["mutants.py"],
+            ["mutants.py", "--each", "24"],
         ):
             print(f"\n{' '.join(proof)}", flush=True)
             if not passes(proof, end - time.monotonic()):
