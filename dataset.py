@@ -85,7 +85,8 @@ class OASIS:
                 raise ValueError(f"unknown split: {set(self.table['split'])}")
             found = self.description.get("near_duplicates")
             self.people = join_people(pair["subjects"] for pair in found or ())
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        # Of a damaged header NumPy also raises what Python's tokenizer and parser do.
+        except Exception as error:
             raise DatasetError(
                 f"{self.folder}: not a prepared dataset ({error}). Delete the folder to have it "
                 "made again"

@@ -519,6 +519,23 @@ def test_files_from_a_stranger_are_refused_or_loaded_and_nothing_else(name, copy
     assert sum(counts.values()) == 24
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 9, 9)}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2",
+        "__import__('os').abort()",
+    ],
+)
+def test_an_array_of_objects_or_of_an_absurd_shape_is_refused(copy, header, capfd):
+    header = header.ljust(117).encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+    (copy / "test_slices/slices.npy").write_bytes(content)
+    read_config(copy).record_prior()
+    assert "test_slices" in refused(capfd, similarity, "--run-dir", copy)
+
+
 def test_a_prior_of_another_vqvae_is_refused(copy, place, tmp_path, capfd):
     flags = [*train_flags(place), "--run-dir", tmp_path / "other", "--seed", 1]
     assert run(train, *flags) == 0
