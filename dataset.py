@@ -288,7 +288,7 @@ def _split(table, hyperparameters, people):
 
     Raises:
         DatasetError: If the source puts one subject into two splits, or only
-            some into any.
+            some slices into any.
     """
     ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
     twice = ready_made["subject"][ready_made["subject"].duplicated()]
@@ -297,11 +297,11 @@ def _split(table, hyperparameters, people):
             f"subject {twice.iloc[0]} lies in more than one of the source's train, validate and "
             "test folders, and so would be trained on and scored. Move its slices into one"
         )
-    unknown = set(table["subject"]) - set(ready_made["subject"])
-    if unknown and len(ready_made):
+    unknown = table.loc[table["split"] == "", "subject"]
+    if len(unknown) and len(ready_made):
         raise DatasetError(
-            f"subject {min(unknown)} lies in none of the source's train, validate and test "
-            "folders, but others do. Move its slices into one"
+            f"slices of subject {unknown.min()} lie in none of the source's train, validate and "
+            "test folders, but others do. Move them into one"
         )
     names = table["subject"].map(lambda subject: people.get(subject, subject))
     if not len(ready_made):
