@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from duplicates import near_duplicates
-from errors import DatasetError, HyperparameterError, run_script
-from files import sha256, whole_file, write_array, write_text
 from hyperparameters import (
     Hyperparameters,
     Parser,
@@ -21,8 +18,12 @@ from hyperparameters import (
     add_flags,
     hyperparameters_from_flags,
 )
-from preparation import TEXT_COLUMNS, fit_picture, prepare
-from sources import WHOLE, Shard
+from oasisvq.core.errors import DatasetError, HyperparameterError
+from oasisvq.core.files import sha256, whole_file, write_array, write_text
+from oasisvq.core.script import run_script
+from oasisvq.data.near_duplicates import near_duplicates
+from oasisvq.data.prepare import TEXT_COLUMNS, fit_picture, prepare
+from oasisvq.data.sources.base import WHOLE, Shard
 
 __all__ = ["OASIS", "SPLITS", "Hyperparameters"]
 
@@ -385,7 +386,7 @@ def main():
     dataset = OASIS(hyperparameters, arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
     if arguments.preview:
-        from figures import save_rows
+        from oasisvq.figures import save_rows
 
         sources = preview_rows(dataset)
         pictures = [dataset.images(rows)[..., 0] for rows in sources.values()]

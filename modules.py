@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from replicas import chance, gathered
-from scores import codebook_use, ssim_for_training
+from oasisvq.evaluation.image_scores import ssim_for_training
+from oasisvq.nn.metrics import codebook_use
+from oasisvq.training.devices import chance, gathered
 
 __all__ = [
     "Chance",
@@ -582,73 +583,6 @@ class PixelConvLayer(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
-class Chance(keras.layers.Layer):
-    """Uniform numbers in [0, 1), others at each call: a function of the seed and of how many calls
-    came before, which is a weight and so saved with the model; the same for a slice on however
-    many devices.
-
-    Args:
-        seed: Integer.
-
-    Call arguments:
-        shape: Of what is wanted, the first axis a replica's share of the batch.
-
-    Returns:
-        float32 tensor of that shape.
-    """
-
-    def __init__(self, seed=0, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.seed = seed
-        self.calls = self.add_weight(
-            (), "zeros", dtype="int32", trainable=False, aggregation=SAME_EVERYWHERE, name="calls"
-        )
-        self.built = True
-
-    def call(self, shape):
-        numbers = chance(shape, tf.stack([self.seed, tf.convert_to_tensor(self.calls)]))
-        self.calls.assign_add(1)
-        return numbers
-
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable(package="oasisvq")
-class Dropout(keras.layers.Layer):
-    """Sets a share of the inputs to 0 in training, and scales up the others; see `Chance`.
-
-    Args:
-        rate: Float in [0, 1), the share.
-        seed: Integer.
-
-    Call arguments:
-        inputs: Float tensor of any shape.
-        training: Boolean; without, the inputs are returned as they are.
-
-    Returns:
-        Float tensor of the same shape.
-    """
-
-    def __init__(self, rate, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        self.rate, self.seed = rate, seed
-        self.chance = Chance(seed)
-
-    def call(self, inputs, training=False):
-        if not training or not self.rate:
-            return inputs
-        kept = tf.cast(self.chance(tf.shape(inputs)) >= self.rate, inputs.dtype)
-        return inputs * kept / (1 - self.rate)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable(package="oasisvq")
 class ResidualBlock(keras.layers.Layer):
     """A 1x1, a masked and a 1x1 convolution beside a skip connection.
 
@@ -731,3 +665,114 @@ class ResidualBlock(keras.layers.Layer):
             "dropout": self.dropout.rate,
             "seed": self.dropout.seed,
         }
+
+
+class PixelCNN(keras.Model):
+    """The distribution of each code given those before it in reading order.
+
+    Two streams: `above` knows the rows above a position, over their whole
+    width; `here` knows the position's own row as well, up to the code before
+    it, and sees what `above` knows. With attention along rows and columns
+    half-way, every code before a position reaches it.
+
+    Args:
+        code_shape: `(h, w)` of the code grid.
+        num_embeddings: Integer, number of codes K.
+        filters: Integer, channels of either stream.
+        residual_blocks: Integer, number of `ResidualBlock`s of either stream.
+        dilations: Integers, the dilation rates of the blocks of `above`, taken
+            in turn.
+        dropout: Float, see `ResidualBlock`.
+        seed: Integer, draws what training hides and drops.
+
+    Call arguments:
+        inputs: A pair: int32 code indices of shape `(B, h, w)`, and float
+            conditions of shape `(B, 4)`, see `OASIS.conditions`; NaN is unknown.
+
+    Returns:
+        Float32 logits `(B, h, w, K)`. Those at a position depend on the codes
+        before it only.
+
+    Reference:
+
+    - [van den Oord et al., 2016](https://arxiv.org/abs/1606.05328), the two streams
+    - [Chen et al., 2018](https://arxiv.org/abs/1712.09763), attention between the blocks
+    """
+
+    def __init__(
+        self,
+        code_shape,
+        num_embeddings,
+        filters=64,
+        residual_blocks=6,
+        dilations=(1, 2, 4, 8),
+        dropout=0.0,
+        seed=0,
+        **kwargs,
+    ):
+        # The model's own inputs stay float32, for bfloat16 would round positions and ages; its
+        # layers compute as the global policy says.
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.code_shape = tuple(code_shape)
+        self.num_embeddings = num_embeddings
+        # A convolution over one-hot codes is one over embeddings with a free table;
+        # at width `filters` / 2 it is many times cheaper than over 512 channels.
+        self.embedding = keras.layers.Embedding(num_embeddings, max(filters // 2, 1))
+        self.condition = ConditionEmbedding(filters, seed=seed)
+        self.above_conv = PixelConvLayer("A", "vertical", filters=filters, kernel_size=7)
+        self.here_conv = PixelConvLayer("A", filters=filters, kernel_size=7)
+        self.above_bias, self.here_bias = PositionBias(), PositionBias()
+        self.above_blocks = [
+            ResidualBlock(filters, 3, dilations[n % len(dilations)], "vertical", dropout, seed + n)
+            for n in range(residual_blocks)
+        ]
+        self.here_blocks = [
+            ResidualBlock(filters, (1, 3), dropout=dropout, seed=seed - 1 - n)
+            for n in range(residual_blocks)
+        ]
+        self.attention_before = residual_blocks // 2
+        self.above_rows = AxialAttention("row", causal=False)
+        self.above_columns = AxialAttention("column", causal=True)
+        self.here_rows = AxialAttention("row", causal=True)
+        self.hidden = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")
+        self.logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32")
+        # Called once, it makes its weights.
+        self((tf.zeros((1, *code_shape), tf.int32), tf.zeros((1, CONDITION_COUNT))))
+
+    def call(self, inputs, training=False):
+        code_indices, conditions = inputs
+        x = self.embedding(code_indices)  # (B, h, w, F / 2)
+        condition = self.condition(conditions, training=training)  # (B, F)
+        above = self.above_bias(self.above_conv(x), condition)  # (B, h, w, F)
+        here = self.here_bias(self.here_conv(x), condition)  # (B, h, w, F)
+        blocks = zip(self.above_blocks, self.here_blocks, strict=True)
+        for number, (above_block, here_block) in enumerate(blocks):
+            if number == self.attention_before:
+                above = self.above_columns(self.above_rows(above))
+                here = self.here_rows(here)
+            above = above_block(above, training=training)
+            here = here_block(here, above, training=training)
+        return self.logits(self.hidden(here))
+
+    def losses(self, batch, training):
+        """The bits per code of each slice, `(B,)`, for a `Stage`; `batch` are the inputs."""
+        bits = code_bits(batch[0], self(batch, training=training))
+        return {"loss": tf.reduce_mean(bits, axis=(1, 2))}
+
+    def summarise(self, means):
+        """The means of `losses` over many slices as the numbers of a history."""
+        return {name: float(value) for name, value in means.items()}
+
+
+def code_bits(code_indices, logits):
+    """Sparse categorical cross-entropy of each code in bits.
+
+    Args:
+        code_indices: int32 `(B, h, w)`.
+        logits: Float `(B, h, w, K)`.
+
+    Returns:
+        Float32 tensor `(B, h, w)`; its mean is the bits per code.
+    """
+    nats = keras.losses.sparse_categorical_crossentropy(code_indices, logits, from_logits=True)
+    return nats / tf.math.log(2.0)

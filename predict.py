@@ -1,8 +1,9 @@
 """Makes new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
-from errors import HyperparameterError, import_tensorflow_quietly, run_script
-from files import whole_file, write_text
 from hyperparameters import Parser
+from oasisvq.core.errors import HyperparameterError
+from oasisvq.core.files import whole_file, write_text
+from oasisvq.core.script import import_tensorflow_quietly, run_script
 
 DRAW_FLAGS = ("num_samples", "temperature", "top_k", "top_p", "seed")
 WHOSE_FLAGS = ("age", "sex", "cdr")
@@ -42,7 +43,7 @@ def main():
     check(arguments)
 
     import_tensorflow_quietly()
-    from runs import open_run
+    from oasisvq.runs.folder import open_run
 
     run = open_run(arguments.run_dir)
     vqvae = run.load_vqvae()
@@ -81,8 +82,8 @@ def show_reconstructions(run, vqvae, count, figures, samples):
     """Test slices, evenly spaced over the subjects, their codes, and what the codes give back."""
     import numpy as np
 
-    from figures import code_colours, save_code_maps, save_reconstructions
-    from scores import slice_scores
+    from oasisvq.evaluation.image_scores import slice_scores
+    from oasisvq.figures import code_colours, save_code_maps, save_reconstructions
 
     slices = run.test_slices()
     spread = np.linspace(0, len(slices.table) - 1, min(count, len(slices.table)))
@@ -163,7 +164,7 @@ def show_samples(run, vqvae, prior, arguments, figures, samples):
     """New brains: codes drawn from the prior, decoded."""
     import numpy as np
 
-    from figures import save_pictures
+    from oasisvq.figures import save_pictures
 
     random = np.random.default_rng(arguments.seed)
     uniforms = random.random((arguments.num_samples, *vqvae.code_shape))
@@ -179,7 +180,7 @@ def show_samples(run, vqvae, prior, arguments, figures, samples):
 
 def draw(vqvae, prior, uniforms, conditions, arguments):
     """New brains `(n, H, W)` in [0, 1] for uniforms `(n, h, w)` and conditions `(n, 4)`."""
-    from sampling import sample_code_grids
+    from oasisvq.sampling.incremental import sample_code_grids
 
     codes = sample_code_grids(
         prior, uniforms, conditions, arguments.temperature, arguments.top_k, arguments.top_p
@@ -205,7 +206,7 @@ def show_conditions(run, vqvae, prior, arguments, figures):
     """The same chance under other conditions: a row an age, a column a position."""
     import numpy as np
 
-    from figures import save_rows
+    from oasisvq.figures import save_rows
 
     trained = run.training_conditions()
     positions, ages = (
@@ -236,7 +237,7 @@ def save_each(folder, name, arrays, pictures=None):
     """Each array as `name_0000.npy`, and as a picture beside it, in the place of earlier ones."""
     import numpy as np
 
-    from figures import save_picture
+    from oasisvq.figures import save_picture
 
     for number, array in enumerate(arrays):
         path = folder / f"{name}_{number:04d}.npy"

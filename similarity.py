@@ -5,9 +5,10 @@ import math
 import sys
 from pathlib import Path
 
-from errors import DatasetError, HyperparameterError, import_tensorflow_quietly, run_script
-from files import whole_file, write_text
 from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
+from oasisvq.core.errors import DatasetError, HyperparameterError
+from oasisvq.core.files import whole_file, write_text
+from oasisvq.core.script import import_tensorflow_quietly, run_script
 
 BATCH_SIZE = 32
 CLOSEST_SHOWN = 8
@@ -34,8 +35,8 @@ its distance to the baselines, and inside the brain."""
 def main():
     arguments = parse_flags()
     import_tensorflow_quietly()
-    from model_card import write_model_card
-    from runs import open_run
+    from oasisvq.runs.folder import open_run
+    from oasisvq.runs.model_card import write_model_card
 
     run = open_run(arguments.run_dir)
     slices = open_slices(run, arguments)
@@ -139,17 +140,16 @@ def score(run, slices, rows, vqvae, prior):
     import pandas
     from tqdm import tqdm
 
-    from prior import code_bits
-    from runs import MEAN_SLICES, TRAINING_CODES
-    from scores import (
-        SCORE_NAMES,
+    from modules import code_bits
+    from oasisvq.evaluation.code_scores import (
         bits_by_position,
         cells_with_brain,
-        codebook_use,
         count_codes,
         frequencies_by_position,
-        slice_scores,
     )
+    from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
+    from oasisvq.nn.metrics import codebook_use
+    from oasisvq.runs.folder import MEAN_SLICES, TRAINING_CODES
 
     means = run.read_arrays(MEAN_SLICES, "all", others=True)
     counts = count_codes(run.training_codes(), vqvae.num_embeddings)
@@ -229,9 +229,9 @@ def score_generated(run, slices, rows, vqvae, prior, network, seed):
     """
     import numpy as np
 
-    from features import features, skill
-    from panel import compare
-    from sampling import sample_code_grids
+    from oasisvq.evaluation.features import features, skill
+    from oasisvq.evaluation.population import compare
+    from oasisvq.sampling.incremental import sample_code_grids
 
     subjects, keys = slices.table["subject"].iloc[rows], slices.position_keys(rows)
     real = slices.images(rows)  # (n, H, W, 1)
@@ -286,7 +286,7 @@ def as_bytes(vqvae, codes):
 
 def summarise(table, score_names, vqvae):
     """The report: each score with its interval over subjects."""
-    from scores import interval_by_subject
+    from oasisvq.evaluation.intervals import interval_by_subject
 
     codes, pixels = math.prod(vqvae.code_shape), math.prod(vqvae.image_shape)
     bits_per_code = float(table["prior_bits_per_code"].mean())
@@ -314,7 +314,7 @@ def summarise(table, score_names, vqvae):
 
 def save(output, run, report, table, extremes):
     """Writes the report, the table and the figures."""
-    from figures import save_extremes, save_histogram
+    from oasisvq.figures import save_extremes, save_histogram
 
     with whole_file(output.with_suffix(".csv")) as partial:
         table.to_csv(partial, index=False)
@@ -329,7 +329,7 @@ def save(output, run, report, table, extremes):
 
 def save_panel(output, run, report, material):
     """Writes the report again, with the panel, and the panel's figures."""
-    from figures import save_closest_pairs, save_intensities, save_rows
+    from oasisvq.figures import save_closest_pairs, save_intensities, save_rows
 
     save_closest_pairs(*material["closest"], figure_path(output, run, "closest"))
     histograms = (material[f"{name}_histograms"] for name in ("real", "generated"))

@@ -7,15 +7,6 @@ import shutil
 import time
 from pathlib import Path
 
-from errors import (
-    DatasetError,
-    HyperparameterError,
-    RunFolderError,
-    TrainingError,
-    import_tensorflow_quietly,
-    peak_memory,
-    run_script,
-)
 from hyperparameters import (
     PRESETS,
     Hyperparameters,
@@ -24,6 +15,8 @@ from hyperparameters import (
     add_flags,
     hyperparameters_from_flags,
 )
+from oasisvq.core.errors import DatasetError, HyperparameterError, RunFolderError, TrainingError
+from oasisvq.core.script import import_tensorflow_quietly, peak_memory, run_script
 
 # TensorFlow and all that needs it are imported where they are used, after the flags are parsed:
 # `--help` and a wrong flag are answered at once.
@@ -64,8 +57,8 @@ def main():
     import tensorflow as tf
 
     from dataset import OASIS, SPLITS, describe
-    from replicas import from_chief, is_chief, start_replicas, together
-    from runs import Run, alone
+    from oasisvq.runs.folder import Run, alone
+    from oasisvq.training.devices import from_chief, is_chief, start_replicas, together
 
     if hyperparameters.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -102,8 +95,8 @@ def main():
 
 def train(run, dataset, strategy, options):
     """All stages, each from where an earlier process stopped."""
-    from model_card import write_model_card
-    from replicas import is_chief, together
+    from oasisvq.runs.model_card import write_model_card
+    from oasisvq.training.devices import is_chief, together
 
     with together(strategy):
         vqvae = train_vqvae(run, dataset, **options)
@@ -120,7 +113,7 @@ def train(run, dataset, strategy, options):
 
 def check_trainable(hyperparameters, dataset):
     """Refuses what could not be trained, before any folder is made or emptied."""
-    from scores import WINDOW_SIZE
+    from oasisvq.evaluation.image_scores import WINDOW_SIZE
 
     height, width = dataset.image_shape
     if min(height, width) < WINDOW_SIZE:
@@ -146,7 +139,7 @@ def device(strategy):
     """What TensorFlow computes on."""
     import tensorflow as tf
 
-    from replicas import worker_addresses
+    from oasisvq.training.devices import worker_addresses
 
     machines, count = len(worker_addresses()), strategy.num_replicas_in_sync
     gpus = len(tf.config.list_physical_devices("GPU"))
@@ -165,8 +158,15 @@ def start_run(run, dataset, fresh):
     """
     import numpy as np
 
-    from files import PARTIAL, sweep, whole_file
-    from runs import CONFIG, MEAN_SLICES, PRIOR_FACTS, SPLIT, TEST_SLICES, read_config
+    from oasisvq.core.files import PARTIAL, sweep, whole_file
+    from oasisvq.runs.folder import (
+        CONFIG,
+        MEAN_SLICES,
+        PRIOR_FACTS,
+        SPLIT,
+        TEST_SLICES,
+        read_config,
+    )
 
     folder = run.folder.resolve()
     discarded = folder.with_name(f".{folder.name}.deleted")
@@ -211,8 +211,8 @@ def train_vqvae(run, dataset, **options):
     """
     import keras
 
-    from runs import VQVAE_WEIGHTS
-    from training import Stage, build_optimizer
+    from oasisvq.runs.folder import VQVAE_WEIGHTS
+    from oasisvq.training.loop import Stage, build_optimizer
 
     chosen = run.hyperparameters
     training, validation = dataset.rows("train"), dataset.rows("validation")
@@ -251,7 +251,7 @@ def collapsed(history):
 
 def record(run, stage):
     """Notes what a stage took."""
-    from replicas import is_chief
+    from oasisvq.training.devices import is_chief
 
     progress = stage.progress
     if is_chief():
@@ -265,7 +265,7 @@ def start_codebook(stage, dataset, chosen):
     import numpy as np
     from sklearn.cluster import KMeans
 
-    from replicas import from_chief
+    from oasisvq.training.devices import from_chief
 
     vqvae, per_slice = stage.model, int(np.prod(stage.model.code_shape))
     stage.warm_up(chosen.warm_up_steps, quantize=False)
@@ -293,9 +293,9 @@ def start_codebook(stage, dataset, chosen):
 
 def train_features(run, dataset):
     """Between the two: the small network with which similarity.py looks at new brains."""
-    from features import train_feature_network
-    from files import save_weights
-    from runs import FEATURE_WEIGHTS
+    from oasisvq.core.files import save_weights
+    from oasisvq.evaluation.features import train_feature_network
+    from oasisvq.runs.folder import FEATURE_WEIGHTS
 
     if (run.folder / FEATURE_WEIGHTS).is_file():
         return  # an earlier process of this run has trained it
@@ -315,11 +315,16 @@ def train_prior(run, dataset, vqvae, **options):
     import keras
     import numpy as np
 
-    from files import whole_file
-    from replicas import is_chief
-    from runs import PRIOR_WEIGHTS, TRAINING_CODES
-    from scores import bits_by_position, choose_smoothing, count_codes, frequencies_by_position
-    from training import Stage, build_optimizer
+    from oasisvq.core.files import whole_file
+    from oasisvq.evaluation.code_scores import (
+        bits_by_position,
+        choose_smoothing,
+        count_codes,
+        frequencies_by_position,
+    )
+    from oasisvq.runs.folder import PRIOR_WEIGHTS, TRAINING_CODES
+    from oasisvq.training.devices import is_chief
+    from oasisvq.training.loop import Stage, build_optimizer
 
     chosen = run.hyperparameters
     rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from demo import invent_slices, load_template
+from oasisvq.data.sources.synthetic import invent_slices, load_template
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from archive_builder import oasis1_session, write_archive
-from demo import load_template
+
 from hyperparameters import Hyperparameters
-from preparation import Store
-from sources import BadScan, open_source
+from oasisvq.data.prepare import Store
+from oasisvq.data.sources.base import BadScan, open_source
+from oasisvq.data.sources.synthetic import load_template
 
 PIECE = 2**20  # bytes
 ATLAS_SHAPE, RAW_SHAPE = (176, 208, 176), (128, 256, 256)

@@ -53,8 +53,8 @@ def watch_train():
         import sklearn.cluster
 
         import dataset
-        import runs
-        import training
+        from oasisvq.runs import folder as runs
+        from oasisvq.training import loop as training
 
         mark("import the rest")
         marked(dataset, "OASIS", "open the slices")
@@ -88,8 +88,8 @@ def watch_predict():
         mark("Python")
         load()
         mark("import TensorFlow")
-        import figures
-        import runs
+        from oasisvq import figures
+        from oasisvq.runs import folder as runs
 
         mark("import the rest")
         marked(runs.Run, "load_vqvae", "load the VQ-VAE")

@@ -29,8 +29,8 @@ def main():
     import numpy as np
 
     from dataset import OASIS
-    from runs import Run
-    from training import Stage, batches_at_random, build_optimizer, feed
+    from oasisvq.runs.folder import Run
+    from oasisvq.training.loop import Stage, batches_at_random, build_optimizer, feed
 
     dataset = OASIS(chosen, arguments.data_dir)
     rows = dataset.rows("train")

@@ -45,8 +45,8 @@ class Watch:
 def measure_preparation(volumes, copies, place):
     """The prepared folder, what a scan took, a dictionary of seconds and bytes, and what is noted
     of one, as JSON."""
-    import preparation
     from hyperparameters import Hyperparameters
+    from oasisvq.data import prepare as preparation
 
     (place / "volumes").mkdir()
     for number in range(copies):
@@ -89,7 +89,7 @@ def measure_duplicates(shape):
     import numpy as np
     import pandas
 
-    import duplicates
+    from oasisvq.data import near_duplicates as duplicates
 
     slices = np.random.default_rng(0).integers(0, 256, (NOISE_SLICES, *shape), np.uint8)
     names = [f"{number:06d}" for number in range(NOISE_SLICES)]
@@ -107,7 +107,7 @@ def measure_memory(folder, facts):
     import numpy as np
     import pandas
 
-    from duplicates import details
+    from oasisvq.data.near_duplicates import details
 
     slices = np.load(folder / "slices.npy", mmap_mode="r")
     table = pandas.read_csv(folder / "slices.csv")
@@ -133,9 +133,9 @@ def measure_training(folder):
 
     from dataset import OASIS
     from hyperparameters import Hyperparameters
-    from runs import Run
+    from oasisvq.runs.folder import Run
+    from oasisvq.training.loop import Stage, batches_at_random, build_optimizer, feed
     from train import code_reader, encode
-    from training import Stage, batches_at_random, build_optimizer, feed
 
     chosen = Hyperparameters(dataset=str(folder))
     dataset = OASIS(chosen)
@@ -177,8 +177,8 @@ def main():
 
     import numpy as np
 
-    from errors import import_tensorflow_quietly
-    from volumes import is_volume
+    from oasisvq.core.script import import_tensorflow_quietly
+    from oasisvq.data.volumes import is_volume
 
     volumes = sorted(path for path in arguments.volumes.iterdir() if is_volume(path))
     scans = arguments.scans

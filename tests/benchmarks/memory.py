@@ -79,7 +79,7 @@ class InventedSource:
     def scans(self, store, shard):
         import numpy as np
 
-        from sources import Scan
+        from oasisvq.data.sources.base import Scan
 
         down, across = (enlarging(*sizes) for sizes in zip(SHAPE, GRID, strict=True))
         rows, columns = (np.linspace(-1.1, 1.1, size) for size in SHAPE)
@@ -103,7 +103,7 @@ def enlarging(size, cells):
 
 def prepare_invented(folder, scans):
     from hyperparameters import Hyperparameters
-    from preparation import prepare
+    from oasisvq.data.prepare import prepare
 
     peaks = Peaks()
     with peaks.stage("prepare"), mock.patch("preparation.open_source") as opened:
@@ -113,11 +113,11 @@ def prepare_invented(folder, scans):
 
 def train_invented(folder, flags):
     """`train.py`, each of its steps watched, with the loops over batches cut short."""
-    from errors import import_tensorflow_quietly
+    from oasisvq.core.script import import_tensorflow_quietly
 
     import_tensorflow_quietly()
     import train
-    import training
+    from oasisvq.training import loop as training
 
     peaks = Peaks()
     for name in STAGES:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from errors import import_tensorflow_quietly, run_script
+from oasisvq.core.script import import_tensorflow_quietly, run_script
 
 ROUNDS = 15
 

@@ -31,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from errors import import_tensorflow_quietly, run_script  # noqa: E402
+from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
 
 import_tensorflow_quietly()
 
@@ -39,9 +39,9 @@ import tensorflow as tf  # noqa: E402
 from timing import alternate, ratio_text  # noqa: E402
 
 from hyperparameters import Hyperparameters  # noqa: E402
-from prior import CONDITION_COUNT  # noqa: E402
-from runs import Run, open_run  # noqa: E402
-from sampling import draw_codes, sample_code_grids  # noqa: E402
+from oasisvq.nn.conditioning import CONDITION_COUNT  # noqa: E402
+from oasisvq.runs.folder import Run, open_run  # noqa: E402
+from oasisvq.sampling.incremental import draw_codes, sample_code_grids  # noqa: E402
 
 MATRIX = 4096  # rows and columns of the large products
 

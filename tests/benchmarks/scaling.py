@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from errors import import_tensorflow_quietly, run_script  # noqa: E402
+from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
 
 import_tensorflow_quietly()
 
@@ -28,8 +28,9 @@ import tensorflow as tf  # noqa: E402
 from timing import alternate  # noqa: E402
 
 from hyperparameters import Hyperparameters  # noqa: E402
-from prior import CONDITION_COUNT, PixelCNN  # noqa: E402
-from sampling import GRIDS_AT_ONCE, sample_code_grids  # noqa: E402
+from modules import PixelCNN  # noqa: E402
+from oasisvq.nn.conditioning import CONDITION_COUNT
+from oasisvq.sampling.incremental import GRIDS_AT_ONCE, sample_code_grids  # noqa: E402
 
 matplotlib.use("Agg")  # no window
 

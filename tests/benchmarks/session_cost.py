@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from archive_builder import oasis1_session, oasis2_session, write_archive
-from registration import _template
-from volumes import read_volume
+
+from oasisvq.data.registration import _template
+from oasisvq.data.volumes import read_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 ATLAS_SHAPE, RAW_SHAPE = (176, 208, 176), (128, 256, 256)

@@ -23,9 +23,9 @@ from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from timing import alternate, ratio_text
 
-import scores
 from dataset import OASIS
 from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
+from oasisvq.evaluation import image_scores as scores
 
 BATCH_SIZE = 32
 

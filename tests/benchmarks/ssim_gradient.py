@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tensorflow as tf
 
-from scores import ssim_for_training
+from oasisvq.evaluation.image_scores import ssim_for_training
 
 ROUNDS, REPEATS = 9, 5
 

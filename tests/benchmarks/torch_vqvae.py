@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scores import CONTRAST_CONSTANT, LUMINANCE_CONSTANT, _blur_matrix
+from oasisvq.evaluation.image_scores import CONTRAST_CONSTANT, LUMINANCE_CONSTANT, _blur_matrix
 
 __all__ = ["steps"]
 

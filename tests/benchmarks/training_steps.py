@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from errors import import_tensorflow_quietly, run_script  # noqa: E402
+from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
 
 import_tensorflow_quietly()
 
@@ -39,9 +39,9 @@ from timing import alternate, ratio_text  # noqa: E402
 
 import modules  # noqa: E402
 from hyperparameters import Hyperparameters  # noqa: E402
-from runs import Run  # noqa: E402
+from oasisvq.runs.folder import Run  # noqa: E402
+from oasisvq.training.loop import Stage, build_optimizer  # noqa: E402
 from train import code_reader  # noqa: E402
-from training import Stage, build_optimizer  # noqa: E402
 
 BATCH, STEPS = 16, 5
 SHAPE, CODE_SHAPE, VARIANCE = (176, 176), (44, 44), 0.05

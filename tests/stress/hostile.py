@@ -93,10 +93,10 @@ def attack(run, name, mutations, seed):
 
 def open_mutated(pipe, run, name, seed, first, last):
     """In a process of its own: sends the outcome of each mutation."""
-    from errors import import_tensorflow_quietly
+    from oasisvq.core.script import import_tensorflow_quietly
 
     import_tensorflow_quietly()
-    import runs
+    from oasisvq.runs import folder as runs
 
     pristine, facts = (run / name).read_bytes(), (run / runs.PRIOR_FACTS).read_bytes()
     models = {}

@@ -7,13 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import train  # noqa: E402
-from errors import import_tensorflow_quietly, run_script  # noqa: E402
+from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
 
 
 def main():
     if "--help" not in sys.argv:
         import_tensorflow_quietly()
-        import runs
+        from oasisvq.runs import folder as runs
 
         record = runs.Run.record_prior
 

@@ -41,7 +41,7 @@ def kill_writers(folder, kills, seed):
     Raises:
         AssertionError: If a file was torn.
     """
-    from files import PARTIAL, sweep
+    from oasisvq.core.files import PARTIAL, sweep
 
     draw, litter = random.Random(seed), 0
     for _ in range(kills):
@@ -64,8 +64,8 @@ def write_forever():
     import numpy as np
     import pandas
 
-    from figures import save_picture
-    from files import save_weights, whole_file, write_array, write_text
+    from oasisvq.core.files import save_weights, whole_file, write_array, write_text
+    from oasisvq.figures import save_picture
 
     folder, number = Path(sys.argv[-1]), 0
     print("writing", flush=True)

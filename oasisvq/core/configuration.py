@@ -1,0 +1,212 @@
+"""A configuration made of parts: frozen dataclasses whose fields are the flags of the scripts."""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar, NoReturn, Self
+
+from oasisvq.core.errors import HyperparameterError
+
+_EXPECTED = {float: "a finite number", int: "an integer", str: "text", bool: "true or false"}
+_PLACEHOLDERS = {float: "X", int: "N", str: "TEXT"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that raises `HyperparameterError` on a wrong flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise HyperparameterError(f"{message}. See {self.prog} --help")
+
+
+def option(
+    default: Any,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple | None = None,
+    count: int | None = None,
+) -> Any:
+    """Returns a field with its help text, and the values that it may take.
+
+    Args:
+        default: The default value, whose type is the field's; a tuple holds several values.
+        text: What `--help` says.
+        low, high: The closed range of a number, or of each number of a tuple.
+        choices: All values that are allowed.
+        count: How many values a tuple must have; `None` allows any number from one up.
+    """
+    limits = {"help": text, "low": low, "high": high, "choices": choices, "count": count}
+    return dataclasses.field(default=default, metadata=limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part of a configuration; every field is an `option` and is checked.
+
+    Attributes:
+        title: The heading of its flags in `--help`.
+        prefix: What the names of its flags begin with, as `"prior_"`.
+
+    Raises:
+        HyperparameterError: If a value is not of the field's type, or out of its range.
+    """
+
+    title: ClassVar[str]
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            self._check(field, getattr(self, field.name))
+
+    @classmethod
+    def flag(cls, name: str) -> str:
+        """Returns the flag of a field, as `"--prior-batch-size"`."""
+        return "--" + (cls.prefix + name).replace("_", "-")
+
+    def _check(self, field: dataclasses.Field, value: Any) -> None:
+        flag, limits = self.flag(field.name), field.metadata
+        several = isinstance(field.default, tuple)
+        values = value if several else (value,)
+        kind = _kind(field)
+        if not isinstance(values, tuple) or not values or not all(_is(v, kind) for v in values):
+            raise HyperparameterError(f"{flag} must be {_EXPECTED[kind]}. Received: {value!r}")
+        if limits["count"] not in (None, len(values)):
+            raise HyperparameterError(f"{flag} takes {limits['count']} values. Received: {value}")
+        if limits["choices"] and value not in limits["choices"]:
+            choices = ", ".join(map(str, limits["choices"]))
+            raise HyperparameterError(f"{flag} must be one of {choices}. Received: {value!r}")
+        low, high = limits["low"], limits["high"]
+        for number in values:
+            if (low is not None and number < low) or (high is not None and number > high):
+                bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise HyperparameterError(f"{flag} must be {bounds}. Received: {number}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """A whole configuration; every field is a `Part`.
+
+    The parts' values have names of their own, those of the flags: the field `epochs` of a part
+    whose prefix is `"prior_"` is called `prior_epochs`.
+    """
+
+    @classmethod
+    def _options(cls) -> Iterator[tuple[str, str, type[Part], dataclasses.Field]]:
+        """Yields the value's name, its part's name and class, and its field, in order."""
+        for place in dataclasses.fields(cls):
+            part = type(place.default)
+            assert issubclass(part, Part)
+            for field in dataclasses.fields(part):
+                yield part.prefix + field.name, place.name, part, field
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Returns the names of all values, in order."""
+        return [name for name, *_ in cls._options()]
+
+    def replace(self, **values: Any) -> Self:
+        """Returns a copy with other values, given by their names.
+
+        Raises:
+            HyperparameterError: If a name is unknown, or a value is out of its range.
+        """
+        unknown = sorted(set(values) - set(self.names()))
+        if unknown:
+            raise HyperparameterError(f"unknown hyperparameters: {', '.join(unknown)}")
+        changes: dict[str, dict[str, Any]] = {}
+        for name, place, _, field in self._options():
+            if name in values:
+                changes.setdefault(place, {})[field.name] = values[name]
+        parts = {
+            place: dataclasses.replace(getattr(self, place), **fields)
+            for place, fields in changes.items()
+        }
+        return dataclasses.replace(self, **parts)
+
+    def to_dictionary(self) -> dict[str, Any]:
+        """Returns all values by their names, as JSON knows them."""
+        values = {
+            name: getattr(getattr(self, place), field.name)
+            for name, place, _, field in self._options()
+        }
+        return json.loads(json.dumps(values))
+
+    @classmethod
+    def from_dictionary(cls, values: object) -> Self:
+        """Returns the inverse of `to_dictionary`.
+
+        Raises:
+            HyperparameterError: If a value is missing, unknown or out of its range.
+        """
+        if not isinstance(values, dict):
+            raise HyperparameterError(f"expected hyperparameters. Received: {type(values)}")
+        odd = sorted(set(values) ^ set(cls.names()))
+        if odd:
+            raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
+        return cls().replace(
+            **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        )
+
+    @classmethod
+    def add_flags(
+        cls,
+        parser: argparse.ArgumentParser,
+        names: Collection[str] | None = None,
+        default: str | None = None,
+    ) -> None:
+        """Adds a flag for each value to a parser; an absent flag leaves no attribute.
+
+        Args:
+            parser: The parser.
+            names: The values that get a flag. Default: all.
+            default: What `--help` calls their default. Default: the value itself.
+        """
+        groups: dict[type[Part], Any] = {}
+        for name, _, part, field in cls._options():
+            if names is not None and name not in names:
+                continue
+            if part not in groups:
+                groups[part] = parser.add_argument_group(part.title)
+            groups[part].add_argument(
+                part.flag(field.name), default=argparse.SUPPRESS, **_argument(field, default)
+            )
+
+    def with_flags(self, arguments: argparse.Namespace) -> Self:
+        """Returns a copy with the values that were given as flags."""
+        given = {name: vars(arguments)[name] for name in self.names() if name in arguments}
+        return self.replace(
+            **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        )
+
+
+def _argument(field: dataclasses.Field, default: str | None) -> dict[str, Any]:
+    """Returns the options of a field's flag, as `argparse` takes them."""
+    text, kind, value = field.metadata["help"].replace("%", "%%"), _kind(field), field.default
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": text}
+    several = isinstance(value, tuple)
+    value = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    value = value if default is None else default
+    return {
+        "type": kind,
+        "nargs": field.metadata["count"] or "+" if several else None,
+        "choices": field.metadata["choices"],
+        "metavar": None if field.metadata["choices"] else _PLACEHOLDERS[kind],
+        "help": text if value == "" else f"{text} (default: {value})",
+    }
+
+
+def _kind(field: dataclasses.Field) -> type:
+    """Returns the type of a field's value, or of each value of a tuple."""
+    return type(field.default[0] if isinstance(field.default, tuple) else field.default)
+
+
+def _is(value: object, kind: type) -> bool:
+    """Tells whether a value is of a type: an integer will do for a float, NaN will not."""
+    if isinstance(value, bool) != (kind is bool):
+        return False
+    if kind is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, kind)

@@ -1,0 +1,66 @@
+"""SIGINT and SIGTERM: the first one requests a stop, the second one ends the process at once."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+NAMES: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_requested: int | None = None  # the number of the first signal
+_deferred = False
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has requested a stop. `status` is what a shell expects: 128 plus the number.
+
+    It is no `Exception`, so that no code which handles failures takes it for one.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(NAMES[number])
+        self.status = 128 + number
+
+
+def watch() -> None:
+    """Installs the handler: from now on a first signal raises `Stopped`.
+
+    Within `deferred` it does so only where `raise_if_requested` is called. A second signal ends
+    the process as it stands.
+    """
+    global _requested
+    _requested = None
+    if threading.current_thread() is threading.main_thread():
+        for number in NAMES:
+            signal.signal(number, _handle)
+
+
+def _handle(number, frame) -> None:
+    global _requested
+    if _requested is not None:
+        os._exit(128 + number)
+    _requested = number
+    if not _deferred:
+        raise Stopped(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Makes a first signal wait for `raise_if_requested`, so that a step is finished first."""
+    global _deferred
+    _deferred = True
+    try:
+        yield
+    finally:
+        _deferred = False
+
+
+def stop_requested() -> bool:
+    """Tells whether a signal has requested a stop."""
+    return _requested is not None
+
+
+def raise_if_requested() -> None:
+    """Raises `Stopped` if a signal has requested a stop."""
+    if _requested is not None:
+        raise Stopped(_requested)

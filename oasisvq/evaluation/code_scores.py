@@ -1,0 +1,72 @@
+"""Scores of code grids: what the frequencies at each position alone would cost."""
+
+import numpy as np
+
+
+def cells_with_brain(images, downsample):
+    """Which positions of the code grid touch the brain, pixels above 0.
+
+    Args:
+        images: Float array `(B, H, W, 1)` in [0, 1].
+        downsample: Pixels a code along each axis.
+
+    Returns:
+        Boolean array `(B, h, w)`.
+    """
+    missing = [-size % downsample for size in images.shape[1:3]]  # padded as the encoder does
+    padded = np.pad(images[..., 0], [(0, 0), *((n // 2, n - n // 2) for n in missing)])
+    batch, height, width = padded.shape
+    cells = padded.reshape(batch, height // downsample, downsample, width // downsample, downsample)
+    return cells.max(axis=(2, 4)) > 0
+
+
+def count_codes(code_indices, num_embeddings):
+    """How often each code stands at each position: int `(n, h, w)` to int64 `(h, w, K)`."""
+    _, height, width = code_indices.shape
+    counts = np.zeros((height, width, num_embeddings), np.int64)
+    rows, columns = np.indices((height, width))
+    for grid in code_indices:
+        counts[rows, columns, grid] += 1
+    return counts
+
+
+def frequencies_by_position(counts, smoothing):
+    """How frequent each code is at each position.
+
+    A code never seen at a position keeps a share of its frequency anywhere:
+    `(counts + smoothing * overall) / (n + smoothing)`.
+
+    Args:
+        counts: `(h, w, K)` of n slices, see `count_codes`.
+        smoothing: Float above 0, how many slices the overall frequencies are worth.
+
+    Returns:
+        Float array `(h, w, K)`, all above 0; those of a position add up to 1.
+    """
+    overall = counts.sum(axis=(0, 1)) + 1.0
+    overall /= overall.sum()
+    slices = counts.sum(axis=2, keepdims=True)  # (h, w, 1), all equal
+    return (counts + smoothing * overall) / (slices + smoothing)
+
+
+def bits_by_position(frequencies, code_indices):
+    """Bits per code if each position's own training frequencies were the prior.
+
+    Args:
+        frequencies: `(h, w, K)`, see `frequencies_by_position`.
+        code_indices: `(n, h, w)`.
+
+    Returns:
+        Float array `(n,)`, the mean over each grid.
+    """
+    rows, columns = np.indices(frequencies.shape[:2])
+    return np.array([-np.log2(frequencies[rows, columns, grid]).mean() for grid in code_indices])
+
+
+def choose_smoothing(counts, code_indices):
+    """The smoothing that costs validation slices the fewest bits, so that the bar is high."""
+
+    def cost(smoothing):
+        return bits_by_position(frequencies_by_position(counts, smoothing), code_indices).mean()
+
+    return min([0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0], key=cost)

@@ -1,0 +1,102 @@
+"""Whether generated slices are copies of training slices."""
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from oasisvq.evaluation.image_scores import BACKGROUND
+
+BLOCK = 256  # references compared at a time
+# A copy lies closer than this share of what the closest twentieth of test slices do.
+COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
+FINEST = 0.002  # half a level of uint8: closer than that, all is rounding
+
+
+def nearest(images, references):
+    """The Euclidean-nearest reference of each image.
+
+    Args:
+        images: Float array `(n, H, W, 1)` in [0, 1].
+        references: uint8 array `(m, H, W)`, which may be memory-mapped.
+
+    Returns:
+        Distances `(n,)`, the root of the mean squared difference, and rows
+        `(n,)` of the references.
+
+    Raises:
+        ValueError: If sizes differ, or there is no reference.
+    """
+    if not len(references) or images.shape[1:3] != references.shape[1:3]:
+        raise ValueError(
+            f"expected references of the images' size. Received: {references.shape} for "
+            f"{images.shape}"
+        )
+    flat = _flat(images)  # (n, P)
+    least, rows = np.full(len(flat), np.inf), np.zeros(len(flat), int)
+    for start in range(0, len(references), BLOCK):
+        block = _flat(references[start : start + BLOCK])
+        # |x - y|^2 without |x|^2, which is the same for every reference.
+        distances = (block**2).sum(axis=1) - 2 * flat @ block.T  # (n, BLOCK)
+        closest = distances.argmin(axis=1)
+        distances = distances[np.arange(len(flat)), closest]
+        rows = np.where(distances < least, start + closest, rows)
+        least = np.minimum(distances, least)
+    # Squares of float32 cancel: a copy's distance would come out as 0.0001, not 0.
+    differences = [
+        one - _flat(references[row : row + 1])[0] for one, row in zip(flat, rows, strict=True)
+    ]
+    return np.array([np.sqrt((d**2).mean(dtype=np.float64)) for d in differences]), rows
+
+
+def _flat(images):
+    """Images as float32 rows in [0, 1]: `(n, P)`."""
+    pixels = np.asarray(images)
+    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / scale
+
+
+def memorisation(generated, test, train, subjects):
+    """Are generated slices closer to training slices than test slices are?
+
+    A copy is one that lies closer to a training slice than half of what the
+    closest twentieth of test slices do: so close no other brain comes. Blurred
+    slices lie somewhat closer to every brain, so that a ratio just below 1 is
+    no proof; copies are. Slices that show no brain set no limit. Where the
+    limit is finer than the levels of uint8, as with test slices that were
+    trained on, copies cannot be told from others.
+
+    Args:
+        generated, test: Float arrays `(n, H, W, 1)` in [0, 1] whose rows
+            belong together.
+        train: See `nearest`.
+        subjects: Sequence `(n,)`, of the test slices.
+
+    Returns:
+        The report: `generated_median` and `test_median` of the distances,
+        `ratio` of the two, `copy_distance`, below which lie copies, their
+        number `copies` (both `None` if they cannot be told), and `closer_p`, of
+        the one-sided Mann-Whitney test that generated ones lie closer; of a
+        subject's slices it takes the median, for they are alike. Beside it
+        `distances` and `rows` of the nearest training slices and whether
+        `copies`, `(n,)` each.
+    """
+    distances, rows = nearest(generated, train)
+    expected, _ = nearest(test, train)
+    brains = expected[(test > BACKGROUND).any(axis=(1, 2, 3))]
+    limit = COPY_SHARE * np.quantile(brains, COPY_QUANTILE) if len(brains) else 0.0
+    known = limit > FINEST
+    copies = (distances < limit) & known
+    owners = np.asarray(subjects, dtype=str)
+    medians = [
+        [np.median(values[owners == name]) for name in np.unique(owners)]
+        for values in (distances, expected)
+    ]
+    middle, usual = float(np.median(distances)), float(np.median(expected))
+    report = {
+        "generated_median": middle,
+        "test_median": usual,
+        "ratio": middle / usual if usual > 0 else None,
+        "closer_p": float(mannwhitneyu(*medians, alternative="less").pvalue),
+        "copy_distance": float(limit) if known else None,
+        "copies": int(copies.sum()) if known else None,
+    }
+    return report, {"distances": distances, "rows": rows, "copies": copies}

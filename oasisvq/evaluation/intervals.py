@@ -1,0 +1,36 @@
+"""Means with their intervals, bootstrapped over subjects."""
+
+import numpy as np
+
+BOOTSTRAPS = 2000
+
+
+def interval_by_subject(values, subjects, seed=0):
+    """Mean over slices with its 95% interval, subjects being drawn with replacement.
+
+    Slices of one subject are alike, so slices must not be drawn singly.
+
+    Args:
+        values: Float array `(n,)`; NaN is left out.
+        subjects: Sequence `(n,)` of names.
+        seed: Integer, draws the bootstrap samples.
+
+    Returns:
+        `{"mean", "low", "high"}`; `None` for what is not known: all three
+        without a value, the interval with a single subject.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _, owners = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    known = ~np.isnan(values)
+    sums = np.bincount(owners[known], weights=values[known])
+    counts = np.bincount(owners[known], minlength=len(sums)).astype(float)
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if not len(sums):
+        return {"mean": None, "low": None, "high": None}
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) == 1:  # one subject tells nothing of others
+        return {"mean": mean, "low": None, "high": None}
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAPS, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": mean, "low": float(low), "high": float(high)}

@@ -1,0 +1,128 @@
+"""What the prior is told of a slice, and where in the grid a code lies."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oasisvq.nn.random import Chance
+
+CONDITION_COUNT = 4  # position, age, sex, CDR: the columns of `OASIS.conditions`
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class ConditionEmbedding(keras.layers.Layer):
+    """What is known of a slice as a vector; unknown is a value of its own.
+
+    Training hides numbers now and then: in data a missing CDR may mean that
+    somebody is young, and what was left out by choice must not mean it too.
+
+    Args:
+        units: Integer, length of the vector.
+        hidden_share: Float, share of the numbers that training hides, each by
+            itself.
+        stranger_share: Float, share of the slices whose age, sex and CDR
+            training hides together.
+        seed: Integer, draws those.
+
+    Call arguments:
+        conditions: Float tensor of shape `(B, 4)`, see `OASIS.conditions`; NaN
+            is unknown.
+
+    Returns:
+        Float tensor of shape `(B, units)`.
+    """
+
+    def __init__(self, units, hidden_share=0.1, stranger_share=0.2, seed=0, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})  # bfloat16 would round ages
+        self.units, self.seed = units, seed
+        self.hidden_share, self.stranger_share = hidden_share, stranger_share
+        self.chance = Chance(seed)
+        self.dense1 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
+        self.dense2 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.mean = self.add_weight(
+            shape=(CONDITION_COUNT,), initializer="zeros", trainable=False, name="mean"
+        )
+        self.deviation = self.add_weight(
+            shape=(CONDITION_COUNT,), initializer="ones", trainable=False, name="deviation"
+        )
+        self.dense1.build((None, 6 * CONDITION_COUNT))
+        self.dense2.build((None, self.units))
+
+    def adapt(self, conditions):
+        """Takes the scale of each number from the training slices' `(n, 4)`."""
+        known = np.ma.masked_invalid(conditions)
+        self.mean.assign(known.mean(axis=0).filled(0))
+        deviation = known.std(axis=0).filled(1)
+        # Of a number that never varies nothing is learned: another value must not be huge.
+        self.deviation.assign(np.where(deviation > 1e-3, deviation, 1))
+
+    def call(self, conditions, training=False):
+        known = tf.cast(~tf.math.is_nan(conditions), tf.float32)
+        if training:
+            known *= self._shown(tf.shape(conditions)[0])
+        x = tf.where(known > 0, (conditions - self.mean) / self.deviation, 0.0)
+        waves = (x, tf.sin(x), tf.cos(x), tf.sin(2 * x), tf.cos(2 * x))
+        x = tf.concat([known, *(known * wave for wave in waves)], axis=-1)  # (B, 24)
+        return self.dense2(self.dense1(x))
+
+    def _shown(self, batch):
+        """0 for each number that training hides, `(B, 4)`: the position is nobody's own."""
+        drawn = self.chance(tf.stack([batch, CONDITION_COUNT + 1]))
+        singly = tf.cast(drawn[:, :CONDITION_COUNT] >= self.hidden_share, tf.float32)
+        person = tf.cast(drawn[:, CONDITION_COUNT:] >= self.stranger_share, tf.float32)
+        return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITION_COUNT - 1)], axis=1)
+
+    def get_config(self):
+        own = {
+            "units": self.units,
+            "hidden_share": self.hidden_share,
+            "stranger_share": self.stranger_share,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class PositionBias(keras.layers.Layer):
+    """Adds a learned vector for each position of the grid, which the condition shifts.
+
+    A convolution alone does not know where in the head it stands; the shape
+    of the brain lies in these vectors. They depend on no code, so nothing
+    later is given away.
+
+    Args:
+        maps: Integer, grids of vectors that the condition mixes, beside one
+            that is always there.
+
+    Call arguments:
+        inputs: Float tensor of shape `(B, h, w, C)`.
+        condition: Float tensor of shape `(B, units)`.
+
+    Returns:
+        Float tensor of shape `(B, h, w, C)`.
+    """
+
+    def __init__(self, maps=8, **kwargs):
+        super().__init__(**kwargs)
+        self.count = maps
+        self.mix = keras.layers.Dense(maps, dtype=self.dtype_policy)
+
+    def build(self, inputs_shape, condition_shape):
+        start = keras.initializers.RandomNormal(stddev=0.02)
+        shape = (self.count + 1, *inputs_shape[1:])
+        self.maps = self.add_weight(shape=shape, initializer=start, name="maps")
+        self.mix.build(condition_shape)
+
+    def call(self, inputs, condition):
+        weights = self.mix(condition)  # (B, maps)
+        weights = tf.concat([tf.ones_like(weights[:, :1]), weights], axis=1)
+        flat = tf.reshape(tf.cast(self.maps, weights.dtype), [self.count + 1, -1])
+        return inputs + tf.reshape(weights @ flat, tf.shape(inputs))
+
+    def compute_output_shape(self, inputs_shape, condition_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "maps": self.count}

@@ -1,0 +1,82 @@
+"""Is the age obeyed? The ventricles' area in new brains, beside that in real ones.
+
+    python tests/benchmarks/ventricles.py --run-dir RUN --dataset path/to/oasis1_coronal
+
+For coronal slices 90 to 99 of OASIS-1's atlas volumes, 176x176 pixels: there the dark pixels around
+the middle are the lateral and third ventricles. Of every subject of known age one slice is taken,
+and one brain is drawn for its position, age, sex and CDR.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
+
+import_tensorflow_quietly()
+
+from dataset import OASIS  # noqa: E402
+from oasisvq.evaluation.intervals import interval_by_subject  # noqa: E402
+from oasisvq.runs.folder import open_run  # noqa: E402
+from oasisvq.sampling.incremental import sample_code_grids  # noqa: E402
+
+ROWS, COLUMNS, DARK = slice(65, 105), slice(58, 118), 0.35
+BANDS = ((18, 30), (30, 50), (50, 65), (65, 75), (75, 85), (85, 100))  # years
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run-dir", required=True)
+    parser.add_argument("--dataset", required=True, help="all subjects' slices, with their sheet")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    run = open_run(arguments.run_dir)
+    chosen = dataclasses.replace(run.hyperparameters, dataset=arguments.dataset)
+    slices = OASIS(chosen, arguments.data_dir)
+    known = slices.table[slices.table["age"].notna()]
+    rows = known.groupby("subject").sample(1, random_state=arguments.seed).index.to_numpy()
+    conditions = run.conditions(slices, rows)
+    vqvae, prior = run.load_vqvae(), run.load_prior()
+    random = np.random.default_rng(arguments.seed)
+    codes = sample_code_grids(prior, random.random((len(rows), *vqvae.code_shape)), conditions)
+    area = {
+        "real": areas(slices.slices[rows] / np.float32(255)),
+        "generated": areas(vqvae.decode_all(codes)[..., 0]),
+    }
+    ages, splits = conditions[:, 1], slices.table["split"].iloc[rows].to_numpy()
+    print(f"pixels below {DARK} about the middle, one slice a subject, mean [95% interval]")
+    for low, high in BANDS:
+        band = (ages >= low) & (ages < high)
+        if band.sum() > 1:
+            cells = "; ".join(f"{name} {cell(values[band])}" for name, values in area.items())
+            print(f"age {low} to {high}, {band.sum()} subjects: {cells}")
+    for split in ("all", "test"):
+        chosen = (splits == split) | (split == "all")
+        for name, values in area.items():
+            slope, _ = np.polyfit(ages[chosen], values[chosen], 1)
+            r = np.corrcoef(ages[chosen], values[chosen])[0, 1]
+            print(
+                f"{split} {chosen.sum()} subjects, {name}: {slope:.1f} pixels a year, "
+                f"correlation {r:.2f}"
+            )
+
+
+def areas(images):
+    """Dark pixels about the middle of slices `(n, 176, 176)` in [0, 1]: `(n,)`."""
+    return (images[:, ROWS, COLUMNS] < DARK).sum(axis=(1, 2)).astype(float)
+
+
+def cell(values):
+    interval = interval_by_subject(values, np.arange(len(values)))
+    return f"{interval['mean']:.0f} [{interval['low']:.0f}, {interval['high']:.0f}]"
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,103 @@
+"""The configuration: ranges, flags, and the round trip through JSON."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hyperparameters import (
+    PRESETS,
+    Hyperparameters,
+    Parser,
+    add_flags,
+    hyperparameters_from_flags,
+)
+from oasisvq.core.errors import HyperparameterError
+
+
+def parse(*flags):
+    parser = Parser()
+    add_flags(parser)
+    return hyperparameters_from_flags(parser.parse_args(flags))
+
+
+def test_every_field_is_a_flag():
+    flags = []
+    for field in dataclasses.fields(Hyperparameters):
+        value = field.default
+        flag = "--" + field.name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-"))
+            continue
+        value = value if isinstance(value, tuple) else (value,)
+        flags += [flag, *map(str, value)]
+    assert parse(*flags) == Hyperparameters() == parse()
+
+
+def test_flags_change_their_fields_only():
+    chosen = parse("--num-embeddings", "64", "--slice-range", "-20", "10.5", "--slice-unit", "mm")
+    expected = {"num_embeddings": 64, "slice_range": (-20.0, 10.5), "slice_unit": "mm"}
+    assert chosen == dataclasses.replace(Hyperparameters(), **expected)
+
+
+def test_round_trip_through_json():
+    chosen = Hyperparameters(dataset="demo", prior_dilations=(1, 3), learning_rate=0.25)
+    text = json.dumps(chosen.to_dictionary())
+    assert Hyperparameters.from_dictionary(json.loads(text)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("downsample", 5),
+        ("num_embeddings", 1),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("learning_rate", -1.0),
+        ("ema_decay", 1.0),
+        ("test_fraction", 0.95),
+        ("slice_range", (0.5, 1.5)),
+        ("slice_range", (0.6, 0.4)),
+        ("slice_range", (0.1, 0.2, 0.3)),
+        ("prior_dilations", (0,)),
+        ("prior_dilations", ()),
+        ("plane", "oblique"),
+        ("codebook_update", None),
+    ],
+)
+def test_values_out_of_range_name_their_flag(field, value):
+    with pytest.raises(HyperparameterError, match="--" + field.replace("_", "-")):
+        Hyperparameters(**{field: value})
+
+
+def test_fractions_must_leave_subjects_to_train_on():
+    with pytest.raises(HyperparameterError, match="sum must be below 1"):
+        Hyperparameters(validation_fraction=0.5, test_fraction=0.5)
+
+
+@pytest.mark.parametrize("values", [{}, {"epochs": 3}, [], None, "text"])
+def test_other_configurations_are_refused(values):
+    with pytest.raises(HyperparameterError):
+        Hyperparameters.from_dictionary(values)
+    with pytest.raises(HyperparameterError, match="colour"):
+        Hyperparameters.from_dictionary({**Hyperparameters().to_dictionary(), "colour": 1})
+
+
+def test_a_wrong_flag_is_one_error():
+    with pytest.raises(HyperparameterError, match="--epochs"):
+        parse("--epochs", "many")
+    with pytest.raises(HyperparameterError, match="--epoch-count"):
+        parse("--epoch-count", "3")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_configurations_that_flags_change_further(preset):
+    parser = Parser()
+    add_flags(parser)
+    base = Hyperparameters(**PRESETS[preset])
+    chosen = hyperparameters_from_flags(parser.parse_args(["--epochs", "7"]), base)
+    assert chosen == dataclasses.replace(base, epochs=7)
+    assert (base == Hyperparameters()) == (preset == "default")

@@ -1,0 +1,497 @@
+"""The quantiser, the masked convolutions and the models built of them."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import modules
+from modules import PixelConvLayer, ResidualBlock, VectorQuantizer, VQVAETrainer
+from oasisvq.nn.random import Chance, Dropout
+from oasisvq.training.loop import Stage
+
+SMALL = {"num_embeddings": 16, "embedding_dim": 3, "width": 8, "residual_blocks": 1}
+
+
+def small_vqvae(image_shape=(96, 80), **changes):
+    return VQVAETrainer(image_shape, variance=0.1, **{**SMALL, **changes})
+
+
+def stage_of(vqvae, brains):
+    """A stage whose epochs are one step each."""
+    rows, images = np.arange(len(brains)), tf.constant(brains[..., None])
+    optimizer = keras.optimizers.Adam(1e-3)
+    read = lambda chosen: tf.gather(images, chosen)  # noqa: E731
+    return Stage("vqvae", vqvae, optimizer, read, rows, rows, len(rows), 1, seed=0)
+
+
+def quantizer_of(**changes):
+    quantizer = VectorQuantizer(**{"num_embeddings": 7, "embedding_dim": 4, **changes})
+    quantizer.build((None, 3, 5, 4))
+    return quantizer
+
+
+@pytest.fixture
+def latents(random):
+    return tf.constant(random.normal(size=(2, 3, 5, 4)), tf.float32)
+
+
+def nearest_by_numpy(latents, codebook):
+    distances = ((latents[..., None, :] - codebook) ** 2).sum(-1)
+    return distances.argmin(-1)
+
+
+# The quantiser
+
+
+def test_quantizer_picks_the_nearest_code(latents):
+    quantizer = quantizer_of()
+    codebook = quantizer.codebook.numpy()
+    nearest = nearest_by_numpy(latents.numpy(), codebook)
+    np.testing.assert_array_equal(quantizer.code_indices(latents), nearest)
+    np.testing.assert_allclose(quantizer(latents), codebook[nearest], atol=1e-6)
+    np.testing.assert_array_equal(quantizer.code_vectors(nearest), codebook[nearest])
+
+
+def test_nearest_code_is_exact_far_from_the_origin(random):
+    # |z - e|^2 expanded about the origin would lose the small differences.
+    codebook = 1000 + random.normal(size=(64, 4)).astype("float32")
+    latents = 1000 + random.normal(size=(1, 20, 20, 4)).astype("float32")
+    quantizer = VectorQuantizer(64, 4)
+    quantizer.build((None, 20, 20, 4))
+    quantizer.start(codebook, 1.0)
+    expected = nearest_by_numpy(latents.astype("float64"), codebook.astype("float64"))
+    agreement = (quantizer.code_indices(latents).numpy() == expected).mean()
+    assert agreement > 0.995
+
+
+def test_rate_weight_sets_bits_against_distance(latents):
+    quantizer = quantizer_of(rate_weight=3.0, rate_steps=0)
+    codebook, counts = quantizer.codebook.numpy(), np.array([1, 2, 4, 8, 16, 32, 65.0])
+    quantizer.ema_counts.assign(counts)
+    np.testing.assert_array_equal(  # no error is known yet, so no bit costs anything
+        quantizer.code_indices(latents), nearest_by_numpy(latents.numpy(), codebook)
+    )
+    quantizer.ema_error.assign(0.2)
+    distances = ((latents.numpy()[..., None, :] - codebook) ** 2).sum(-1)
+    expected = (distances - 3.0 * 0.2 * np.log2(counts / counts.sum())).argmin(-1)
+    assert (expected != distances.argmin(-1)).any()
+    np.testing.assert_array_equal(quantizer.code_indices(latents), expected)
+
+
+def test_rate_weight_follows_the_error_of_the_quantiser(latents):
+    quantizer = quantizer_of(rate_weight=0.5, rate_steps=0, ema_decay=0.9, revive_below=0.0)
+    codes = quantizer.code_vectors(quantizer.code_indices(latents))
+    error = ((latents - codes).numpy() ** 2).sum(-1).mean()
+    quantizer(latents, training=True)
+    assert float(quantizer.ema_error) == pytest.approx(0.1 * error, rel=1e-4)
+    quantizer(latents)
+    assert float(quantizer.ema_error) == pytest.approx(0.1 * error, rel=1e-4)
+
+
+def test_rate_weight_grows_in_over_the_first_steps(latents):
+    quantizer = quantizer_of(rate_weight=2.0, rate_steps=9)
+    quantizer.ema_error.assign(0.5)
+    full = np.full(7, 2.0 * 0.5 * np.log2(7))
+    for updates, share in ((0, 0.1), (4, 0.5), (9, 1.0), (1000, 1.0)):
+        quantizer.updates.assign(updates)
+        np.testing.assert_allclose(quantizer._price(), share * full, rtol=1e-5)
+
+
+def test_a_code_that_never_occurs_has_a_finite_price(latents):
+    quantizer = quantizer_of(rate_weight=1.0, rate_steps=0)
+    quantizer.ema_counts.assign([0.0, 0, 0, 0, 0, 0, 1])
+    quantizer.ema_error.assign(1e-9)
+    nearest = nearest_by_numpy(latents.numpy(), quantizer.codebook.numpy())
+    np.testing.assert_array_equal(quantizer.code_indices(latents), nearest)
+
+
+def test_gradient_passes_straight_through(latents):
+    quantizer = quantizer_of(commitment_cost=0.0)
+    weights = tf.random.stateless_normal(latents.shape, (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        out = tf.reduce_sum(weights * quantizer(latents))
+    np.testing.assert_allclose(tape.gradient(out, latents), weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_commitment_cost_scales_the_encoder_gradient_only(latents, update):
+    # The two losses are equal in value, so only gradients tell them apart.
+    quantizer = quantizer_of(commitment_cost=0.1, codebook_update=update)
+    with tf.GradientTape() as tape:
+        tape.watch(latents)
+        quantizer(latents)
+        (loss,) = quantizer.losses
+    codes = quantizer.code_vectors(quantizer.code_indices(latents))
+    pull = 2 * (latents - codes) / tf.size(latents, tf.float32)
+    np.testing.assert_allclose(tape.gradient(loss, latents), 0.1 * pull, atol=1e-7)
+
+
+def test_codebook_loss_moves_each_code_to_its_latents(latents):
+    quantizer = quantizer_of(codebook_update="gradient")
+    with tf.GradientTape() as tape:
+        quantizer(latents)
+        (loss,) = quantizer.losses
+    gradient = tf.convert_to_tensor(tape.gradient(loss, quantizer.codebook)).numpy()
+    nearest = quantizer.code_indices(latents).numpy().ravel()
+    flat, codebook = latents.numpy().reshape(-1, 4), quantizer.codebook.numpy()
+    expected = np.zeros_like(codebook)
+    np.add.at(expected, nearest, 2 * (codebook[nearest] - flat) / flat.size)
+    np.testing.assert_allclose(gradient, expected, atol=1e-7)
+
+
+def test_ema_codebook_has_no_gradient(latents):
+    quantizer = quantizer_of()
+    assert quantizer.trainable_variables == []
+
+
+def test_ema_update_is_the_moving_average(latents):
+    quantizer = quantizer_of(ema_decay=0.9, revive_below=0.0)
+    before, flat = quantizer.codebook.numpy(), latents.numpy().reshape(-1, 4)
+    nearest = nearest_by_numpy(flat, before)
+    quantizer(latents, training=True)
+    counts = 0.9 + 0.1 * np.bincount(nearest, minlength=7)
+    sums = 0.9 * before
+    np.add.at(sums, nearest, 0.1 * flat)
+    np.testing.assert_allclose(quantizer.ema_counts, counts, rtol=1e-5)
+    np.testing.assert_allclose(quantizer.codebook, sums / counts[:, None], rtol=1e-4)
+
+
+def test_codebook_rests_outside_training(latents):
+    quantizer = quantizer_of()
+    before = quantizer.codebook.numpy()
+    quantizer(latents)
+    np.testing.assert_array_equal(quantizer.codebook, before)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_dead_codes_move_onto_latents_with_their_averages(latents, update):
+    quantizer = quantizer_of(revive_below=0.4, codebook_update=update, ema_decay=0.1)
+    far = np.full((7, 4), 100.0, "float32")
+    far[0] = 0  # takes every latent
+    quantizer.start(far, 1.0)
+    quantizer(latents, training=True)
+    codebook, flat = quantizer.codebook.numpy(), latents.numpy().reshape(-1, 4)
+    fair_share = len(flat) / 7
+    for code in range(1, 7):
+        count = float(quantizer.ema_counts[code])
+        assert np.abs(flat - codebook[code]).max(axis=1).min() < 1e-5
+        assert count == pytest.approx(fair_share)
+        np.testing.assert_allclose(quantizer.ema_sums[code], count * codebook[code], rtol=1e-5)
+    assert len(np.unique(codebook[1:], axis=0)) > 3  # not all onto one latent
+    drawn = quantizer.codebook.numpy()[1:]
+    quantizer.start(far, 1.0)
+    quantizer(latents, training=True)
+    assert (quantizer.codebook.numpy()[1:] != drawn).any()  # each update draws anew
+
+
+def test_dead_codes_go_where_the_codebook_errs_most():
+    latents = np.zeros((1, 10, 10, 4), "float32")
+    latents[0, 7, 3] = 50.0  # the one latent that no code is near
+    quantizer = quantizer_of(revive_below=0.9, ema_decay=0.1)
+    quantizer.start(np.eye(7, 4, dtype="float32"), 1.0)
+    quantizer(tf.constant(latents), training=True)
+    nearest = np.abs(quantizer.codebook.numpy() - 50).max(axis=1)
+    assert (nearest < 1e-3).sum() >= 4
+
+
+@pytest.mark.parametrize("scores", [1, 7 * 4, 7 * 15, 7 * 29, 7 * 30, 10**9])
+def test_how_many_scores_are_in_memory_changes_no_code(latents, monkeypatch, scores):
+    quantizer = quantizer_of(rate_weight=0.3)
+    quantizer(latents, training=True)
+    whole = quantizer.code_indices(latents)
+    monkeypatch.setattr(modules, "SCORES_AT_ONCE", scores)
+    np.testing.assert_array_equal(quantizer.code_indices(latents), whole)
+    np.testing.assert_array_equal(tf.function(quantizer.code_indices)(latents), whole)
+    assert quantizer.code_indices(latents[:0]).shape == (0, 3, 5)
+
+
+def test_a_code_unused_for_long_stays_where_it_is(latents):
+    quantizer = quantizer_of(revive_below=0.0, ema_decay=0.5)
+    far = np.full((7, 4), 100.0, "float32")
+    far[0] = 0
+    quantizer.start(far, 1.0)
+    for _ in range(200):
+        quantizer(latents, training=True)
+    np.testing.assert_allclose(quantizer.codebook[1:], far[1:])
+
+
+def test_living_codes_follow_their_gradient_alone_in_gradient_mode(brains):
+    vqvae = small_vqvae(codebook_update="gradient", revive_below=0.0)
+    quantizer, images = vqvae.quantizer, tf.constant(brains[..., None])
+    before = quantizer.codebook.numpy()
+    quantizer(vqvae.encoder(images), training=True)
+    np.testing.assert_array_equal(quantizer.codebook, before)
+    stage_of(vqvae, brains).train_epoch(0)
+    moved = np.abs(quantizer.codebook.numpy() - before).max(axis=1) > 0
+    used = np.unique(vqvae.encode(images))
+    assert moved[used].any()
+
+
+def test_living_codes_are_not_revived(latents):
+    quantizer = quantizer_of(ema_decay=0.99, revive_below=0.5)
+    before = quantizer.codebook.numpy()
+    quantizer.start(before, 30 / 7)  # each has its fair share
+    quantizer(latents, training=True)
+    assert np.abs(quantizer.codebook.numpy() - before).max() < 0.2
+
+
+def test_training_statistics_do_not_count_revived_codes(brains):
+    vqvae = small_vqvae(revive_below=0.9)
+    far = np.full((16, 3), 1000.0, "float32")
+    far[0] = 0
+    vqvae.quantizer.start(far, 1.0)
+    means = stage_of(vqvae, brains).train_epoch(0)
+    assert means["codebook_usage"] == pytest.approx(1 / 16)
+    assert means["perplexity"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_commitment_metric_is_the_commitment_alone(brains, update):
+    vqvae = small_vqvae(codebook_update=update)
+    images = tf.constant(brains[..., None])
+    latents = vqvae.encoder(images)
+    codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
+    expected = 0.25 * ((latents - codes) ** 2).numpy().mean()
+    found = stage_of(vqvae, brains).evaluate()["commitment_loss"]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_quantizer_computes_in_float32_under_bfloat16(latents):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        quantizer = quantizer_of()
+        out = quantizer(tf.cast(latents, tf.bfloat16))
+        assert out.dtype == tf.float32
+        assert quantizer.compute_dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_quantizer_refuses_other_shapes_and_updates():
+    with pytest.raises(ValueError, match=r"embedding_dim=4.*Received: shape"):
+        quantizer_of().build((None, 3, 5, 6))
+    with pytest.raises(ValueError, match="Received: 'sgd'"):
+        quantizer_of(codebook_update="sgd")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        VectorQuantizer(
+            7, 4, 0.5, "gradient", 0.5, revive_below=0.2, rate_weight=0.3, rate_steps=9, seed=3
+        ),
+        PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
+        PixelConvLayer("A", filters=4, kernel_size=5, use_bias=False, kernel_initializer="ones"),
+        ResidualBlock(6, dilation_rate=2, dropout=0.3, seed=5),
+        Chance(seed=4),
+        Dropout(0.4, seed=3),
+    ],
+)
+def test_layers_are_rebuilt_from_their_configuration(layer):
+    config = layer.get_config()
+    own = inspect.signature(type(layer).__init__).parameters
+    assert {name for name in own if own[name].kind == own[name].POSITIONAL_OR_KEYWORD} <= {
+        "self",
+        *config,
+    }
+    assert type(layer).from_config(config).get_config() == config
+
+
+# The VQ-VAE
+
+
+@pytest.mark.parametrize("shape", [(96, 80), (97, 81), (47, 62)])
+@pytest.mark.parametrize("downsample", [4, 8, 16])
+def test_any_image_size_comes_back_at_its_own_size(shape, downsample):
+    vqvae = small_vqvae(shape, downsample=downsample)
+    images = np.zeros((2, *shape, 1), "float32")
+    assert vqvae(images).shape == images.shape
+    codes = vqvae.encode(images)
+    assert codes.shape == (2, *(-(-side // downsample) for side in shape))
+    np.testing.assert_allclose(vqvae.decode(codes), vqvae(images), atol=1e-6)
+
+
+def test_reconstructions_pass_through_the_codebook(brains):
+    vqvae = small_vqvae()
+    images = brains[..., None]
+    before = vqvae(images).numpy()
+    vqvae.quantizer.start(np.zeros((16, 3), "float32"), 1.0)
+    after = vqvae(images).numpy()
+    assert np.abs(after - before).max() > 1e-3
+    # All latents fall on one code now, so all images come back alike.
+    np.testing.assert_allclose(after[0], after[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path, update):
+    vqvae = small_vqvae(codebook_update=update, rate_weight=0.4)
+    before = vqvae.quantizer.codebook.numpy()
+    stage = stage_of(vqvae, brains)
+    for epoch in range(3):
+        stage.train_epoch(epoch)
+    trained = vqvae.quantizer.codebook.numpy()
+    assert np.abs(trained - before).max() > 1e-4
+    vqvae.save_weights(tmp_path / "vqvae.weights.h5")
+    again = small_vqvae(codebook_update=update, rate_weight=0.4, seed=1)
+    again.load_weights(tmp_path / "vqvae.weights.h5")
+    np.testing.assert_array_equal(again.quantizer.codebook, trained)
+    np.testing.assert_array_equal(again.quantizer.ema_counts, vqvae.quantizer.ema_counts)
+    np.testing.assert_array_equal(again.quantizer.ema_sums, vqvae.quantizer.ema_sums)
+    assert float(again.quantizer.ema_error) == float(vqvae.quantizer.ema_error) > 0
+    np.testing.assert_array_equal(again(brains[..., None]), vqvae(brains[..., None]))
+
+
+def test_loss_is_the_sum_of_its_documented_terms(brains):
+    vqvae = small_vqvae(ssim_weight=0.5)
+    images = tf.constant(brains[..., None])
+    logs = stage_of(vqvae, brains).evaluate()
+    latents = vqvae.encoder(images)
+    codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
+    raw = vqvae.decoder(codes).numpy()
+    error = ((raw - images) ** 2).numpy().mean() / 0.1
+    commitment = 0.25 * ((codes - latents) ** 2).numpy().mean()
+    ssim = tf.reduce_mean(tf.image.ssim(images, raw.clip(0, 1), 1.0)).numpy()
+    assert float(logs["reconstruction_loss"]) == pytest.approx(error, rel=1e-4)
+    assert float(logs["commitment_loss"]) == pytest.approx(commitment, rel=1e-4)
+    assert float(logs["ssim"]) == pytest.approx(ssim, rel=1e-4)
+    total = error + 0.5 * (1 - ssim) + commitment
+    assert float(logs["loss"]) == pytest.approx(total, rel=1e-4)
+
+
+def test_training_lowers_the_loss(brains):
+    vqvae = small_vqvae()
+    stage = stage_of(vqvae, brains)
+    losses = [stage.train_epoch(epoch)["loss"] for epoch in range(60)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_warm_up_leaves_the_codebook_alone(brains):
+    vqvae = small_vqvae()
+    codebook, kernel = vqvae.quantizer.codebook.numpy(), vqvae.encoder.weights[0].numpy()
+    stage_of(vqvae, brains).warm_up(1, quantize=False)
+    np.testing.assert_array_equal(vqvae.quantizer.codebook, codebook)
+    assert np.abs(vqvae.encoder.weights[0].numpy() - kernel).max() > 0
+
+
+@pytest.mark.parametrize("variance", [0.1 / 255**2, 0.0, 0.26, 8000.0])
+def test_a_variance_of_other_units_is_refused(variance):
+    with pytest.raises(ValueError, match="pixels in"):
+        small_vqvae().__class__((96, 80), variance=variance)
+
+
+# The layers of the prior
+
+
+@pytest.mark.parametrize("mask_type", ["A", "B"])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_pixel_conv_layer_hides_later_positions(mask_type, dilation, random):
+    layer = PixelConvLayer(mask_type, filters=3, kernel_size=5, dilation_rate=dilation)
+    inputs = tf.constant(random.normal(size=(1, 6, 5, 2)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+    jacobian = np.abs(tape.jacobian(outputs, inputs).numpy()).sum((0, 3, 4, 7))
+    jacobian = jacobian.reshape(30, 30)  # (output position, input position)
+    later = np.triu(np.ones((30, 30)), k=0 if mask_type == "A" else 1).astype(bool)
+    assert (jacobian[later] == 0).all()
+    beside = jacobian[np.arange(1, 30), np.arange(0, 29)]
+    if dilation == 1:
+        assert (beside[np.arange(1, 30) % 5 > 0] > 0).all()
+    assert (np.diag(jacobian) > 0).all() == (mask_type == "B")
+
+
+@pytest.mark.parametrize("mask_type", ["A", "B"])
+def test_vertical_pixel_conv_layer_sees_whole_rows(mask_type, random):
+    layer = PixelConvLayer(mask_type, "vertical", filters=3, kernel_size=3)
+    inputs = tf.constant(random.normal(size=(1, 5, 3, 2)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+    jacobian = np.abs(tape.jacobian(outputs, inputs).numpy()).sum((0, 2, 3, 4, 6, 7))
+    seen = np.eye(5, k=-1) + (np.eye(5) if mask_type == "B" else 0)  # (output row, input row)
+    np.testing.assert_array_equal(jacobian > 0, seen > 0)
+
+
+@pytest.mark.parametrize(
+    ("mask_type", "stack", "size"),
+    [
+        *[("A", "horizontal", size) for size in (3, 5, (1, 3), (1, 7))],
+        *[("B", "horizontal", size) for size in (3, 5, (1, 3), (1, 7), (3, 1))],
+        *[("A", "vertical", size) for size in (3, 5, (3, 1))],
+        *[("B", "vertical", size) for size in (3, 5, (1, 3), (1, 7), (3, 1))],
+    ],
+)
+def test_pixel_conv_layer_is_a_masked_convolution(mask_type, stack, size, random):
+    layer = PixelConvLayer(mask_type, stack, filters=3, kernel_size=size, dilation_rate=2)
+    inputs = random.normal(size=(2, 9, 8, 2)).astype("float32")
+    layer.build(inputs.shape)
+    layer.conv.bias.assign(random.normal(size=3))
+    kernel = layer.conv.kernel.numpy()
+    row, column = kernel.shape[0] // 2, kernel.shape[1] // 2
+    kernel[row + 1 :] = 0
+    if stack == "horizontal":
+        kernel[row, column + (mask_type == "B") :] = 0
+    elif mask_type == "A":
+        kernel[row] = 0
+    expected = tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=2) + layer.conv.bias
+    np.testing.assert_allclose(layer(inputs), expected, atol=1e-5)
+
+
+def test_pixel_conv_layer_goes_without_a_bias(random):
+    inputs = random.normal(size=(1, 4, 4, 2)).astype("float32")
+    layer = PixelConvLayer("B", filters=3, kernel_size=3, use_bias=False)
+    assert np.abs(layer(inputs)).max() > 0
+    np.testing.assert_array_equal(layer(np.zeros_like(inputs)), 0)
+
+
+def test_pixel_conv_layer_never_changes_its_kernel(random):
+    layer = PixelConvLayer("A", filters=3, kernel_size=3)
+    inputs = random.normal(size=(1, 4, 4, 2)).astype("float32")
+    layer(inputs)
+    before = layer.conv.kernel.numpy()
+    layer(inputs)
+    np.testing.assert_array_equal(layer.conv.kernel, before)
+    assert np.abs(before[2]).min() > 0  # hidden weights are kept, only multiplied away
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"kernel_size": 4}, {"kernel_size": 3, "strides": 2}, {"padding": "valid"}]
+)
+def test_pixel_conv_layer_refuses_what_it_cannot_mask(arguments):
+    with pytest.raises(ValueError, match="odd kernel_size"):
+        PixelConvLayer("A", **{"filters": 2, "kernel_size": 3, **arguments})
+    with pytest.raises(ValueError, match="Received: 'C'"):
+        PixelConvLayer("C", filters=2, kernel_size=3)
+    with pytest.raises(ValueError, match="Received: 'across'"):
+        PixelConvLayer("A", "across", filters=2, kernel_size=3)
+    with pytest.raises(ValueError, match="hides all"):
+        PixelConvLayer("A", "vertical", filters=2, kernel_size=(1, 3))
+
+
+def test_residual_block_has_the_published_parts(random):
+    block = ResidualBlock(filters=8)
+    inputs = random.normal(size=(1, 5, 5, 8)).astype("float32")
+    outputs = block(inputs)
+    assert block.filters == 8
+    assert block.conv1.kernel_size == block.conv2.kernel_size == (1, 1)
+    assert block.conv1.activation is block.conv2.activation is keras.activations.relu
+    assert block.pixel_conv.mask_type == "B"
+    inside = block.conv2(block.pixel_conv(block.conv1(inputs)))
+    np.testing.assert_allclose(outputs, inputs + inside, atol=1e-6)
+
+
+def test_dropout_drops_a_share_and_keeps_the_mean():
+    layer = Dropout(0.25, seed=1)
+    inputs = tf.ones((4, 50, 50, 3))
+    np.testing.assert_array_equal(layer(inputs), inputs)
+    first, second = layer(inputs, training=True).numpy(), layer(inputs, training=True).numpy()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert first.mean() == pytest.approx(1, abs=0.02)
+    assert (first != second).any()
+    again = Dropout(0.25, seed=1)(inputs, training=True)
+    np.testing.assert_array_equal(again, first)
+    assert (Dropout(0.25, seed=2)(inputs, training=True).numpy() != first).any()

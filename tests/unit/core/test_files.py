@@ -1,0 +1,120 @@
+"""Files are whole or not there: after an error, a kill, a full disk, a limit on their size."""
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oasisvq.core.errors import WriteError
+from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_array, write_text
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "stress"))
+import write_loops  # noqa: E402
+
+
+def test_a_file_has_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "text.txt"
+    with whole_file(path) as partial:
+        partial.write_text("whole")
+        assert not path.exists()
+        assert partial.parent == path.parent
+        assert partial.suffix == ".txt"
+    assert path.read_text() == "whole"
+    assert [entry.name for entry in path.parent.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
+    path = tmp_path / "text.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as partial:
+        partial.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@contextlib.contextmanager
+def size_limit(size):
+    """Within it, no file of this process may grow above so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_network(path):
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((200,)), keras.layers.Dense(300)])
+    save_weights(model, path)
+
+
+WRITERS = {
+    "facts.json": lambda path: write_text(path, {"numbers": list(range(20_000))}),
+    "slices.npy": lambda path: write_array(path, (9, 100, 100), np.zeros((9, 100, 100), np.uint8)),
+    "best.weights.h5": save_network,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_limit_on_size_is_one_line_and_the_old_file_stays(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("old")
+    with size_limit(40_000), pytest.raises(WriteError, match=f"{name}: cannot be written") as said:
+        WRITERS[name](path)
+    assert "\n" not in str(said.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 64 kB that nothing more fits on after a while."""
+    if os.geteuid() or not sys.platform.startswith("linux"):
+        pytest.skip("only root may mount a small disk, on Linux")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_line_and_the_old_file_stays(full_disk, name):
+    path = full_disk / name
+    path.write_text("old")
+    with pytest.raises(WriteError, match=f"{name}: cannot be written"):
+        WRITERS[name](path)
+    assert path.read_text() == "old"
+    assert list(full_disk.iterdir()) == [path]
+
+
+def test_five_kills_in_write_loops_leave_whole_files_and_no_litter_after_a_sweep(tmp_path):
+    assert write_loops.kill_writers(tmp_path, kills=5, seed=0) > 0
+
+
+def test_an_array_written_in_blocks_is_read_as_one(tmp_path, random):
+    array = random.integers(0, 256, (7, 5, 3), np.uint8)
+    write_array(tmp_path / "array.npy", array.shape, np.array_split(array, 3))
+    read = np.load(tmp_path / "array.npy", allow_pickle=False)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, array)
+
+
+def test_only_what_is_half_written_is_swept(tmp_path):
+    for name in ("kept.txt", "sub/.hidden", f"sub/{PARTIAL}.lost.png", f"{PARTIAL}.lost.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    sweep(tmp_path)
+    found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"kept.txt", ".hidden"}

@@ -1,0 +1,192 @@
+"""The cached sampler against the plain loop."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from modules import PixelCNN
+from oasisvq.sampling import incremental as sampling
+from oasisvq.sampling.incremental import draw_codes, sample_code_grids
+
+
+def lively_prior(code_shape=(7, 6), num_embeddings=9, **arguments):
+    """A prior whose weights all matter to what is drawn, and none alone decides."""
+    prior = PixelCNN(code_shape, num_embeddings, **arguments)
+    random = np.random.default_rng(2)
+    prior.set_weights([random.normal(0, 0.3, size=w.shape) for w in prior.get_weights()])
+    prior.condition.mean.assign([93, 50, 0.5, 0.2])
+    prior.condition.deviation.assign([3, 25, 0.5, 0.4])
+    return prior
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return lively_prior(filters=12, residual_blocks=3, dilations=(1, 2))
+
+
+CONDITIONS = np.array(
+    [[95, 70, 0, 0.5], [90, np.nan, 1, np.nan], [99, 20, np.nan, 0], [np.nan] * 4], np.float32
+)
+
+
+@functools.cache
+def forward(prior):
+    """The forward pass, compiled once."""
+    return tf.function(prior)
+
+
+def plain_loop(prior, uniforms, conditions, given=None, **options):
+    """The definition: a full forward pass for each code."""
+    codes = np.zeros(uniforms.shape, np.int32)
+    given = np.full(uniforms.shape, -1) if given is None else given
+    for row in range(codes.shape[1]):
+        for column in range(codes.shape[2]):
+            logits = forward(prior)((codes, conditions)).numpy()[:, row, column]
+            drawn = draw_codes(logits, uniforms[:, row, column], **options)
+            known = given[:, row, column]
+            codes[:, row, column] = np.where(known < 0, drawn, known)
+    return codes
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.6}, {"top_k": 4, "top_p": 0.9}]
+)
+def test_sampler_draws_the_codes_of_the_plain_loop(prior, options):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS, **options)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, CONDITIONS, **options))
+    assert len(np.unique(codes)) > 2
+
+
+@pytest.mark.parametrize(
+    ("code_shape", "arguments"),
+    [
+        ((3, 5), {"filters": 7, "residual_blocks": 1}),  # no multiple of the heads
+        ((5, 3), {"filters": 2, "residual_blocks": 2, "dilations": (4,)}),
+        ((1, 6), {"filters": 8, "residual_blocks": 2}),
+    ],
+)
+def test_sampler_draws_the_codes_of_the_plain_loop_of_any_prior(code_shape, arguments, monkeypatch):
+    monkeypatch.setattr(sampling, "GRIDS_AT_ONCE", 3)
+    prior = lively_prior(code_shape, 5, **arguments)
+    uniforms = np.random.default_rng(3).random((4, *code_shape))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, CONDITIONS))
+
+
+def test_chance_and_conditions_both_matter(prior):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    others = sample_code_grids(prior, uniforms[::-1], CONDITIONS)
+    assert ((codes != others).mean(axis=(1, 2)) > 0.1).all()
+    unknown = sample_code_grids(prior, uniforms)
+    assert (unknown[:3] != codes[:3]).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(unknown[3], codes[3])
+
+
+def test_same_uniforms_same_codes(prior):
+    uniforms = np.random.default_rng(4).random((2, 7, 6))
+    first = sample_code_grids(prior, uniforms)
+    np.testing.assert_array_equal(first, sample_code_grids(prior, uniforms))
+    other = sample_code_grids(prior, np.random.default_rng(5).random((2, 7, 6)))
+    assert (first != other).any()
+
+
+def test_a_wrong_grid_is_refused(prior):
+    with pytest.raises(ValueError, match="expected uniforms"):
+        sample_code_grids(prior, np.zeros((1, 6, 7)))
+    with pytest.raises(ValueError, match="expected conditions"):
+        sample_code_grids(prior, np.zeros((2, 7, 6)), CONDITIONS)
+
+
+def test_draws_follow_the_probabilities():
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    with np.errstate(divide="ignore"):
+        logits = np.tile(np.log(p), (100_000, 1))
+    drawn = draw_codes(logits, np.random.default_rng(0).random(100_000))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 1e5, p, atol=0.006)
+
+
+def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
+    logits = np.log(np.tile([0.5, 0.3, 0.15, 0.05], (20_000, 1)))
+    uniforms = np.random.default_rng(0).random(20_000)
+
+    def frequencies(**options):
+        return np.bincount(draw_codes(logits, uniforms, **options), minlength=4) / 20_000
+
+    np.testing.assert_allclose(frequencies(top_k=2), [0.625, 0.375, 0, 0], atol=0.015)
+    np.testing.assert_allclose(frequencies(top_p=0.79), [0.625, 0.375, 0, 0], atol=0.015)
+    np.testing.assert_allclose(frequencies(top_p=0.81), [0.526, 0.316, 0.158, 0], atol=0.015)
+    squared = np.array([0.25, 0.09, 0.0225, 0.0025])
+    np.testing.assert_allclose(frequencies(temperature=0.5), squared / squared.sum(), atol=0.015)
+    roots = np.sqrt([0.5, 0.3, 0.15, 0.05])
+    np.testing.assert_allclose(frequencies(temperature=2), roots / roots.sum(), atol=0.015)
+    assert frequencies(temperature=0.01)[0] == 1
+
+
+def test_the_largest_uniform_draws_a_code_that_exists():
+    almost_one = np.array([np.nextafter(1.0, 0)])
+    assert draw_codes(np.zeros((1, 512)), almost_one)[0] == 511
+    assert draw_codes(np.zeros((1, 512)), almost_one, top_k=1)[0] < 512
+
+
+# The whole of it, and what is given
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_code_differs_over_seeds_with_and_without_given_codes(prior, seed):
+    random = np.random.default_rng(seed)
+    uniforms, given = random.random((4, 7, 6)), random.integers(0, 9, (4, 7, 6))
+    given[random.random(given.shape) < 0.6] = -1
+    given[0], given[1, :3] = -1, 0  # nothing given, and whole rows
+    for known in (None, given):
+        codes = sample_code_grids(prior, uniforms, CONDITIONS, given=known)
+        expected = plain_loop(prior, uniforms, CONDITIONS, known)
+        np.testing.assert_array_equal(codes, expected)
+    assert (codes[given >= 0] == given[given >= 0]).all()
+
+
+def test_given_codes_change_what_comes_after_them_only(prior):
+    uniforms = np.random.default_rng(3).random((4, 7, 6))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS)
+    given = np.full(codes.shape, -1)
+    given[:, 3, 2] = (codes[:, 3, 2] + 1) % 9
+    others = sample_code_grids(prior, uniforms, CONDITIONS, given=given)
+    flat, other_flat = codes.reshape(4, -1), others.reshape(4, -1)
+    np.testing.assert_array_equal(flat[:, :20], other_flat[:, :20])
+    np.testing.assert_array_equal(others[:, 3, 2], given[:, 3, 2])
+    assert (flat[:, 21:] != other_flat[:, 21:]).any()
+    np.testing.assert_array_equal(
+        sample_code_grids(prior, uniforms, CONDITIONS, given=codes), codes
+    )
+
+
+@pytest.mark.parametrize("wrong", [np.full((4, 7, 5), -1), np.full((4, 7, 6), 9), [[[-2]]]])
+def test_given_codes_that_cannot_be_are_refused(prior, wrong):
+    wrong = np.asarray(wrong)
+    wrong = np.resize(wrong, (4, 7, 6)) if wrong.size == 1 else wrong
+    with pytest.raises(ValueError, match="expected given codes"):
+        sample_code_grids(prior, np.zeros((4, 7, 6)), CONDITIONS, given=wrong)
+
+
+def test_at_full_size_the_grid_is_the_fixed_point_of_one_forward_pass():
+    # Redrawn from the logits of the whole grid, every code is itself: so the plain loop, which
+    # draws the first from the same logits, then the second, ..., ends with this very grid.
+    prior = PixelCNN((44, 44), 512)
+    random = np.random.default_rng(5)
+    prior.set_weights(
+        [w + random.normal(0, 0.05, size=w.shape).astype(w.dtype) for w in prior.get_weights()]
+    )
+    uniforms = random.random((2, 44, 44))
+    codes = sample_code_grids(prior, uniforms, CONDITIONS[:2])
+    logits = prior((codes, CONDITIONS[:2])).numpy().reshape(-1, 512).astype(np.float64)
+    redrawn = draw_codes(logits, uniforms.reshape(-1)).reshape(codes.shape)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    ends = probabilities.cumsum(axis=1) / probabilities.sum(axis=1, keepdims=True)
+    to_border = np.abs(ends - uniforms.reshape(-1, 1)).min(axis=1).reshape(codes.shape)
+    ties = {tuple(place): to_border[tuple(place)] for place in np.argwhere(redrawn != codes)}
+    assert all(distance < 1e-5 for distance in ties.values()), ties
+    assert len(ties) < 0.01 * codes.size
+    assert len(np.unique(codes)) > 100
