@@ -95,9 +95,9 @@ def _sample(prior, uniforms, conditions, given, options, bar):
     table = _array(prior.embedding.embeddings)  # (K, E)
 
     for row in range(height):
-        contexts = above.row(row)
+        # Also a row that is wholly known: what is summed up for it leaves its place to a later row.
+        here.start_row(row, above.row(row))
         if drawn[row].any():
-            here.start_row(row, contexts)
             for column in range(width):
                 new = draw_codes(here.logits(column), uniforms[row, column], *options)
                 np.copyto(codes[row, column], new, where=drawn[row, column])

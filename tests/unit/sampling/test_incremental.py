@@ -1,11 +1,13 @@
 """The cached sampler against the plain loop."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from hyperparameters import PriorConfig
 from modules import PixelCNN
 from oasisvq.sampling import incremental as sampling
 from oasisvq.sampling.incremental import draw_codes, sample_code_grids
@@ -13,7 +15,8 @@ from oasisvq.sampling.incremental import draw_codes, sample_code_grids
 
 def lively_prior(code_shape=(7, 6), num_embeddings=9, **arguments):
     """A prior whose weights all matter to what is drawn, and none alone decides."""
-    prior = PixelCNN(code_shape, num_embeddings, **arguments)
+    config = dataclasses.replace(PriorConfig(), **arguments)
+    prior = PixelCNN(code_shape, num_embeddings, config, seed=0)
     random = np.random.default_rng(2)
     prior.set_weights([random.normal(0, 0.3, size=w.shape) for w in prior.get_weights()])
     prior.condition.mean.assign([93, 50, 0.5, 0.2])
@@ -163,6 +166,15 @@ def test_given_codes_change_what_comes_after_them_only(prior):
     )
 
 
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(0, 2), slice(1, 6)])
+def test_codes_after_rows_that_are_given_in_every_grid_are_those_of_the_plain_loop(prior, rows):
+    random = np.random.default_rng(8)
+    uniforms, given = random.random((4, 7, 6)), np.full((4, 7, 6), -1)
+    given[:, rows] = random.integers(0, 9, given[:, rows].shape)
+    codes = sample_code_grids(prior, uniforms, CONDITIONS, given=given)
+    np.testing.assert_array_equal(codes, plain_loop(prior, uniforms, CONDITIONS, given))
+
+
 @pytest.mark.parametrize("wrong", [np.full((4, 7, 5), -1), np.full((4, 7, 6), 9), [[[-2]]]])
 def test_given_codes_that_cannot_be_are_refused(prior, wrong):
     wrong = np.asarray(wrong)
@@ -174,7 +186,7 @@ def test_given_codes_that_cannot_be_are_refused(prior, wrong):
 def test_at_full_size_the_grid_is_the_fixed_point_of_one_forward_pass():
     # Redrawn from the logits of the whole grid, every code is itself: so the plain loop, which
     # draws the first from the same logits, then the second, ..., ends with this very grid.
-    prior = PixelCNN((44, 44), 512)
+    prior = PixelCNN((44, 44), 512, PriorConfig(), seed=0)
     random = np.random.default_rng(5)
     prior.set_weights(
         [w + random.normal(0, 0.05, size=w.shape).astype(w.dtype) for w in prior.get_weights()]
