@@ -1,35 +1,27 @@
-"""The configuration: ranges, flags, and the round trip through JSON."""
+"""The configuration of a run: its ranges and flags, and the round trip through JSON."""
 
-import dataclasses
 import json
 
 import pytest
 
-from hyperparameters import (
-    PRESETS,
-    Hyperparameters,
-    Parser,
-    add_flags,
-    hyperparameters_from_flags,
-)
+from hyperparameters import PRESETS, Hyperparameters, Parser, add_data_dir
 from oasisvq.core.errors import HyperparameterError
 
 
-def parse(*flags):
+def parse(*flags, base=None):
     parser = Parser()
-    add_flags(parser)
-    return hyperparameters_from_flags(parser.parse_args(flags))
+    Hyperparameters.add_flags(parser)
+    return (base or Hyperparameters()).with_flags(parser.parse_args(flags))
 
 
 def test_every_field_is_a_flag():
     flags = []
-    for field in dataclasses.fields(Hyperparameters):
-        value = field.default
-        flag = "--" + field.name.replace("_", "-")
+    for name, value in Hyperparameters().to_dictionary().items():
+        flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-"))
             continue
-        value = value if isinstance(value, tuple) else (value,)
+        value = value if isinstance(value, list) else [value]
         flags += [flag, *map(str, value)]
     assert parse(*flags) == Hyperparameters() == parse()
 
@@ -37,11 +29,11 @@ def test_every_field_is_a_flag():
 def test_flags_change_their_fields_only():
     chosen = parse("--num-embeddings", "64", "--slice-range", "-20", "10.5", "--slice-unit", "mm")
     expected = {"num_embeddings": 64, "slice_range": (-20.0, 10.5), "slice_unit": "mm"}
-    assert chosen == dataclasses.replace(Hyperparameters(), **expected)
+    assert chosen == Hyperparameters().replace(**expected)
 
 
 def test_round_trip_through_json():
-    chosen = Hyperparameters(dataset="demo", prior_dilations=(1, 3), learning_rate=0.25)
+    chosen = Hyperparameters().replace(dataset="demo", prior_dilations=(1, 3), learning_rate=0.25)
     text = json.dumps(chosen.to_dictionary())
     assert Hyperparameters.from_dictionary(json.loads(text)) == chosen
 
@@ -70,12 +62,12 @@ def test_round_trip_through_json():
 )
 def test_values_out_of_range_name_their_flag(field, value):
     with pytest.raises(HyperparameterError, match="--" + field.replace("_", "-")):
-        Hyperparameters(**{field: value})
+        Hyperparameters().replace(**{field: value})
 
 
 def test_fractions_must_leave_subjects_to_train_on():
     with pytest.raises(HyperparameterError, match="sum must be below 1"):
-        Hyperparameters(validation_fraction=0.5, test_fraction=0.5)
+        Hyperparameters().replace(validation_fraction=0.5, test_fraction=0.5)
 
 
 @pytest.mark.parametrize("values", [{}, {"epochs": 3}, [], None, "text"])
@@ -95,9 +87,29 @@ def test_a_wrong_flag_is_one_error():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_configurations_that_flags_change_further(preset):
-    parser = Parser()
-    add_flags(parser)
-    base = Hyperparameters(**PRESETS[preset])
-    chosen = hyperparameters_from_flags(parser.parse_args(["--epochs", "7"]), base)
-    assert chosen == dataclasses.replace(base, epochs=7)
+    base = Hyperparameters().replace(**PRESETS[preset])
+    assert parse("--epochs", "7", base=base) == base.replace(epochs=7)
     assert (base == Hyperparameters()) == (preset == "default")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("", ()), ("1,2", (1, 2)), ("3-5, 1,4", (1, 3, 4, 5)), ("7", (7,))]
+)
+def test_discs_are_numbers_and_ranges(text, numbers):
+    assert Hyperparameters().replace(discs=text).data.disc_numbers == numbers
+
+
+@pytest.mark.parametrize("text", ["one", "3-1", "1,", "-2", "123"])
+def test_discs_that_are_no_numbers_are_refused(text):
+    with pytest.raises(HyperparameterError, match="--discs must be numbers"):
+        Hyperparameters().replace(discs=text)
+
+
+def test_the_environment_gives_the_folder_of_the_data(monkeypatch):
+    monkeypatch.delenv("OASIS_DATA_DIR", raising=False)
+    for expected in ("data", "elsewhere"):
+        parser = Parser()
+        add_data_dir(parser)
+        assert parser.parse_args([]).data_dir == expected
+        assert parser.parse_args(["--data-dir", "here"]).data_dir == "here"
+        monkeypatch.setenv("OASIS_DATA_DIR", "elsewhere")

@@ -1,6 +1,6 @@
 """Kills a process that writes files all the time, again and again; each file must be whole.
 
-    python tests/stress/write_loops.py [--kills 50] [--seed 0]
+    python -m tests.stress.write_loops [--kills 50] [--seed 0]
 
 JSON, CSV, PNG, NumPy arrays, NIfTI and weights, every file written over by the next of its name.
 After each kill (SIGKILL) what a killed writer leaves is swept, as the start of a script does, and
@@ -8,18 +8,27 @@ every file is read: it must be one of those written, and no other may lie there.
 """
 
 import argparse
-import os
+import itertools
+import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import h5py
+import nibabel
+import numpy as np
+import pandas
+from PIL import Image
+
+from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_array, write_text
+from oasisvq.figures import save_picture
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+WRITER = "from tests.stress.write_loops import write_forever; write_forever()"
 SIDE = 200  # of the pictures, pixels
+LONGEST_PAUSE = 0.02  # seconds from the end of a file to a kill: a few more are written in them
 
 
 def main():
@@ -36,22 +45,24 @@ def main():
 
 
 def kill_writers(folder, kills, seed):
-    """How many of the kills left something to sweep.
+    """Returns how many of the kills left something to sweep.
 
     Raises:
-        AssertionError: If a file was torn.
+        AssertionError: If a file was torn, or a writer ended by itself.
     """
-    from oasisvq.core.files import PARTIAL, sweep
-
     draw, litter = random.Random(seed), 0
     for _ in range(kills):
-        command = [sys.executable, "-c", "import write_loops; write_loops.write_forever()", folder]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "writing\n"
-        time.sleep(draw.uniform(0.05, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        command = [sys.executable, "-c", WRITER, folder]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                for _ in range(draw.randint(1, 60)):
+                    assert process.stdout.readline() == "written\n"
+                status = process.wait(draw.uniform(0, LONGEST_PAUSE))
+                raise AssertionError(f"the writer has ended with status {status}")
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                process.kill()
         litter += any(PARTIAL in path.name for path in folder.iterdir())
         sweep(folder)
         check_whole(folder)
@@ -59,29 +70,27 @@ def kill_writers(folder, kills, seed):
 
 
 def write_forever():
-    """In a process of its own: each round writes every kind of file, of another number."""
-    import nibabel
-    import numpy as np
-    import pandas
+    """Writes a line after each file, in a process of its own; every round has its own number."""
+    folder = Path(sys.argv[-1])
+    for number in itertools.cycle(range(200)):
+        for name, (write, _) in KINDS.items():
+            write(folder / name, np.full((SIDE, SIDE), number, np.uint8))
+            print("written", flush=True)
 
-    from oasisvq.core.files import save_weights, whole_file, write_array, write_text
-    from oasisvq.figures import save_picture
 
-    folder, number = Path(sys.argv[-1]), 0
-    print("writing", flush=True)
-    while True:
-        number = (number + 1) % 200
-        square = np.full((SIDE, SIDE), number, np.uint8)
-        write_text(folder / "facts.json", {"numbers": [number] * 3000})
-        write_array(folder / "slices.npy", (3, SIDE, SIDE), [square] * 3)
-        with whole_file(folder / "codes.npz") as partial:
-            np.savez_compressed(partial, codes=square)
-        with whole_file(folder / "table.csv") as partial:
-            pandas.DataFrame({"number": square.ravel()}).to_csv(partial, index=False)
-        with whole_file(folder / "volume.nii.gz") as partial:
-            nibabel.save(nibabel.Nifti1Image(square[..., None], np.eye(4)), partial)
-        save_picture(square / 255, folder / "picture.png")
-        save_weights(Weights(square), folder / "best.weights.h5")
+def write_npz(path, square):
+    with whole_file(path) as partial:
+        np.savez_compressed(partial, codes=square)
+
+
+def write_table(path, square):
+    with whole_file(path) as partial:
+        pandas.DataFrame({"number": square.ravel()}).to_csv(partial, index=False)
+
+
+def write_volume(path, square):
+    with whole_file(path) as partial:
+        nibabel.save(nibabel.Nifti1Image(square[..., None], np.eye(4)), partial)
 
 
 class Weights:
@@ -91,45 +100,52 @@ class Weights:
         self.values = values
 
     def save_weights(self, file):
-        import h5py
-
         with h5py.File(file, "w") as weights:
             weights["values"] = self.values
 
 
+def read_npz(path):
+    with np.load(path) as arrays:
+        return arrays["codes"]
+
+
+def read_weights(path):
+    with h5py.File(path) as weights:
+        return weights["values"][()]
+
+
+# Name: what writes a square to a path, and what reads its values.
+KINDS = {
+    "facts.json": (
+        lambda path, square: write_text(path, {"numbers": square.ravel().tolist()}),
+        lambda path: json.loads(path.read_text())["numbers"],
+    ),
+    "slices.npy": (
+        lambda path, square: write_array(path, square.shape, np.split(square, 4)),
+        np.load,
+    ),
+    "codes.npz": (write_npz, read_npz),
+    "table.csv": (write_table, lambda path: pandas.read_csv(path)["number"]),
+    "volume.nii.gz": (write_volume, lambda path: np.asarray(nibabel.load(path).dataobj)),
+    "picture.png": (
+        lambda path, square: save_picture(square / 255, path),
+        lambda path: np.asarray(Image.open(path)),
+    ),
+    "best.weights.h5": (
+        lambda path, square: save_weights(Weights(square), path),
+        read_weights,
+    ),
+}
+
+
 def check_whole(folder):
-    """Every file can be read to its end, and is of one round."""
-    import json
-
-    import h5py
-    import nibabel
-    import numpy as np
-    import pandas
-    from PIL import Image
-
-    def read_npz(path):
-        with np.load(path) as arrays:
-            return arrays["codes"]
-
-    def read_weights(path):
-        with h5py.File(path) as weights:
-            return weights["values"][()]
-
-    readers = {
-        "facts.json": lambda path: json.loads(path.read_text())["numbers"],
-        "slices.npy": np.load,
-        "codes.npz": read_npz,
-        "table.csv": lambda path: pandas.read_csv(path)["number"],
-        "volume.nii.gz": lambda path: np.asarray(nibabel.load(path).dataobj),
-        "picture.png": lambda path: np.asarray(Image.open(path)),
-        "best.weights.h5": read_weights,
-    }
-    sizes = {"facts.json": 3000, "slices.npy": 3 * SIDE**2}
+    """Reads every file to its end: all its values must be there, and of one round."""
     for path in folder.iterdir():
-        values = np.asarray(readers[path.name](path))  # a KeyError: it should not be there
+        _, read = KINDS[path.name]  # a KeyError: it should not be there
+        values = np.asarray(read(path))
         assert len(np.unique(values)) == 1, f"{path.name} is torn"
-        if path.suffix != ".png":
-            assert values.size == sizes.get(path.name, SIDE**2), f"{path.name} is cut off"
+        if path.suffix != ".png":  # of which the size is in the header, and may be in colours
+            assert values.size == SIDE**2, f"{path.name} is cut off"
 
 
 if __name__ == "__main__":

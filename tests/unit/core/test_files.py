@@ -1,20 +1,30 @@
 """Files are whole or not there: after an error, a kill, a full disk, a limit on their size."""
 
 import contextlib
+import hashlib
 import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
+import threading
 
+import filelock
+import keras
 import numpy as np
 import pytest
 
 from oasisvq.core.errors import WriteError
-from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_array, write_text
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "stress"))
-import write_loops  # noqa: E402
+from oasisvq.core.files import (
+    PARTIAL,
+    one_at_a_time,
+    save_weights,
+    sha256,
+    sweep,
+    whole_file,
+    write_array,
+    write_text,
+)
+from stress import write_loops
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path):
@@ -51,8 +61,6 @@ def size_limit(size):
 
 
 def save_network(path):
-    import keras
-
     model = keras.Sequential([keras.layers.Input((200,)), keras.layers.Dense(300)])
     save_weights(model, path)
 
@@ -68,9 +76,12 @@ WRITERS = {
 def test_a_limit_on_size_is_one_line_and_the_old_file_stays(tmp_path, name):
     path = tmp_path / name
     path.write_text("old")
-    with size_limit(40_000), pytest.raises(WriteError, match=f"{name}: cannot be written") as said:
+    with (
+        size_limit(40_000),
+        pytest.raises(WriteError, match=f"{name}: cannot be written") as refused,
+    ):
         WRITERS[name](path)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(refused.value)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -99,6 +110,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(full_disk, name):
     assert list(full_disk.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_five_kills_in_write_loops_leave_whole_files_and_no_litter_after_a_sweep(tmp_path):
     assert write_loops.kill_writers(tmp_path, kills=5, seed=0) > 0
 
@@ -118,3 +130,35 @@ def test_only_what_is_half_written_is_swept(tmp_path):
     sweep(tmp_path)
     found = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"kept.txt", ".hidden"}
+
+
+def test_two_owners_write_one_path_without_touching_each_other(tmp_path):
+    path = tmp_path / "text.txt"
+    with whole_file(path, "one") as first, whole_file(path, "two") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # which ended last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_hash_is_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 3000
+    (tmp_path / "file").write_bytes(content)
+    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_lock_that_another_has_is_named_and_the_waiting_can_be_cancelled(tmp_path, capsys):
+    path, cancelled = tmp_path / "lock", threading.Event()
+    cancelled.set()
+    holder = filelock.FileLock(path, thread_local=False)
+    thread = threading.Thread(target=holder.acquire)  # filelock lets no thread wait for itself
+    thread.start()
+    thread.join()
+    with pytest.raises(filelock.Timeout), one_at_a_time(path, "downloads disc 1", cancelled):
+        pytest.fail("both have the lock")
+    assert capsys.readouterr().err == "Waiting for another process that downloads disc 1\n"
+    holder.release()
+    with one_at_a_time(path, "downloads disc 1"), pytest.raises(filelock.Timeout):
+        filelock.FileLock(path).acquire(timeout=0)
+    assert capsys.readouterr().err == ""
+    filelock.FileLock(path).acquire(timeout=0)
