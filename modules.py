@@ -1,58 +1,62 @@
-"""The VQ-VAE that turns slices into codes, and the layers that the prior over them is made of."""
+"""The two models: a VQ-VAE that turns slices into codes, and a PixelCNN, the prior of codes."""
+
+import dataclasses
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from oasisvq.evaluation.image_scores import ssim_for_training
-from oasisvq.nn.metrics import codebook_use
-from oasisvq.training.devices import chance, gathered
+from hyperparameters import PriorConfig, VQVAEConfig
+from oasisvq.nn.attention import AxialAttention
+from oasisvq.nn.conditioning import CONDITION_COUNT, ConditionEmbedding, PositionBias
+from oasisvq.nn.losses import ssim
+from oasisvq.nn.metrics import CodebookUse, SliceMean
+from oasisvq.nn.random import Dropout
+from oasisvq.nn.replicas import SAME_EVERYWHERE, gather_batch
 
 __all__ = [
-    "Chance",
-    "Dropout",
+    "PixelCNN",
     "PixelConvLayer",
     "ResidualBlock",
     "VQVAETrainer",
     "VectorQuantizer",
     "build_decoder",
     "build_encoder",
+    "build_prior",
+    "build_vqvae",
+    "load_prior",
+    "load_vqvae",
 ]
 
-
-# How a weight that every device computes alike, from the whole batch, is assigned.
-SAME_EVERYWHERE = "only_first_replica"
 SCORES_AT_ONCE = 2**20  # of latents with codes: 4 MB
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class VectorQuantizer(keras.layers.Layer):
-    """Snaps each latent to its nearest code, or to one that is nearly as near and far more
-    frequent, hence cheaper to send; gradients pass straight through.
+    """Snaps each latent to its nearest code; gradients pass straight through.
 
-    Computes in float32 under any dtype policy: in bfloat16 one code in a
-    hundred comes out wrong. All of its state lies in weights, so that it is
-    trained, saved and resumed with the model.
+    Of two codes that are about as near it takes the more frequent one, which costs fewer bits. It
+    computes in float32 under any dtype policy: in bfloat16 one code in a hundred comes out wrong.
+    All of its state lies in weights, so that it is trained, saved and resumed with the model.
 
     Args:
         num_embeddings: Integer, number of codes K in the codebook.
         embedding_dim: Integer, length D of each code.
-        commitment_cost: Float, beta in the paper. Defaults to `0.25`.
-        codebook_update: `"ema"`, the codes follow the moving average of the
-            latents they stand for (appendix A.1 of the paper), or
-            `"gradient"`, they follow the gradient of the codebook loss
-            (equation 3).
+        commitment_cost: Float, beta in the paper.
+        codebook_update: `"ema"`, the codes follow the moving average of the latents they stand
+            for (appendix A.1 of the paper), or `"gradient"`, they follow the gradient of the
+            codebook loss (equation 3).
         ema_decay: Float in [0, 1), the weight of the past in the average.
-        revive_below: Float. A code that stands for less than this share of
-            a fair share (latents a batch, divided by K), by the moving average,
-            is dead and moves to a latent of the batch. `0` lets dead codes lie.
-        rate_weight: Float. Chosen is the code with the least
-            `|z - e|^2 + rate_weight * error * bits`, where `bits` is `-log2` of
-            the code's share of the latents, and `error` the quantiser's mean
-            squared error, both by the moving average: so the weight means the
-            same whatever the latents' scale. `0` takes the nearest code.
-        rate_steps: Integer, training steps in which the weight grows from 0 to
-            `rate_weight`: a codebook that has not settled would starve of it.
+        revive_below: Float. A code that stands for less than this share of a fair share (latents
+            a batch, divided by K), by the moving average, is dead and moves to a latent of the
+            batch. With `0` dead codes stay where they are.
+        rate_weight: Float. The code with the least `|z - e|^2 + rate_weight * error * bits` is
+            chosen, where `bits` is `-log2` of the code's share of the latents, and `error` the
+            mean squared error of the quantiser, both by the moving average: so the weight means
+            the same whatever the latents' scale. With `0` the nearest code is chosen.
+        rate_steps: Integer, training steps in which that weight grows from 0: a codebook that has
+            not settled would lose its codes to it.
         seed: Integer, draws the latents that dead codes move to.
 
     Call arguments:
@@ -79,13 +83,13 @@ class VectorQuantizer(keras.layers.Layer):
         self,
         num_embeddings,
         embedding_dim,
-        commitment_cost=0.25,
-        codebook_update="ema",
-        ema_decay=0.99,
-        revive_below=0.016,
-        rate_weight=0.0,
-        rate_steps=1000,
-        seed=0,
+        commitment_cost,
+        codebook_update,
+        ema_decay,
+        revive_below,
+        rate_weight,
+        rate_steps,
+        seed,
         **kwargs,
     ):
         kwargs["dtype"] = "float32"
@@ -140,19 +144,18 @@ class VectorQuantizer(keras.layers.Layer):
         self.add_loss(tf.reduce_mean(self.slice_losses(latents, codes)))
         if training:
             flat = tf.reshape(tf.stop_gradient(latents), [-1, self.embedding_dim])  # (N, D)
-            self._learn(gathered(flat), gathered(tf.reshape(code_indices, [-1])))
+            self._learn(gather_batch(flat), gather_batch(tf.reshape(code_indices, [-1])))
         return latents + tf.stop_gradient(codes - latents)
 
     def slice_losses(self, latents, codes):
-        """The commitment loss of each slice `(B,)`, with the codebook's beside it if it learns by
-        gradient."""
+        """Returns the commitment loss of each slice `(B,)`, with a gradient codebook's own."""
         losses = self.commitment_cost * _mean_square(tf.stop_gradient(codes) - latents)
         if self.codebook_update == "gradient":
             losses += _mean_square(codes - tf.stop_gradient(latents))
         return losses
 
     def code_indices(self, latents):
-        """The chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
+        """Returns the chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
         flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.embedding_dim])  # (N, D)
         # |z - e|^2 + price is least where z.e - (|e|^2 + price) / 2 is greatest. Taking the
         # codebook's mean off both sides first keeps float32 from cancelling two large numbers.
@@ -181,17 +184,18 @@ class VectorQuantizer(keras.layers.Layer):
         return tf.reshape(blocks.concat(), tf.shape(latents)[:-1])
 
     def _price(self):
-        """What the bits of each code weigh beside squared distances, `(K,)`: 0 without a weight."""
+        """Returns what the bits of each code weigh beside squared distances, `(K,)`."""
         shares = tf.maximum(self.ema_counts / tf.reduce_sum(self.ema_counts), 1e-9)
         bits = -tf.math.log(shares) / tf.math.log(2.0)
         grown = (tf.cast(self.updates, "float32") + 1) / (self.rate_steps + 1)
         return self.rate_weight * tf.minimum(grown, 1.0) * self.ema_error * bits
 
     def code_vectors(self, code_indices):
-        """The codes themselves: int `(B, h, w)` of any kind to float32 `(B, h, w, D)`."""
+        """Returns the codes themselves: integers `(B, h, w)` to float32 `(B, h, w, D)`."""
         return tf.gather(self.codebook, tf.cast(code_indices, tf.int32))
 
     def _learn(self, flat, indices):
+        """Moves the codebook after latents `(N, D)` and their code indices `(N,)`."""
         ones = tf.ones_like(flat[:, 0])
         counts = tf.math.unsorted_segment_sum(ones, indices, self.num_embeddings)
         sums = tf.math.unsorted_segment_sum(flat, indices, self.num_embeddings)
@@ -246,12 +250,12 @@ class VectorQuantizer(keras.layers.Layer):
 
 
 def _mean_square(tensor):
-    """Over each slice, `(B, ...)` to `(B,)`."""
+    """Returns the mean square over each slice, `(B, …)` to `(B,)`."""
     return tf.reduce_mean(tensor**2, axis=list(range(1, len(tensor.shape))))
 
 
 def build_encoder(image_shape, downsample, embedding_dim, width, residual_blocks):
-    """The encoder, from images to latents.
+    """Builds the encoder, from images to latents.
 
     Args:
         image_shape: `(H, W)` in pixels, of any size: the image is padded with
@@ -274,10 +278,10 @@ def build_encoder(image_shape, downsample, embedding_dim, width, residual_blocks
 
 
 def build_decoder(image_shape, downsample, embedding_dim, width, residual_blocks):
-    """The decoder, from quantised latents `(B, h, w, D)` to images `(B, H, W, 1)`.
+    """Builds the decoder, from quantised latents `(B, h, w, D)` to images `(B, H, W, 1)`.
 
-    The mirror image of `build_encoder`, with its arguments; the padding is
-    cropped off again. The output is linear: clip it to [0, 1] to show it.
+    It is the mirror image of `build_encoder`, with the same arguments; the padding is cropped off
+    again. The output is linear: clip it to [0, 1] to look at it.
     """
     (top, bottom), (left, right) = _padding(image_shape, downsample)
     height, columns = image_shape[0] + top + bottom, image_shape[1] + left + right
@@ -294,13 +298,13 @@ def build_decoder(image_shape, downsample, embedding_dim, width, residual_blocks
 
 
 def _padding(image_shape, downsample):
-    """Black rows and columns around the image, `((top, bottom), (left, right))`."""
+    """Returns the black rows and columns to add: `((top, bottom), (left, right))`."""
     missing = [-size % downsample for size in image_shape]
     return tuple((size // 2, size - size // 2) for size in missing)
 
 
 def _widths(downsample, width):
-    """Channels after each halving: few where the image is large, for speed."""
+    """Returns the channels after each halving: few where the image is large, for speed."""
     halvings = downsample.bit_length() - 1
     return [max(width // 2, 1)] + [width] * (halvings - 1)
 
@@ -313,28 +317,22 @@ def _residual_blocks(x, width, count):
     return keras.layers.ReLU()(x)
 
 
+@keras.saving.register_keras_serializable(package="oasisvq")
 class VQVAETrainer(keras.Model):
-    """The VQ-VAE with its losses: slices to codes and back.
+    """The VQ-VAE with its training step: it turns slices into codes and back.
 
-    The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with
-    the codebook loss beside them if `codebook_update` is `"gradient"`. The
-    first term is relative to what the mean intensity alone would leave; SSIM
-    is taken on reconstructions clipped to [0, 1]. The first two terms are the
-    `distortion`, by which the best epoch is chosen: the others fall when the
+    The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with the codebook loss
+    beside them if `codebook_update` is `"gradient"`. The first term is relative to what the mean
+    intensity alone would leave; SSIM is taken on reconstructions clipped to [0, 1]. The first two
+    terms are the `distortion`, by which the best epoch is chosen: the others fall when the
     latents merely shrink.
 
     Args:
         image_shape: `(H, W)` of the slices in pixels, of any size.
-        variance: Float, variance of the training pixels in [0, 1]: measured,
-            see `OASIS.variance`.
-        num_embeddings: Integer, number of codes K.
-        embedding_dim: Integer, length D of each code.
-        downsample: 4, 8 or 16, pixels a code along each axis.
-        width: Integer, channels of the encoder and the decoder.
-        residual_blocks: Integer, in the encoder and again in the decoder.
-        ssim_weight: Float, weight of `1 - SSIM` in the loss.
-        commitment_cost, codebook_update, ema_decay, revive_below, rate_weight,
-            rate_steps, seed: see `VectorQuantizer`.
+        variance: Float, variance of the training pixels in [0, 1]: measured, see
+            `OASIS.variance`.
+        config: `VQVAEConfig`, see there.
+        seed: Integer, see `VectorQuantizer`.
 
     Call arguments:
         images: Float tensor of shape `(B, H, W, 1)` in [0, 1].
@@ -343,61 +341,46 @@ class VQVAETrainer(keras.Model):
         Reconstructions from the quantised latents, `(B, H, W, 1)` in [0, 1].
 
     Raises:
-        ValueError: If `variance` is not that of pixels in [0, 1], which lies
-            above 0 and is at most 0.25.
+        ValueError: If `variance` is not that of pixels in [0, 1], which lies above 0 and is at
+            most 0.25.
 
     Reference:
 
     - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937)
     """
 
-    def __init__(
-        self,
-        image_shape,
-        variance,
-        num_embeddings=512,
-        embedding_dim=8,
-        downsample=4,
-        width=64,
-        residual_blocks=2,
-        ssim_weight=1.0,
-        commitment_cost=0.25,
-        codebook_update="ema",
-        ema_decay=0.99,
-        revive_below=0.016,
-        rate_weight=0.0,
-        rate_steps=1000,
-        seed=0,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        # Pixels scaled twice have a variance 65,025 times too small, which
-        # would drown every other term of the loss and collapse the codebook.
+    def __init__(self, image_shape, variance, config, seed, name="vqvae", **kwargs):
+        super().__init__(name=name, **kwargs)
+        # Pixels scaled twice have a variance 65,025 times too small, which would outweigh every
+        # other term of the loss and collapse the codebook.
         if not 1e-4 < variance <= 0.25:
             raise ValueError(
                 f"variance must be that of pixels in [0, 1], from 0.0001 to 0.25. "
                 f"Received: {variance}"
             )
-        self.image_shape = tuple(image_shape)
-        self.variance = variance
-        self.num_embeddings = num_embeddings
-        self.ssim_weight = ssim_weight
-        shape_arguments = (self.image_shape, downsample, embedding_dim, width, residual_blocks)
-        self.encoder = build_encoder(*shape_arguments)
-        self.decoder = build_decoder(*shape_arguments)
+        self.image_shape, self.variance = tuple(image_shape), variance
+        self.config, self.seed = config, seed
+        self.num_embeddings = config.num_embeddings
+        sizes = (config.downsample, config.embedding_dim, config.width, config.residual_blocks)
+        self.encoder = build_encoder(self.image_shape, *sizes)
+        self.decoder = build_decoder(self.image_shape, *sizes)
         self.quantizer = VectorQuantizer(
-            num_embeddings,
-            embedding_dim,
-            commitment_cost=commitment_cost,
-            codebook_update=codebook_update,
-            ema_decay=ema_decay,
-            revive_below=revive_below,
-            rate_weight=rate_weight,
-            rate_steps=rate_steps,
+            config.num_embeddings,
+            config.embedding_dim,
+            commitment_cost=config.commitment_cost,
+            codebook_update=config.codebook_update,
+            ema_decay=config.ema_decay,
+            revive_below=config.revive_below,
+            rate_weight=config.rate_weight,
+            rate_steps=config.rate_steps,
             seed=seed,
         )
         self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)
-        self.quantizer.build((None, *self.code_shape, embedding_dim))
+        self.quantizer.build((None, *self.code_shape, config.embedding_dim))
+        names = ("loss", "distortion", "reconstruction_loss", "ssim", "commitment_loss")
+        self.loss_means = [SliceMean(name) for name in names]
+        self.codebook_use = CodebookUse(config.num_embeddings)
+        self.supports_jit = False  # on a CPU, XLA halves the speed of convolutions
         self.built = True
 
     def call(self, images, training=False):
@@ -405,72 +388,121 @@ class VQVAETrainer(keras.Model):
         return tf.clip_by_value(self.decoder(codes), 0.0, 1.0)
 
     def encode(self, images):
-        """Images `(B, H, W, 1)` in [0, 1] to code indices, int32 `(B, h, w)`."""
+        """Turns images `(B, H, W, 1)` in [0, 1] into code indices, int32 `(B, h, w)`."""
         return self.quantizer.code_indices(self.encoder(images))
 
     def decode(self, code_indices):
-        """Code indices `(B, h, w)` to images `(B, H, W, 1)` in [0, 1]."""
+        """Turns code indices `(B, h, w)` into images `(B, H, W, 1)` in [0, 1]."""
         images = self.decoder(self.quantizer.code_vectors(code_indices))
         return tf.clip_by_value(images, 0.0, 1.0)
 
     def decode_all(self, code_indices, batch_size=16):
-        """`decode` for any number of grids `(n, h, w)`, as memory takes them: an array."""
+        """Decodes any number of grids `(n, h, w)`, a batch at a time, into a NumPy array."""
         starts = range(0, len(code_indices), batch_size)
         return np.concatenate(
             [self.decode(code_indices[start:][:batch_size]).numpy() for start in starts]
         )
 
-    def losses(self, images, training, quantize=True):
-        """What training lowers and watches, of each slice, `(B,)`, for a `Stage`.
+    def slice_losses(self, images, training, quantize=True):
+        """Returns what training lowers and watches, of each slice.
 
         Args:
             images: Float tensor `(B, H, W, 1)` in [0, 1].
             training: Boolean, whether the codebook learns from this batch.
-            quantize: Boolean; without the quantiser, the codebook stays as it is. An untrained
-                encoder's latents hardly differ from one another: after some such steps they
-                carry the image, and k-means can start from them.
+            quantize: Boolean, whether the latents go through the quantiser; if not, the codebook
+                stays as it is. The latents of an untrained encoder hardly differ from one
+                another: after some steps without it they carry the image, and k-means can start.
+
+        Returns:
+            Dictionary of float tensors `(B,)`, and the code indices `(B, h, w)`, or `None`.
         """
-        latents = codes = self.encoder(images, training=training)
-        losses = {}
+        latents = self.encoder(images, training=training)
+        codes, code_indices, losses = latents, None, {}
         if quantize:
-            # Found before the codebook learns: statistics afterwards would count
-            # every revived code as used, for it lies on a latent of this very batch.
+            # They are found before the codebook learns: statistics afterwards would count every
+            # revived code as used, for it lies on a latent of this very batch.
             code_indices = self.quantizer.code_indices(latents)
-            losses["code_counts"] = self._code_counts(code_indices)  # (B, K)
             vectors = self.quantizer.code_vectors(code_indices)
             latents = tf.cast(latents, tf.float32)
-            losses["quantizer_loss"] = self.quantizer.slice_losses(latents, vectors)
+            quantizer_losses = self.quantizer.slice_losses(latents, vectors)
             distances = tf.stop_gradient(vectors - latents)
             losses["commitment_loss"] = self.quantizer.commitment_cost * _mean_square(distances)
             codes = self.quantizer(latents, training=training, code_indices=code_indices)
         reconstructions = self.decoder(codes, training=training)
         losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance
-        losses["ssim"] = ssim_for_training(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
+        losses["ssim"] = ssim(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
         losses["distortion"] = losses["reconstruction_loss"]
-        if self.ssim_weight:  # its gradient is not for nothing
-            losses["distortion"] += self.ssim_weight * (1 - losses["ssim"])
-        losses["loss"] = losses["distortion"] + losses.pop("quantizer_loss", 0.0)
-        return losses
+        if self.config.ssim_weight:  # its gradient costs time
+            losses["distortion"] += self.config.ssim_weight * (1 - losses["ssim"])
+        losses["loss"] = losses["distortion"] + (quantizer_losses if quantize else 0.0)
+        return losses, code_indices
 
-    def summarise(self, means):
-        """The means of `losses` over many slices as the numbers of a history."""
-        history = {name: float(value) for name, value in means.items() if name != "code_counts"}
-        return history | codebook_use(means["code_counts"])
+    @property
+    def metrics(self):
+        return [*self.loss_means, self.codebook_use]
 
-    def _code_counts(self, code_indices):
-        """How often each slice uses each code: `(B, h, w)` to float32 `(B, K)`."""
-        slices = tf.shape(code_indices)[0]
-        own = code_indices + tf.range(slices)[:, None, None] * self.num_embeddings
-        flat = tf.reshape(own, [-1])
-        counts = tf.math.unsorted_segment_sum(
-            tf.ones_like(flat, tf.float32), flat, slices * self.num_embeddings
-        )
-        return tf.reshape(counts, [slices, self.num_embeddings])
+    def train_step(self, data, quantize=True):
+        """Lowers the loss of one batch by one step.
+
+        Args:
+            data: Images `(B, H, W, 1)` in [0, 1], or `(images, targets, weights)`, of which the
+                targets are not used: a VQ-VAE's target is its input.
+            quantize: See `slice_losses`.
+
+        Returns:
+            Dictionary of the means over the epoch so far.
+        """
+        images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            losses, code_indices = self.slice_losses(images, training=True, quantize=quantize)
+            loss = _batch_mean(losses["loss"], weights)
+        _descend(self, tape, loss)
+        return self._update_metrics(losses, code_indices, weights)
+
+    def test_step(self, data):
+        """Measures one batch, see `train_step`."""
+        images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+        return self._update_metrics(*self.slice_losses(images, training=False), weights)
+
+    def _update_metrics(self, losses, code_indices, weights):
+        for metric in self.loss_means:
+            if metric.name in losses:  # without the quantiser there is no commitment loss
+                metric.update_state(losses[metric.name], weights)
+        if code_indices is not None:
+            self.codebook_use.update_state(code_indices, weights)
+        return self.get_metrics_result()
+
+    def get_config(self):
+        return {
+            "image_shape": self.image_shape,
+            "variance": self.variance,
+            "config": dataclasses.asdict(self.config),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": VQVAEConfig(**config["config"])})
+
+
+def _batch_mean(losses, weights):
+    """Returns this device's share of the weighted mean of losses `(b,)` over the whole batch."""
+    weighted = losses if weights is None else losses * weights
+    return tf.reduce_mean(weighted) / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _descend(model, tape, loss):
+    """Moves the weights of a model one step down the gradient of a loss."""
+    variables = model.trainable_variables
+    gradients = zip(tape.gradient(loss, variables), variables, strict=True)
+    # Without the quantiser, a codebook that learns by gradient has none.
+    model.optimizer.apply(*zip(*[pair for pair in gradients if pair[0] is not None], strict=True))
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class PixelConvLayer(keras.layers.Layer):
-    """A convolution that sees only codes already drawn.
+    """Convolves a grid so that each position sees only codes that are already drawn.
 
     Args:
         mask_type: `"A"` hides the current place and all later ones, for the
@@ -536,7 +568,7 @@ class PixelConvLayer(keras.layers.Layer):
 
     @property
     def visible_size(self):
-        """Rows and columns of the kernel, from its upper left corner, that are not all hidden."""
+        """The rows and columns of the kernel, from its upper left, that are not all hidden."""
         (height, width), current = self.conv.kernel_size, self.mask_type == "B"
         if self.stack == "vertical":
             return height // 2 + current, width
@@ -544,8 +576,7 @@ class PixelConvLayer(keras.layers.Layer):
 
     @property
     def visible_kernel(self):
-        """The kernel's rows and columns that are not all hidden, hidden taps at 0:
-        `(*visible_size, C, filters)`. The others need not be multiplied."""
+        """The part of the kernel that is not all hidden, `(*visible_size, C, filters)`."""
         rows, columns = self.visible_size
         mask = np.ones((rows, columns, 1, 1), "float32")
         if self.stack == "horizontal":
@@ -554,7 +585,7 @@ class PixelConvLayer(keras.layers.Layer):
 
     @property
     def reach(self):
-        """How many rows up and columns to the left its first tap lies."""
+        """The number of rows up and of columns to the left at which the first tap lies."""
         (height, width), (down, across) = self.conv.kernel_size, self.conv.dilation_rate
         return height // 2 * down, width // 2 * across
 
@@ -584,15 +615,15 @@ class PixelConvLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class ResidualBlock(keras.layers.Layer):
-    """A 1x1, a masked and a 1x1 convolution beside a skip connection.
+    """Adds a 1x1, a masked and a 1x1 convolution to a skip connection.
 
     Args:
         filters: Integer, channels in and out; half as many inside.
         kernel_size: Integer or pair, of the masked convolution.
         dilation_rate: Integer, the spacing of the masked convolution's taps.
         stack: Of the masked convolution, see `PixelConvLayer`.
-        dropout: Float, fraction of the inner channels dropped in training.
-        seed: Integer, of the dropout.
+        dropout: Float, share of the inner channels dropped in training, or `None`.
+        seed: Integer, draws what is dropped.
 
     Attributes:
         filters: As above.
@@ -619,8 +650,8 @@ class ResidualBlock(keras.layers.Layer):
         kernel_size=3,
         dilation_rate=1,
         stack="horizontal",
-        dropout=0.0,
-        seed=0,
+        dropout=None,
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -637,7 +668,7 @@ class ResidualBlock(keras.layers.Layer):
             activation="relu",
             dtype=dtype,
         )
-        self.dropout = Dropout(dropout, seed, dtype=dtype)
+        self.dropout = Dropout(dropout or 0.0, seed or 0, dtype=dtype)
         self.conv2 = keras.layers.Conv2D(filters, 1, activation="relu", dtype=dtype)
 
     def build(self, inputs_shape, context_shape=None):
@@ -667,31 +698,33 @@ class ResidualBlock(keras.layers.Layer):
         }
 
 
-class PixelCNN(keras.Model):
-    """The distribution of each code given those before it in reading order.
+# Of the conditions, training hides each by itself in this share of the slices, and age, sex and
+# CDR at once in that share.
+HIDDEN_SHARE, STRANGER_SHARE = 0.1, 0.2
+POSITION_MAPS = 8  # grids of vectors that the condition mixes
+ATTENTION_HEADS = 4
 
-    Two streams: `above` knows the rows above a position, over their whole
-    width; `here` knows the position's own row as well, up to the code before
-    it, and sees what `above` knows. With attention along rows and columns
-    half-way, every code before a position reaches it.
+
+@keras.saving.register_keras_serializable(package="oasisvq")
+class PixelCNN(keras.Model):
+    """The prior: the distribution of each code given those before it in reading order.
+
+    It has two streams: `above` knows the rows above a position, over their whole width; `here`
+    knows the position's own row as well, up to the code before it, and sees what `above` knows.
+    With attention along rows and columns half-way, every code before a position reaches it.
 
     Args:
         code_shape: `(h, w)` of the code grid.
         num_embeddings: Integer, number of codes K.
-        filters: Integer, channels of either stream.
-        residual_blocks: Integer, number of `ResidualBlock`s of either stream.
-        dilations: Integers, the dilation rates of the blocks of `above`, taken
-            in turn.
-        dropout: Float, see `ResidualBlock`.
+        config: `PriorConfig`, see there.
         seed: Integer, draws what training hides and drops.
 
     Call arguments:
-        inputs: A pair: int32 code indices of shape `(B, h, w)`, and float
-            conditions of shape `(B, 4)`, see `OASIS.conditions`; NaN is unknown.
+        inputs: A pair: int32 code indices of shape `(B, h, w)`, and float conditions of shape
+            `(B, 4)`, see `OASIS.conditions`; NaN is unknown.
 
     Returns:
-        Float32 logits `(B, h, w, K)`. Those at a position depend on the codes
-        before it only.
+        Float32 logits `(B, h, w, K)`. Those at a position depend on the codes before it only.
 
     Reference:
 
@@ -699,44 +732,38 @@ class PixelCNN(keras.Model):
     - [Chen et al., 2018](https://arxiv.org/abs/1712.09763), attention between the blocks
     """
 
-    def __init__(
-        self,
-        code_shape,
-        num_embeddings,
-        filters=64,
-        residual_blocks=6,
-        dilations=(1, 2, 4, 8),
-        dropout=0.0,
-        seed=0,
-        **kwargs,
-    ):
+    def __init__(self, code_shape, num_embeddings, config, seed, name="pixelcnn", **kwargs):
         # The model's own inputs stay float32, for bfloat16 would round positions and ages; its
         # layers compute as the global policy says.
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.code_shape = tuple(code_shape)
-        self.num_embeddings = num_embeddings
-        # A convolution over one-hot codes is one over embeddings with a free table;
-        # at width `filters` / 2 it is many times cheaper than over 512 channels.
+        super().__init__(**{**kwargs, "name": name, "dtype": "float32"})
+        self.code_shape, self.num_embeddings = tuple(code_shape), num_embeddings
+        self.config, self.seed = config, seed
+        filters, count = config.filters, config.residual_blocks
+        # A convolution over one-hot codes is one over embeddings with a free table; at width
+        # `filters` / 2 it is many times cheaper than over 512 channels.
         self.embedding = keras.layers.Embedding(num_embeddings, max(filters // 2, 1))
-        self.condition = ConditionEmbedding(filters, seed=seed)
+        self.condition = ConditionEmbedding(filters, HIDDEN_SHARE, STRANGER_SHARE, seed)
         self.above_conv = PixelConvLayer("A", "vertical", filters=filters, kernel_size=7)
         self.here_conv = PixelConvLayer("A", filters=filters, kernel_size=7)
-        self.above_bias, self.here_bias = PositionBias(), PositionBias()
+        self.above_bias, self.here_bias = PositionBias(POSITION_MAPS), PositionBias(POSITION_MAPS)
+        dilations = [config.dilations[n % len(config.dilations)] for n in range(count)]
         self.above_blocks = [
-            ResidualBlock(filters, 3, dilations[n % len(dilations)], "vertical", dropout, seed + n)
-            for n in range(residual_blocks)
+            ResidualBlock(filters, 3, dilation, "vertical", config.dropout, seed + n)
+            for n, dilation in enumerate(dilations)
         ]
         self.here_blocks = [
-            ResidualBlock(filters, (1, 3), dropout=dropout, seed=seed - 1 - n)
-            for n in range(residual_blocks)
+            ResidualBlock(filters, (1, 3), dropout=config.dropout, seed=seed - 1 - n)
+            for n in range(count)
         ]
-        self.attention_before = residual_blocks // 2
-        self.above_rows = AxialAttention("row", causal=False)
-        self.above_columns = AxialAttention("column", causal=True)
-        self.here_rows = AxialAttention("row", causal=True)
+        self.attention_before = count // 2
+        self.above_rows = AxialAttention("row", causal=False, heads=ATTENTION_HEADS)
+        self.above_columns = AxialAttention("column", causal=True, heads=ATTENTION_HEADS)
+        self.here_rows = AxialAttention("row", causal=True, heads=ATTENTION_HEADS)
         self.hidden = PixelConvLayer("B", filters=filters, kernel_size=1, activation="relu")
         self.logits = keras.layers.Conv2D(num_embeddings, 1, dtype="float32")
-        # Called once, it makes its weights.
+        self.loss_mean = SliceMean("loss")
+        self.supports_jit = False  # on a CPU, XLA halves the speed of convolutions
+        # The first call makes the weights.
         self((tf.zeros((1, *code_shape), tf.int32), tf.zeros((1, CONDITION_COUNT))))
 
     def call(self, inputs, training=False):
@@ -754,25 +781,89 @@ class PixelCNN(keras.Model):
             here = here_block(here, above, training=training)
         return self.logits(self.hidden(here))
 
-    def losses(self, batch, training):
-        """The bits per code of each slice, `(B,)`, for a `Stage`; `batch` are the inputs."""
-        bits = code_bits(batch[0], self(batch, training=training))
-        return {"loss": tf.reduce_mean(bits, axis=(1, 2))}
+    def distribution(self, code_indices, conditions, training=False):
+        """Returns the distribution of code grids, each code given those before it.
 
-    def summarise(self, means):
-        """The means of `losses` over many slices as the numbers of a history."""
-        return {name: float(value) for name, value in means.items()}
+        Args:
+            code_indices: Integer tensor `(B, h, w)`, what each position sees of the codes before.
+            conditions: Float tensor `(B, 4)`, see `OASIS.conditions`; NaN is unknown.
+            training: Boolean, whether conditions are hidden and channels dropped.
+
+        Returns:
+            `tfp.distributions.Independent` of `Categorical`s over the K codes, with batch shape
+            `(B,)` and event shape `(h, w)`. Its `log_prob` of the grids themselves is theirs
+            under the prior, in nats.
+        """
+        from tensorflow_probability import distributions  # 2 s that the first stage need not wait
+
+        logits = self((code_indices, conditions), training=training)  # (B, h, w, K)
+        return distributions.Independent(distributions.Categorical(logits=logits), 2)
+
+    def bits_per_code(self, code_indices, conditions, training=False):
+        """Returns the mean of -log2 p over the codes of each grid, `(B,)`; see `distribution`."""
+        grids = self.distribution(code_indices, conditions, training)
+        return grids.log_prob(code_indices) / (-math.log(2) * math.prod(self.code_shape))
+
+    @property
+    def metrics(self):
+        return [self.loss_mean]
+
+    def train_step(self, data):
+        """Lowers the bits per code of one batch by one step.
+
+        Args:
+            data: Code indices `(B, h, w)` and conditions `(B, 4)`, and the weights of the grids
+                `(B,)` if there are any.
+
+        Returns:
+            Dictionary of the mean over the epoch so far.
+        """
+        code_indices, conditions, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            bits = self.bits_per_code(code_indices, conditions, training=True)
+            loss = _batch_mean(bits, weights)
+        _descend(self, tape, loss)
+        self.loss_mean.update_state(bits, weights)
+        return self.get_metrics_result()
+
+    def test_step(self, data):
+        """Measures one batch, see `train_step`."""
+        code_indices, conditions, weights = keras.utils.unpack_x_y_sample_weight(data)
+        self.loss_mean.update_state(self.bits_per_code(code_indices, conditions), weights)
+        return self.get_metrics_result()
+
+    def get_config(self):
+        return {
+            "code_shape": self.code_shape,
+            "num_embeddings": self.num_embeddings,
+            "config": dataclasses.asdict(self.config),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": PriorConfig(**config["config"])})
 
 
-def code_bits(code_indices, logits):
-    """Sparse categorical cross-entropy of each code in bits.
+def build_vqvae(run):
+    """Builds the untrained VQ-VAE of a run, see `oasisvq.runs.folder.Run`."""
+    settings = run.hyperparameters
+    return VQVAETrainer(run.image_shape, run.variance, settings.vqvae, settings.run.seed)
 
-    Args:
-        code_indices: int32 `(B, h, w)`.
-        logits: Float `(B, h, w, K)`.
 
-    Returns:
-        Float32 tensor `(B, h, w)`; its mean is the bits per code.
-    """
-    nats = keras.losses.sparse_categorical_crossentropy(code_indices, logits, from_logits=True)
-    return nats / tf.math.log(2.0)
+def build_prior(run):
+    """Builds the untrained prior of a run, see `oasisvq.runs.folder.Run`."""
+    settings = run.hyperparameters
+    code_shape = [math.ceil(side / settings.vqvae.downsample) for side in run.image_shape]
+    return PixelCNN(code_shape, settings.vqvae.num_embeddings, settings.prior, settings.run.seed)
+
+
+def load_vqvae(run):
+    """Returns the trained VQ-VAE of a run."""
+    return run.load_weights(build_vqvae(run))
+
+
+def load_prior(run):
+    """Returns the trained prior of a run."""
+    return run.load_weights(build_prior(run))

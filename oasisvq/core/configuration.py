@@ -58,7 +58,11 @@ class Part:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            self._check(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # as JSON and argparse give several values
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            self._check(field, value)
 
     @classmethod
     def flag(cls, name: str) -> str:
@@ -145,9 +149,7 @@ class Configuration:
         odd = sorted(set(values) ^ set(cls.names()))
         if odd:
             raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
-        return cls().replace(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        )
+        return cls().replace(**values)
 
     @classmethod
     def add_flags(
@@ -175,10 +177,8 @@ class Configuration:
 
     def with_flags(self, arguments: argparse.Namespace) -> Self:
         """Returns a copy with the values that were given as flags."""
-        given = {name: vars(arguments)[name] for name in self.names() if name in arguments}
-        return self.replace(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        )
+        given = vars(arguments)
+        return self.replace(**{name: given[name] for name in self.names() if name in given})
 
 
 def _argument(field: dataclasses.Field, default: str | None) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message says what was expected, what was received, in
-    which file, and what to do next."""
+    """Something that the user can mend.
+
+    The message says what was expected, what was received, in which file, and what to do next.
+    """
 
     status = 2  # the exit status of a script that ends with this error
 

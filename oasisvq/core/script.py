@@ -51,8 +51,10 @@ def _exit(error: object, status: int) -> None:
 
 
 def import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without the lines that it writes to standard error, which no setting of
-    its own silences: what stands there is then one line of this program, or nothing."""
+    """Imports TensorFlow without the lines that it writes to standard error.
+
+    No setting of its own silences them. What stands there is then one line of ours, or nothing.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

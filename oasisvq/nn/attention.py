@@ -9,14 +9,12 @@ HIDDEN = -1e9  # a logit that leaves a softmax nothing
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class AxialAttention(keras.layers.Layer):
-    """Attention along one axis of the grid, beside a skip connection.
+    """Attends along one axis of the grid, beside a skip connection.
 
     Args:
-        axis: `"row"` or `"column"`, the line of positions that attend to one
-            another.
-        causal: Boolean, whether each position sees itself and those before it
-            only.
-        heads: Integer; each has `channels / heads` numbers.
+        axis: `"row"` or `"column"`, the line of positions that attend to one another.
+        causal: Boolean, whether each position sees itself and those before it only.
+        heads: Integer, number of heads; each has `C / heads` channels.
 
     Call arguments:
         inputs: Float tensor of shape `(B, h, w, C)`.
@@ -32,7 +30,7 @@ class AxialAttention(keras.layers.Layer):
     - [Ho et al., 2019](https://arxiv.org/abs/1912.12180)
     """
 
-    def __init__(self, axis, causal, heads=4, **kwargs):
+    def __init__(self, axis, causal, heads, **kwargs):
         super().__init__(**kwargs)
         if axis not in ("row", "column"):
             raise ValueError(f'axis must be "row" or "column". Received: {axis!r}')
@@ -45,11 +43,11 @@ class AxialAttention(keras.layers.Layer):
         inner = self.heads * self.size
         dtype = self.dtype_policy
         self.project = keras.layers.Dense(3 * inner, use_bias=False, dtype=dtype)
-        # From 0, so that the layer adds nothing until it has learned what.
+        # It starts at 0, so that the layer adds nothing until it has learned what.
         self.combine = keras.layers.Dense(channels, kernel_initializer="zeros", dtype=dtype)
         self.project.build(input_shape)
         self.combine.build((*input_shape[:-1], inner))
-        # How much one place matters to another, whatever stands there: the mirror image's, say.
+        # How much one place matters to another, as that of the mirror image, whatever it holds.
         self.bias = self.add_weight(
             shape=(self.heads, length, length), initializer="zeros", name="bias"
         )
@@ -71,7 +69,7 @@ class AxialAttention(keras.layers.Layer):
 
     @property
     def visible_bias(self):
-        """`(heads, n, n)`: the bias of each place on each, hidden ones far below."""
+        """The bias of each place on each, `(heads, n, n)`; that of hidden places is far below."""
         length = self.bias.shape[-1]
         hidden = np.triu(np.full((length, length), HIDDEN, "float32"), k=1)
         bias = tf.cast(self.bias, tf.float32)  # the softmax is taken in it

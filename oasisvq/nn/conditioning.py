@@ -1,77 +1,75 @@
-"""What the prior is told of a slice, and where in the grid a code lies."""
+"""What the prior is told beside the codes: the slice's conditions, and the place in the grid."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from oasisvq.nn.random import Chance
+from oasisvq.nn.random import UniformDraws
 
 CONDITION_COUNT = 4  # position, age, sex, CDR: the columns of `OASIS.conditions`
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class ConditionEmbedding(keras.layers.Layer):
-    """What is known of a slice as a vector; unknown is a value of its own.
+    """Turns the conditions of a slice into a vector; unknown is a value of its own.
 
-    Training hides numbers now and then: in data a missing CDR may mean that
-    somebody is young, and what was left out by choice must not mean it too.
+    Training hides conditions at random. Without that, a missing CDR could mean that somebody is
+    young, and a condition that a user leaves out must not mean it too.
 
     Args:
         units: Integer, length of the vector.
-        hidden_share: Float, share of the numbers that training hides, each by
-            itself.
-        stranger_share: Float, share of the slices whose age, sex and CDR
-            training hides together.
-        seed: Integer, draws those.
+        hidden_share: Float, share of the conditions that training hides, each by itself.
+        stranger_share: Float, share of the slices whose age, sex and CDR training hides at once.
+        seed: Integer, draws what training hides.
 
     Call arguments:
-        conditions: Float tensor of shape `(B, 4)`, see `OASIS.conditions`; NaN
-            is unknown.
+        conditions: Float tensor of shape `(B, 4)`, see `OASIS.conditions`; NaN is unknown.
+        training: Boolean, whether conditions are hidden at random.
 
     Returns:
         Float tensor of shape `(B, units)`.
     """
 
-    def __init__(self, units, hidden_share=0.1, stranger_share=0.2, seed=0, **kwargs):
+    def __init__(self, units, hidden_share, stranger_share, seed, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # bfloat16 would round ages
         self.units, self.seed = units, seed
         self.hidden_share, self.stranger_share = hidden_share, stranger_share
-        self.chance = Chance(seed)
+        self.uniforms = UniformDraws(seed)
         self.dense1 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
         self.dense2 = keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        self.mean = self.add_weight(
-            shape=(CONDITION_COUNT,), initializer="zeros", trainable=False, name="mean"
-        )
-        self.deviation = self.add_weight(
-            shape=(CONDITION_COUNT,), initializer="ones", trainable=False, name="deviation"
-        )
+        shape = (CONDITION_COUNT,)
+        self.mean = self.add_weight(shape, "zeros", trainable=False, name="mean")
+        self.deviation = self.add_weight(shape, "ones", trainable=False, name="deviation")
         self.dense1.build((None, 6 * CONDITION_COUNT))
         self.dense2.build((None, self.units))
 
     def adapt(self, conditions):
-        """Takes the scale of each number from the training slices' `(n, 4)`."""
+        """Takes mean and standard deviation of each condition from training slices `(n, 4)`."""
         known = np.ma.masked_invalid(conditions)
         self.mean.assign(known.mean(axis=0).filled(0))
         deviation = known.std(axis=0).filled(1)
-        # Of a number that never varies nothing is learned: another value must not be huge.
+        # Nothing is learned of a number that never varies: another value must not become huge.
         self.deviation.assign(np.where(deviation > 1e-3, deviation, 1))
 
     def call(self, conditions, training=False):
         known = tf.cast(~tf.math.is_nan(conditions), tf.float32)
         if training:
-            known *= self._shown(tf.shape(conditions)[0])
+            known *= self._visible(tf.shape(conditions)[0])
         x = tf.where(known > 0, (conditions - self.mean) / self.deviation, 0.0)
         waves = (x, tf.sin(x), tf.cos(x), tf.sin(2 * x), tf.cos(2 * x))
         x = tf.concat([known, *(known * wave for wave in waves)], axis=-1)  # (B, 24)
         return self.dense2(self.dense1(x))
 
-    def _shown(self, batch):
-        """0 for each number that training hides, `(B, 4)`: the position is nobody's own."""
-        drawn = self.chance(tf.stack([batch, CONDITION_COUNT + 1]))
-        singly = tf.cast(drawn[:, :CONDITION_COUNT] >= self.hidden_share, tf.float32)
-        person = tf.cast(drawn[:, CONDITION_COUNT:] >= self.stranger_share, tf.float32)
+    def _visible(self, batch):
+        """Returns 0 for each condition that training hides, else 1: `(B, 4)`.
+
+        The position belongs to no person, so it is hidden by itself only.
+        """
+        uniforms = self.uniforms(tf.stack([batch, CONDITION_COUNT + 1]))
+        singly = tf.cast(uniforms[:, :CONDITION_COUNT] >= self.hidden_share, tf.float32)
+        person = tf.cast(uniforms[:, CONDITION_COUNT:] >= self.stranger_share, tf.float32)
         return singly * tf.concat([tf.ones_like(person), *[person] * (CONDITION_COUNT - 1)], axis=1)
 
     def get_config(self):
@@ -86,25 +84,24 @@ class ConditionEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class PositionBias(keras.layers.Layer):
-    """Adds a learned vector for each position of the grid, which the condition shifts.
+    """Adds a learned vector at each position of the grid, which the condition shifts.
 
-    A convolution alone does not know where in the head it stands; the shape
-    of the brain lies in these vectors. They depend on no code, so nothing
-    later is given away.
+    A convolution alone does not know where in the head it stands; the shape of the brain lies in
+    these vectors. They depend on no code, so they reveal nothing of later ones.
 
     Args:
-        maps: Integer, grids of vectors that the condition mixes, beside one
-            that is always there.
+        maps: Integer, number of grids of vectors that the condition mixes, beside one that is
+            always there.
 
     Call arguments:
         inputs: Float tensor of shape `(B, h, w, C)`.
-        condition: Float tensor of shape `(B, units)`.
+        condition: Float tensor of shape `(B, units)`, which mixes the maps.
 
     Returns:
         Float tensor of shape `(B, h, w, C)`.
     """
 
-    def __init__(self, maps=8, **kwargs):
+    def __init__(self, maps, **kwargs):
         super().__init__(**kwargs)
         self.count = maps
         self.mix = keras.layers.Dense(maps, dtype=self.dtype_policy)

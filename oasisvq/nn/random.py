@@ -1,26 +1,29 @@
-"""Random numbers that are the same for a slice on however many devices."""
+"""Layers that draw random numbers: a resumed training draws what it would have drawn."""
 
 import keras
 import tensorflow as tf
 
+from oasisvq.nn.replicas import SAME_EVERYWHERE, draw_uniforms
+
 
 @keras.saving.register_keras_serializable(package="oasisvq")
-class Chance(keras.layers.Layer):
-    """Uniform numbers in [0, 1), others at each call: a function of the seed and of how many calls
-    came before, which is a weight and so saved with the model; the same for a slice on however
-    many devices.
+class UniformDraws(keras.layers.Layer):
+    """Draws uniform numbers in [0, 1), others at each call.
+
+    They are a function of the seed and of the number of calls before, which is a weight and so
+    saved with the model. The state of a `keras.random.SeedGenerator` is not.
 
     Args:
         seed: Integer.
 
     Call arguments:
-        shape: Of what is wanted, the first axis a replica's share of the batch.
+        shape: The shape of the result, whose first axis is this device's share of the batch.
 
     Returns:
-        float32 tensor of that shape.
+        Float32 tensor of that shape.
     """
 
-    def __init__(self, seed=0, **kwargs):
+    def __init__(self, seed, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.seed = seed
         self.calls = self.add_weight(
@@ -29,9 +32,14 @@ class Chance(keras.layers.Layer):
         self.built = True
 
     def call(self, shape):
-        numbers = chance(shape, tf.stack([self.seed, tf.convert_to_tensor(self.calls)]))
+        uniforms = draw_uniforms(shape, tf.stack([self.seed, tf.convert_to_tensor(self.calls)]))
         self.calls.assign_add(1)
-        return numbers
+        return uniforms
+
+    def load_own_variables(self, store):
+        # Weights of version 0.3 keep the count in another place. A trained model draws nothing.
+        if store.keys():
+            super().load_own_variables(store)
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
@@ -39,29 +47,29 @@ class Chance(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class Dropout(keras.layers.Layer):
-    """Sets a share of the inputs to 0 in training, and scales up the others; see `Chance`.
+    """Sets a share of the inputs to 0 in training, and scales up the others.
 
     Args:
         rate: Float in [0, 1), the share.
-        seed: Integer.
+        seed: Integer, see `UniformDraws`.
 
     Call arguments:
         inputs: Float tensor of any shape.
-        training: Boolean; without, the inputs are returned as they are.
+        training: Boolean; when it is false, the inputs are returned as they are.
 
     Returns:
-        Float tensor of the same shape.
+        Tensor of the same shape and type.
     """
 
-    def __init__(self, rate, seed=0, **kwargs):
+    def __init__(self, rate, seed, **kwargs):
         super().__init__(**kwargs)
         self.rate, self.seed = rate, seed
-        self.chance = Chance(seed)
+        self.uniforms = UniformDraws(seed)
 
     def call(self, inputs, training=False):
         if not training or not self.rate:
             return inputs
-        kept = tf.cast(self.chance(tf.shape(inputs)) >= self.rate, inputs.dtype)
+        kept = tf.cast(self.uniforms(tf.shape(inputs)) >= self.rate, inputs.dtype)
         return inputs * kept / (1 - self.rate)
 
     def compute_output_shape(self, input_shape):

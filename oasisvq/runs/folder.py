@@ -3,25 +3,23 @@
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import platform
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import keras
 import numpy as np
 import pandas
 import tensorflow as tf
 
-from dataset import OASIS, PREPARED, is_prepared
-from oasisvq.core.errors import DatasetError, RunFolderError, UserError
-from oasisvq.evaluation.features import build_feature_network
-from oasisvq.core.files import sha256, sweep, write_text
-from hyperparameters import Hyperparameters
-from modules import VQVAETrainer
-from oasisvq.core.locks import one_at_a_time
-from modules import PixelCNN
+from oasisvq.core.configuration import Configuration
+from oasisvq.core.errors import RunFolderError, UserError
+from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
+from oasisvq.data.prepare import PREPARED
 
 CONFIG = "config.json"
 SPLIT = "split.csv"
@@ -34,21 +32,22 @@ REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 TEST_SLICES = "test_slices"
-# What belongs together: the prior's codes mean nothing beside another VQ-VAE's.
-RECORDED = (
-    CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS,
+# What belongs together: the prior's codes mean nothing beside another VQ-VAE.
+RECORDED = [
+    *(CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS),
     *(f"{TEST_SLICES}/{name}" for name in PREPARED),
-)  # fmt: skip
-LARGEST_SIDE = 8192  # pixels; of a slice
+]
+LARGEST_SIDE = 8192  # pixels of a slice
+COPY_WHOLE = "Copy the whole run folder, or train again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder and its configuration. Every model is rebuilt from `config.json`.
+    """A run folder and its configuration, from which every model of it is rebuilt.
 
     Attributes:
         folder: Its path.
-        hyperparameters: `Hyperparameters` of the run.
+        hyperparameters: The `Configuration` of the run.
         image_shape: `(H, W)` of its slices in pixels.
         variance: Float, variance of its training pixels in [0, 1].
         data: Dictionary, what it learns from: the source's name, how many subjects and slices, and
@@ -56,12 +55,79 @@ class Run:
     """
 
     folder: Path
-    hyperparameters: Hyperparameters
+    hyperparameters: Any
     image_shape: tuple[int, int]
     variance: float
-    data: dict = dataclasses.field(default_factory=dict)
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def save(self):
+    @classmethod
+    def read(cls, folder: Path, configuration: type[Configuration]) -> Self:
+        """Reads the run whose `config.json` lies in a folder, trained or not.
+
+        Args:
+            folder: The run folder.
+            configuration: The class of its hyperparameters.
+
+        Raises:
+            RunFolderError: If that is not the configuration of a run.
+        """
+        config = _read_json(folder / CONFIG)
+        try:
+            height, width = (int(side) for side in config["image_shape"])
+            if not all(0 < side <= LARGEST_SIDE for side in (height, width)):
+                raise ValueError(f"image_shape {height}x{width}")
+            return cls(
+                folder=folder,
+                hyperparameters=configuration.from_dictionary(config["hyperparameters"]),
+                image_shape=(height, width),
+                variance=float(config["variance"]),
+                data=dict(config["data"]),
+            )
+        except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
+            raise RunFolderError(
+                f"{folder / CONFIG}: not the configuration of a run ({error}). {COPY_WHOLE}"
+            ) from error
+
+    def start(self, fresh: bool) -> bool:
+        """Makes the run folder and writes `config.json`, or finds the same run there.
+
+        Args:
+            fresh: Whether another run in the folder is deleted.
+
+        Returns:
+            Whether the run in it is finished.
+
+        Raises:
+            RunFolderError: If it holds anything else than this run.
+        """
+        folder = self.folder.resolve()
+        discarded = folder.with_name(f".{folder.name}.deleted")
+        shutil.rmtree(discarded, ignore_errors=True)  # which a killed process had begun
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"{self.folder}: is a file. Give another --run-dir")
+        if (folder / CONFIG).is_file():
+            # This raises an error if another program's config.json lies there.
+            before = Run.read(folder, type(self.hyperparameters))
+            different = self.differences(before)
+            if fresh:
+                folder.rename(discarded)  # at once: a folder that is deleted in part is no run
+                shutil.rmtree(discarded)
+            elif different:
+                raise RunFolderError(
+                    f"{self.folder}: holds a run with other settings: {'; '.join(different)}. "
+                    "Give these, another --run-dir, or --fresh to delete it"
+                )
+        elif folder.is_dir() and any(PARTIAL not in path.name for path in folder.iterdir()):
+            raise RunFolderError(
+                f"{self.folder}: holds other files than a run's. Give another --run-dir"
+            )
+        if folder.is_dir():
+            sweep(folder)
+        if not (folder / CONFIG).is_file():
+            self.save()
+        return (folder / PRIOR_FACTS).is_file()
+
+    def save(self) -> None:
         """Writes `config.json`."""
         config = {
             "hyperparameters": self.hyperparameters.to_dictionary(),
@@ -73,13 +139,12 @@ class Run:
         }
         write_text(self.folder / CONFIG, config)
 
-    def differences(self, other):
-        """What another run of this folder has otherwise, in words; `[]` if it is the same run.
+    def differences(self, other: "Run") -> list[str]:
+        """Lists what another run of this folder has otherwise; `[]` if it is the same run.
 
         The source's path may be another if its slices are the same.
         """
-        found = []
-        theirs = other.hyperparameters.to_dictionary()
+        found, theirs = [], other.hyperparameters.to_dictionary()
         for name, own in self.hyperparameters.to_dictionary().items():
             if own != theirs[name] and name != "dataset":
                 found.append(f"--{name.replace('_', '-')} {theirs[name]} there, {own} here")
@@ -91,87 +156,47 @@ class Run:
         return found
 
     @contextlib.contextmanager
-    def alone(self):
-        """Within it, no other process of ours works in the folder; what one that was killed left
-        half-written is gone."""
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes of ours out of the folder.
+
+        What a process that was killed has left half-written is deleted first.
+        """
         with alone(self.folder):
             sweep(self.folder)
             yield
 
-    def checkpoint(self, stage):
-        """The path of a stage's checkpoint."""
+    def checkpoint_path(self, stage: str) -> Path:
+        """Returns the path of a stage's checkpoint."""
         return self.folder / f"{stage}.checkpoint.npz"
 
-    def record_stage(self, name, minutes, memory, **facts):
+    def record_stage(self, name: str, minutes: float, memory: float, **facts: Any) -> None:
         """Notes in `training.json` what a stage took: minutes, and bytes of memory at most."""
         path = self.folder / TRAINING_FACTS
         known = _read_json(path) if path.is_file() else {}
         facts |= {"minutes": round(minutes, 2), "peak_memory_gb": round(memory / 1e9, 2)}
         write_text(path, {**known, name: facts})
 
-    def facts(self):
-        """The contents of `config.json` and of `training.json`."""
+    def record_prior(self) -> None:
+        """Notes, by hashes, which files belong together: the run is finished."""
+        write_text(
+            self.folder / PRIOR_FACTS, {name: sha256(self.folder / name) for name in RECORDED}
+        )
+
+    def facts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Reads `config.json` and `training.json`."""
         return _read_json(self.folder / CONFIG), _read_json(self.folder / TRAINING_FACTS)
 
-    def report(self):
-        """The contents of `similarity.json`."""
+    def report(self) -> dict[str, Any]:
+        """Reads `similarity.json`."""
         return _read_json(self.folder / REPORT)
 
-    def build_vqvae(self):
-        """The VQ-VAE of the run, untrained."""
-        chosen = self.hyperparameters
-        return VQVAETrainer(
-            image_shape=self.image_shape,
-            variance=self.variance,
-            num_embeddings=chosen.num_embeddings,
-            embedding_dim=chosen.embedding_dim,
-            downsample=chosen.downsample,
-            width=chosen.width,
-            residual_blocks=chosen.residual_blocks,
-            ssim_weight=chosen.ssim_weight,
-            commitment_cost=chosen.commitment_cost,
-            codebook_update=chosen.codebook_update,
-            ema_decay=chosen.ema_decay,
-            revive_below=chosen.revive_below,
-            rate_weight=chosen.rate_weight,
-            rate_steps=chosen.rate_steps,
-            seed=chosen.seed,
-        )
+    def load_weights(self, model: keras.Model) -> Any:
+        """Puts the run's weights into a model, which is returned; its name is that of their file.
 
-    def build_prior(self):
-        """The prior of the run, untrained."""
-        chosen = self.hyperparameters
-        code_shape = [math.ceil(side / chosen.downsample) for side in self.image_shape]
-        return PixelCNN(
-            code_shape=code_shape,
-            num_embeddings=chosen.num_embeddings,
-            filters=chosen.prior_filters,
-            residual_blocks=chosen.prior_residual_blocks,
-            dilations=chosen.prior_dilations,
-            dropout=chosen.prior_dropout,
-            seed=chosen.seed,
-        )
-
-    def load_feature_network(self):
-        """The network whose features the panel compares, trained."""
-        network = build_feature_network(self.image_shape)
-        self._load_weights(network, FEATURE_WEIGHTS)
-        return network
-
-    def load_vqvae(self):
-        """The trained VQ-VAE."""
-        vqvae = self.build_vqvae()
-        self._load_weights(vqvae, VQVAE_WEIGHTS)
-        return vqvae
-
-    def load_prior(self):
-        """The trained prior."""
-        prior = self.build_prior()
-        self._load_weights(prior, PRIOR_WEIGHTS)
-        return prior
-
-    def _load_weights(self, model, name):
-        path = self.folder / name
+        Raises:
+            RunFolderError: If they cannot be read, or are of another model.
+        """
+        path = self.folder / f"{model.name}.weights.h5"
         try:
             model.load_weights(path)
         # h5py and Keras raise OSError, ValueError, KeyError and others on damaged files.
@@ -180,70 +205,49 @@ class Run:
                 f"{path}: these weights cannot be read into the model of {CONFIG} "
                 f"({type(error).__name__}: {str(error)[:200]}). Train again with train.py"
             ) from error
+        return model
 
-    def record_prior(self):
-        """Notes, by hashes, which files belong together: the run is finished."""
-        facts = {name: sha256(self.folder / name) for name in RECORDED}
-        write_text(self.folder / PRIOR_FACTS, facts)
-
-    def training_codes(self):
-        """The training slices' code grids, uint16 `(n, h, w)`."""
+    def training_codes(self) -> np.ndarray:
+        """Reads the training slices' code grids, uint16 `(n, h, w)`."""
         return self.read_arrays(TRAINING_CODES, "codes")["codes"]
 
-    def training_conditions(self):
-        """The training slices' conditions, float32 `(n, 4)`, see `OASIS.conditions`."""
+    def training_conditions(self) -> np.ndarray:
+        """Reads the training slices' conditions, float32 `(n, 4)`, see `OASIS.conditions`."""
         return self.read_arrays(TRAINING_CODES, "conditions")["conditions"]
 
-    def conditions(self, slices, rows):
-        """`slices.conditions(rows)` as the prior knows them: a position in mm means nothing to one
-        that learned from slices with numbers only, nor the other way round."""
-        conditions = slices.conditions(rows)
-        if slices.position_column != self.test_slices().position_column:
-            conditions[:, 0] = np.nan
-        return conditions
-
-    def test_slices(self):
-        """The test subjects' slices that the run keeps, as an `OASIS` dataset."""
-        folder = self.folder / TEST_SLICES
-        try:
-            if not is_prepared(folder):
-                raise DatasetError(f"{folder}: not whole")
-            return OASIS(dataclasses.replace(self.hyperparameters, dataset=str(folder)))
-        except DatasetError as error:
-            raise RunFolderError(
-                f"{folder}: not the test slices of a run ({error}). Copy the whole run folder, or "
-                "train again"
-            ) from error
-
-    def split(self):
-        """Dictionary from each subject's name to its split, when the run was trained."""
+    def split(self) -> dict[str, str]:
+        """Reads which split each subject was in when the run was trained."""
         path = self.folder / SPLIT
         try:
             table = pandas.read_csv(path, dtype=str, keep_default_na=False)
             return dict(zip(table["subject"], table["split"], strict=True))
         except (OSError, ValueError, KeyError) as error:
-            raise RunFolderError(
-                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
-            ) from error
+            raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
-    def read_arrays(self, name, *wanted, others=False):
-        """The wanted arrays, and all `others` if asked, of one of the run's `.npz` files."""
+    def read_arrays(self, name: str, *wanted: str, others: bool = False) -> dict[str, np.ndarray]:
+        """Reads the wanted arrays, and all `others` too, of one of the run's `.npz` files.
+
+        Raises:
+            RunFolderError: If the file cannot be read, or lacks one of them.
+        """
         path = self.folder / name
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in {*wanted, *(arrays if others else ())}}
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
         except Exception as error:
-            raise RunFolderError(
-                f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
-            ) from error
+            raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
 
-def open_run(folder):
-    """Opens a finished run folder; `None` opens the newest below `runs`.
+def open_run(folder: str | Path | None, configuration: type[Configuration]) -> Run:
+    """Opens a finished run folder.
+
+    Args:
+        folder: Its path; `None` opens the newest below `runs`.
+        configuration: The class of its hyperparameters.
 
     Raises:
-        RunFolderError: If it is not one, or lacks a file.
+        RunFolderError: If it is no run folder, or lacks a file.
     """
     folder = _newest_run() if folder is None else Path(folder)
     if not (folder / CONFIG).is_file():
@@ -256,74 +260,48 @@ def open_run(folder):
             f"{folder}: has no {PRIOR_FACTS}: its training did not finish. The train.py command "
             "that began it goes on from where it stopped"
         )
-    _check_files(folder)
-    return read_config(folder)
-
-
-def _check_files(folder):
-    """Refuses files that are not those of one run, before anything is made of them."""
     facts = _read_json(folder / PRIOR_FACTS)
-    for name in RECORDED:
-        path = folder / name
+    for path in (folder / name for name in RECORDED):
         found = sha256(path) if path.is_file() else None
-        if found is None or facts.get(name) != found:
+        if found is None or facts.get(path.relative_to(folder).as_posix()) != found:
             raise RunFolderError(
                 f"{path}: not the file that {PRIOR_FACTS} records: the prior must have learned the "
-                "codes of the VQ-VAE beside it. Copy the whole run folder, or train again"
+                f"codes of the VQ-VAE beside it. {COPY_WHOLE}"
             )
+    return Run.read(folder, configuration)
 
 
-def _read_json(path):
-    """The dictionary in a JSON file."""
+def _newest_run() -> Path:
+    finished = sorted(Path("runs").glob(f"*/{PRIOR_FACTS}"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
+    return finished[-1].parent
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Reads the dictionary in a JSON file."""
     try:
         facts = json.loads(path.read_text())
         if not isinstance(facts, dict):
             raise ValueError("no JSON object")
         return facts
     except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(
-            f"{path}: cannot be read ({error}). Copy the whole run folder, or train again"
-        ) from error
+        raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
 
-def read_config(folder):
-    """The run whose `config.json` lies in a folder, trained or not.
-
-    Raises:
-        RunFolderError: If that is not the configuration of a run.
-    """
-    config = _read_json(folder / CONFIG)
-    try:
-        height, width = (int(side) for side in config["image_shape"])
-        if not all(0 < side <= LARGEST_SIDE for side in (height, width)):
-            raise ValueError(f"image_shape {height}x{width}")
-        return Run(
-            folder=folder,
-            hyperparameters=Hyperparameters.from_dictionary(config["hyperparameters"]),
-            image_shape=(height, width),
-            variance=float(config["variance"]),
-            data=dict(config["data"]),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
-        raise RunFolderError(
-            f"{folder / CONFIG}: not the configuration of a run ({error}). "
-            "Copy the whole run folder, or train again"
-        ) from error
-
-
-def versions():
-    """The versions that numbers depend on."""
+def versions() -> dict[str, str]:
+    """Returns the versions that numbers depend on."""
     modules = {"tensorflow": tf, "keras": keras, "numpy": np}
     known = {name: module.__version__ for name, module in modules.items()}
     return {"python": platform.python_version(), **known}
 
 
-def commit():
-    """The commit of these files, `-dirty` if they were changed since; `None` if unknown."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+def commit() -> str | None:
+    """Returns the commit of these files, with `-dirty` if they were changed since, or `None`."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     # Not that of another project in whose folder this one lies.
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(here.parent)}
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)}
     try:
         found = subprocess.run(
             command, capture_output=True, text=True, timeout=10, check=False, env=environment
@@ -334,16 +312,9 @@ def commit():
 
 
 @contextlib.contextmanager
-def alone(folder):
-    """Within it, no other process of ours works in a run folder."""
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes of ours out of a run folder."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"works in {folder}"):
         yield
-
-
-def _newest_run():
-    finished = sorted(Path("runs").glob(f"*/{PRIOR_FACTS}"), key=lambda path: path.stat().st_mtime)
-    if not finished:
-        raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
-    return finished[-1].parent

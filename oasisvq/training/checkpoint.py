@@ -4,20 +4,22 @@ import dataclasses
 import io
 import json
 import math
+import time
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from oasisvq.core.errors import RunFolderError
+from oasisvq.core import signals
+from oasisvq.core.errors import RunFolderError, TrainingError
 from oasisvq.core.files import whole_file
+from oasisvq.core.script import peak_memory
 from oasisvq.training.devices import bytes_from_chief, is_chief
-
-__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
 
 
 @dataclasses.dataclass
 class Progress:
-    """What a stage has done.
+    """What a stage has done. The sums of the epoch under way lie in the model's metrics.
 
     Attributes:
         warmed: Integer, steps done before the first epoch.
@@ -28,8 +30,8 @@ class Progress:
         waited: Integer, epochs since the best one.
         best: Float, what was best on the validation subjects.
         seconds, peak_memory: Floats, time taken, and most bytes held, by all processes so far.
+        means: Dictionary of floats, the means of an epoch whose steps are all done.
         history: List of dictionaries, the numbers of each epoch.
-        sums: Dictionary of float64 arrays or floats, the sums over the steps of the epoch begun.
     """
 
     warmed: int = 0
@@ -42,44 +44,103 @@ class Progress:
     best: float = math.inf
     seconds: float = 0.0
     peak_memory: float = 0.0
+    means: dict = dataclasses.field(default_factory=dict)
     history: list = dataclasses.field(default_factory=list)
-    sums: dict = dataclasses.field(default_factory=dict)
-
-    def begin_epoch(self):
-        self.step, self.bad_steps_of_epoch, self.sums = 0, 0, {}
 
     def end_epoch(self, means, better):
+        """Notes the numbers of an epoch, and begins the next one."""
         self.history.append({"epoch": self.epoch, **means})
         self.waited = 0 if better else self.waited + 1
         self.epoch += 1
-        self.begin_epoch()
+        self.step, self.bad_steps_of_epoch, self.means = 0, 0, {}
 
-    def add(self, measured):
-        for name, value in measured.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+
+class Checkpoint:
+    """The file that a stage is saved to now and then, and goes on from.
+
+    Args:
+        path: The `.npz` file, or `None` for none.
+        minutes: Float, how often it is saved.
+    """
+
+    def __init__(self, path=None, minutes=math.inf):
+        self.path, self.seconds = path and Path(path), 60 * minutes
+        self.began = self.saved = time.monotonic()
+
+    @property
+    def due(self):
+        """Whether the time has come to save, or a signal has requested a stop."""
+        return signals.stop_requested() or time.monotonic() - self.saved >= self.seconds
+
+    def save(self, name, progress, variables, best_weights):
+        """Saves a stage whole or not at all, as numbers alone.
+
+        Args:
+            name: What errors call the stage.
+            progress: `Progress`, whose time and memory are brought up to date.
+            variables: List of all variables that training changes.
+            best_weights: List of arrays, the model's best weights so far; `[]` before the first.
+
+        Raises:
+            TrainingError: If a variable is not finite: the last checkpoint then stays.
+        """
+        self.saved = time.monotonic()
+        progress.seconds += self.saved - self.began
+        self.began = self.saved
+        progress.peak_memory = max(progress.peak_memory, peak_memory())
+        if not self.path or not is_chief():
+            return
+        values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variable, value in zip(variables, values, strict=True):
+            if not np.isfinite(value).all():
+                raise TrainingError(
+                    f"{name}: {variable.path} is not finite at epoch {progress.epoch + 1}, step "
+                    f"{progress.step}. {REMEDY}"
+                )
+        write_checkpoint(self.path, progress, values, best_weights)
+
+    def restore(self, variables, weights):
+        """Puts back what was saved last.
+
+        Args:
+            variables: As for `save`; they get their values back.
+            weights: List of the model's weights, whose shapes the best weights must have.
+
+        Returns:
+            The `Progress` and the best weights; `Progress()` and `[]` if nothing was saved.
+
+        Raises:
+            RunFolderError: If the file cannot be read, or is of another model.
+        """
+        shapes = [[tuple(array.shape) for array in arrays] for arrays in (variables, weights)]
+        found = read_checkpoint(self.path, *shapes) if self.path else None
+        if not found:
+            return Progress(), []
+        progress, values, best_weights = found
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return progress, best_weights
+
+
+REMEDY = (
+    "Lower the learning rate and start again with --fresh, or go on from the last checkpoint with "
+    "--max-bad-steps, which undoes such steps"
+)
 
 
 def write_checkpoint(path, progress, values, best_weights):
-    """Saves a stage whole or not at all, as numbers alone.
-
-    Args:
-        path: Of the `.npz` file.
-        progress: `Progress`.
-        values: List of arrays, one a variable of model and optimizer.
-        best_weights: List of arrays, the model's best weights so far; `[]` before the first.
-    """
-    facts = dataclasses.asdict(progress)
-    arrays = {f"sum {name}": np.asarray(value) for name, value in facts.pop("sums").items()}
-    arrays |= {f"value {number}": value for number, value in enumerate(values)}
+    """Writes the file of `Checkpoint.save`; `values` are the variables' arrays."""
+    arrays = {f"value {number}": value for number, value in enumerate(values)}
     arrays |= {f"best {number}": value for number, value in enumerate(best_weights)}
-    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(dataclasses.asdict(progress)).encode(), np.uint8)
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, progress=text, **arrays)
 
 
 def read_checkpoint(path, value_shapes, best_shapes):
-    """What `write_checkpoint` saved, as its arguments; `None` if there is no such file. The chief
-    reads it and tells the other workers, which may not see the run folder.
+    """Reads what `write_checkpoint` wrote, as its arguments; `None` if there is no such file.
+
+    The chief reads it and sends it to the other workers, which may not see the run folder.
 
     Raises:
         RunFolderError: If it cannot be read, or is of another model.
@@ -91,13 +152,14 @@ def read_checkpoint(path, value_shapes, best_shapes):
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             facts = json.loads(arrays["progress"].tobytes())
-            sums = {name[4:]: arrays[name] for name in arrays if name.startswith("sum ")}
-            values = _listed(arrays, "value", value_shapes)
-            best_weights = _listed(arrays, "best", best_shapes) if "best 0" in arrays else []
-        names = {field.name for field in dataclasses.fields(Progress)} - {"sums"}
+            values = _numbered_arrays(arrays, "value", value_shapes)
+            best_weights = (
+                _numbered_arrays(arrays, "best", best_shapes) if "best 0" in arrays else []
+            )
+        names = {field.name for field in dataclasses.fields(Progress)}
         if set(facts) != names:
             raise ValueError(f"unknown or missing facts: {sorted(set(facts) ^ names)}")
-        return Progress(**facts, sums=sums), values, best_weights
+        return Progress(**facts), values, best_weights
     # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
     except Exception as error:
         raise RunFolderError(
@@ -106,10 +168,10 @@ def read_checkpoint(path, value_shapes, best_shapes):
         ) from error
 
 
-def _listed(arrays, kind, shapes):
-    """The arrays of a kind, in order, if they are finite and have these shapes."""
-    listed = [arrays[f"{kind} {number}"] for number in range(len(shapes))]
-    for number, (array, shape) in enumerate(zip(listed, shapes, strict=True)):
+def _numbered_arrays(arrays, kind, shapes):
+    """Returns the arrays of a kind, in order, if they are finite and have these shapes."""
+    found = [arrays[f"{kind} {number}"] for number in range(len(shapes))]
+    for number, (array, shape) in enumerate(zip(found, shapes, strict=True)):
         if array.shape != shape or array.dtype.kind not in "fi" or not np.isfinite(array).all():
             raise ValueError(f"{kind} {number} is not of shape {shape}")
-    return listed
+    return found

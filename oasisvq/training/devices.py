@@ -1,8 +1,8 @@
-"""The devices, of one machine or of several, that train one model together.
+"""The devices, of one machine or of several, that train one model at the same time.
 
 Each takes an equal share of every batch. What the model learns from is always the whole batch, so
-that their number changes nothing but the time: gradients are summed, the codebook sees the latents
-of all, and chance is drawn for the whole batch.
+that the number of devices changes nothing but the time: gradients are summed, the codebook sees
+the latents of all, and random numbers are drawn for the whole batch.
 """
 
 import contextlib
@@ -12,28 +12,18 @@ import re
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
 from oasisvq.core.errors import HyperparameterError, WorkerError
-
-__all__ = [
-    "bytes_from_chief",
-    "chance",
-    "from_chief",
-    "gathered",
-    "is_chief",
-    "local_replicas",
-    "share_of_batch",
-    "start_replicas",
-    "together",
-    "worker_addresses",
-]
 
 PORT = 8888  # of the first task on a machine, under Slurm
 
 
-def start_replicas():
-    """The `tf.distribute` strategy of all devices that there are: those of every machine that
-    `TF_CONFIG` or a Slurm job names, or all GPUs of this one, or the only one.
+def start_strategy():
+    """Returns the `tf.distribute` strategy of all devices that there are.
+
+    They are those of every machine that `TF_CONFIG` or a Slurm job names, or all GPUs of this
+    one, or the only one.
 
     Raises:
         HyperparameterError: If `TF_CONFIG` is not what TensorFlow takes.
@@ -47,18 +37,26 @@ def start_replicas():
     return tf.distribute.get_strategy()
 
 
+def describe_devices(strategy):
+    """Describes the devices that TensorFlow computes on."""
+    machines, count = len(worker_addresses()), strategy.num_replicas_in_sync
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    here = f"{gpus} GPU" if gpus else f"the CPU ({os.cpu_count()} cores); no GPU was found"
+    return f"{count} devices of {machines} machines, here {here}" if machines > 1 else here
+
+
 def worker_addresses():
-    """`host:port` of every machine's process, as `TF_CONFIG` has them; `[]` without one."""
+    """Returns the `host:port` of every process that `TF_CONFIG` names; `[]` without one."""
     return _cluster()[0]
 
 
 def is_chief():
-    """Whether this process is the one that writes: the first, or the only one."""
+    """Tells whether this process is the one that writes: the first, or the only one."""
     return _cluster()[1] == 0
 
 
 def _cluster():
-    """The addresses of all workers, and which of them this process is."""
+    """Returns the addresses of all workers, and which of them this process is."""
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return [], 0
@@ -81,13 +79,11 @@ def _cluster():
 
 
 def slurm_config(environment):
-    """`TF_CONFIG` of the tasks of a Slurm job step, numbered as Slurm numbers them.
+    """Returns the `TF_CONFIG` of a Slurm job step, its tasks numbered as Slurm numbers them.
 
     `tf.distribute.cluster_resolver.SlurmClusterResolver` sorts machines by name, node10 before
     node2, and then takes a task for another.
     """
-    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
-
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
     counts = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
     workers = [
@@ -99,27 +95,8 @@ def slurm_config(environment):
     return {"cluster": {"worker": workers}, "task": task}
 
 
-def gathered(tensor):
-    """The tensors `(n, …)` of all replicas one after the other: those of the whole batch."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tensor
-    return context.all_gather(tensor, axis=0)
-
-
-def chance(shape, seed):
-    """Uniform numbers in [0, 1) of `shape`, whose first axis is a replica's share of the batch:
-    a slice has the same numbers on however many replicas. `seed` are two integers."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tf.random.stateless_uniform(shape, seed)
-    whole = tf.concat([[shape[0] * context.num_replicas_in_sync], shape[1:]], axis=0)
-    first = context.replica_id_in_sync_group * shape[0]
-    return tf.random.stateless_uniform(whole, seed)[first : first + shape[0]]
-
-
 def from_chief(array):
-    """The first worker's array, on all of them: a sum of floats may end otherwise elsewhere."""
+    """Returns the first worker's array on all workers: sums of floats may differ elsewhere."""
     strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync == 1:
         return array
@@ -137,7 +114,7 @@ def from_chief(array):
 
 
 def bytes_from_chief(content):
-    """The first worker's bytes, on all of them."""
+    """Returns the first worker's bytes on all workers."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return content
     length = int(from_chief(np.array([len(content)], np.int32))[0])
@@ -148,8 +125,8 @@ def bytes_from_chief(content):
 
 
 @contextlib.contextmanager
-def together(strategy):
-    """Within it, all devices train what is made.
+def devices_of(strategy):
+    """Makes all devices of a strategy train the models that are made within it.
 
     Raises:
         WorkerError: If another worker does not answer any more; it is named.
@@ -171,7 +148,7 @@ def together(strategy):
 
 
 def share_of_batch(batch_size):
-    """How many of a batch's slices a replica takes.
+    """Returns the number of slices of a batch that each device takes.
 
     Raises:
         HyperparameterError: If it does not come out even.
@@ -185,8 +162,8 @@ def share_of_batch(batch_size):
     return batch_size // replicas
 
 
-def local_replicas():
-    """The numbers of this process's replicas, among those of all."""
+def local_replica_numbers():
+    """Returns the numbers of this process's devices among those of all processes."""
     strategy = tf.distribute.get_strategy()
     values = strategy.experimental_distribute_values_from_function(
         lambda context: np.int32(context.replica_id_in_sync_group)

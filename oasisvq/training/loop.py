@@ -1,31 +1,34 @@
-"""One stage of training, step by step: what both stages share."""
+"""The loop of both stages: it drives a model's own training step, and resumes after any step."""
 
 import contextlib
-import functools
+import dataclasses
 import math
 import sys
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
-from oasisvq.core import signals as stopping
+from oasisvq.core import signals
 from oasisvq.core.errors import TrainingError
 from oasisvq.core.files import save_weights
-from oasisvq.core.script import peak_memory
-from oasisvq.training.checkpoint import Progress, read_checkpoint, write_checkpoint
-from oasisvq.training.devices import is_chief, local_replicas, share_of_batch
-from oasisvq.training.history import Journal, ProgressBar
-
-__all__ = ["Stage", "build_optimizer", "feed"]
+from oasisvq.training.checkpoint import REMEDY, Checkpoint
+from oasisvq.training.devices import is_chief, share_of_batch
+from oasisvq.training.history import History
 
 LEARNING_RATE_RISE = 50  # steps
 
 
 def build_optimizer(learning_rate, steps, average=0.0):
-    """Adam under a cosine schedule with a short rise. What is judged and kept is a moving average
-    of the weights that reaches back `average` of the steps; for 0, the weights themselves."""
+    """Returns Adam under a cosine schedule with a short rise.
+
+    Args:
+        learning_rate: Float, the highest rate.
+        steps: Integer, all steps of the stage.
+        average: Float, how far the moving average of the weights, which is what is judged and
+            kept, reaches back, as a share of the steps. 0 keeps the weights themselves.
+    """
     rise = min(LEARNING_RATE_RISE, steps - 1)
     schedule = keras.optimizers.schedules.CosineDecay(
         learning_rate / 10, steps - rise, alpha=0.01, warmup_target=learning_rate, warmup_steps=rise
@@ -36,372 +39,282 @@ def build_optimizer(learning_rate, steps, average=0.0):
     )
 
 
-def batches_in_order(rows, batch_size):
-    """Rows `(n,)` as batches `(steps, B)`, and weights: 0 for what only fills the last one."""
-    steps = math.ceil(len(rows) / batch_size)
-    filled = np.resize(rows, (steps, batch_size))
-    weights = (np.arange(filled.size) < len(rows)).reshape(filled.shape)
-    return filled, weights
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """When a stage ends, and which of its epochs is the best.
 
-
-def batches_at_random(rows, batch_size, *seeds):
-    """The batches `(steps, B)` of an epoch, a function of the seeds alone; without the last,
-    incomplete one, unless it is the only one."""
-    order = np.random.default_rng(seeds).permutation(rows)
-    batch_size = min(batch_size, len(rows))
-    steps = len(rows) // batch_size
-    return order[: steps * batch_size].reshape(steps, batch_size)
-
-
-def feed(read, rows, weights=None):
-    """What `read` makes of each batch's rows, and the rows' weights: each replica has its share.
-
-    Args:
-        read: Function from an int64 tensor of rows `(n,)` to a tensor, or a structure of them,
-            each `(n, …)`. It runs beside the training.
-        rows: Integer array `(steps, B)`.
-        weights: Float array `(steps, B)`. Default: 1.
+    Attributes:
+        epochs: Integer, the most epochs.
+        monitor: The number that is lowest in the best epoch, as `"val_loss"`.
+        patience: Integer, epochs without a better one before the stage ends; 0 for no such end.
+        columns: Names of the numbers in an epoch's line, beside the losses.
+        warning: Function from the history, a list of dictionaries, to a warning or `None`.
     """
-    if not len(rows):  # all of them are done
-        return
-    strategy = tf.distribute.get_strategy()
-    share = share_of_batch(rows.shape[1])
-    numbers = local_replicas()
 
-    def mine(array, dtype):  # what this process's replicas take, (steps, b)
-        return array.reshape(len(rows), -1, share)[:, numbers].reshape(len(rows), -1).astype(dtype)
-
-    weights = np.ones(rows.shape) if weights is None else weights
-    batches = tf.data.Dataset.from_tensor_slices((mine(rows, np.int64), mine(weights, np.float32)))
-    batches = batches.map(lambda some, weights: (read(some), weights), num_parallel_calls=2)
-    for batch in batches.prefetch(2):
-
-        def of_replica(context, batch=batch):
-            first = numbers.index(context.replica_id_in_sync_group) * share
-            return tf.nest.map_structure(lambda tensor: tensor[first : first + share], batch)
-
-        alone = strategy.num_replicas_in_sync == 1
-        yield batch if alone else strategy.experimental_distribute_values_from_function(of_replica)
+    epochs: int
+    monitor: str = "val_loss"
+    patience: int = 0
+    columns: tuple = ()
+    warning: object = None
 
 
-class Stage:
-    """Trains a model, and keeps the weights that are best on the validation subjects.
+class Loop:
+    """Trains a compiled model, and keeps the weights that are best on the validation subjects.
 
-    The model has two methods: `losses(batch, training)` gives a dictionary of
-    tensors `(B, …)`, a row a slice, among them `"loss"`, whose mean is lowered;
-    `summarise(means)` makes of their means over an epoch, floats or arrays, the
-    numbers of the history.
-
-    What a stage has done so far is all in its `progress` and in the variables of
-    model and optimizer: saved together after a step and put back, they go on to
-    the same end, bit by bit where the device computes so.
+    What a stage has done is all in `progress` and in the variables of the model, its metrics and
+    its optimizer: saved after a step and put back, they go on to the same end, bit by bit where
+    the device computes so. (`keras.Model.fit` with `BackupAndRestore` resumes whole epochs only.)
 
     Args:
-        name: Of the stage, its files and its bar.
-        model: `keras.Model`, made under the current strategy, as was `optimizer`.
-        optimizer: See `build_optimizer`.
-        read: See `feed`.
-        training, validation: Row numbers `(n,)`.
-        batch_size: Integer, slices a step, over all replicas.
-        epochs: Integer.
-        seed: Integer, gives each epoch its order.
-        checkpoint: Path of the file that `progress` is saved in, or `None`.
-        checkpoint_minutes: Float, how often. It is saved at the end, and at a signal, too.
-        max_bad_steps: Integer, how many steps may be undone because their loss or gradient was
+        model: `keras.Model`, made and compiled under the current strategy. Its name is that of
+            the stage and of its files.
+        training, validation: `Batches`.
+        checkpoint: `Checkpoint`.
+        max_bad_steps: Integer, how many steps may be undone because they led to numbers that are
             not finite. With 0, none is, and such a loss is an error.
+
+    Attributes:
+        progress: `Progress`.
+        best_weights: List of arrays; `[]` before the first epoch.
     """
 
-    def __init__(
-        self, name, model, optimizer, read, training, validation, batch_size, epochs, seed,
-        checkpoint=None, checkpoint_minutes=math.inf, max_bad_steps=0,
-    ):  # fmt: skip
-        self.name, self.model, self.optimizer, self.read = name, model, optimizer, read
-        self.training, self.validation, self.seed = training, validation, seed
-        self.batch_size, self.epochs = min(batch_size, len(training)), epochs
-        self.checkpoint, self.checkpoint_seconds = checkpoint, 60 * checkpoint_minutes
-        self.max_bad_steps = max_bad_steps
+    def __init__(self, model, training, validation, checkpoint=None, max_bad_steps=0):
+        self.model, self.name = model, model.name
+        self.training, self.validation = training, validation
+        self.checkpoint, self.max_bad_steps = checkpoint or Checkpoint(), max_bad_steps
         self.strategy = tf.distribute.get_strategy()
-        share_of_batch(self.batch_size)  # raises if it does not come out even
-        optimizer.build(model.trainable_variables)
-        self.compiled_train_step = tf.function(self.train_step)
-        self.compiled_test_step = tf.function(self.test_step)
-        self.progress, self.best_weights = Progress(), []
-        self.began = self.saved = time.monotonic()
-        if checkpoint:
-            self._restore()
+        share_of_batch(training.step_size)  # raises an error if it does not come out even
+        model.optimizer.build(model.trainable_variables)
+        self.variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+        self.train_step = self.compile_step(model.train_step)
+        self.test_step = tf.function(self._on_every_device(model.test_step))
+        self.progress, self.best_weights = self.checkpoint.restore(self.variables, model.weights)
 
-    @property
-    def steps(self):
-        """Of an epoch."""
-        return len(self.training) // self.batch_size
+    def compile_step(self, step):
+        """Returns a training step of the model as a function of a batch, for every device."""
+        return tf.function(self._on_every_device(self._undoable(step)))
 
-    @property
-    def variables(self):
-        """All that training changes."""
-        return [*self.model.variables, *self.optimizer.variables]
+    def _on_every_device(self, step):
+        """Returns a function that runs a step on every device's share of a batch.
 
-    def train_step(self, batch, **options):
-        """One step on every replica's share; the sums over all slices of what it measured."""
+        The metrics that it returns are those of the whole batch: any device's will do.
+        """
 
-        def replica_step(batch):
-            before = [tf.identity(variable) for variable in self.variables] * self._may_undo
-            with tf.GradientTape() as tape:
-                measured = self.model.losses(batch, training=True, **options)
-                loss = tf.reduce_sum(measured["loss"]) / self.batch_size
-            variables = self.model.trainable_variables
-            gradients = tape.gradient(loss, variables)
-            known = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
-            self.optimizer.apply(*zip(*known, strict=True))
-            measured = tf.nest.map_structure(lambda value: tf.reduce_sum(value, axis=0), measured)
-            if self._may_undo:
-                measured["loss"] = self._undo_if_bad(before, measured["loss"], known)
-            return measured
+        def run(batch):
+            found = self.strategy.run(step, args=(batch,))
+            return tf.nest.map_structure(
+                lambda value: self.strategy.experimental_local_results(value)[0], found
+            )
 
-        return self._sum(self.strategy.run(replica_step, args=(batch,)))
+        return run
 
-    @property
-    def _may_undo(self):
-        return self.max_bad_steps > 0
+    def _undoable(self, step):
+        """Returns the step, undone if it led to numbers that are not finite, where that is allowed.
 
-    def _undo_if_bad(self, before, loss, pairs):
-        """Puts the variables back if the loss or a gradient, of any replica, is not finite; the
-        loss, or NaN if it did."""
-        finite = [tf.math.is_finite(tf.reduce_sum(gradient)) for gradient, _ in pairs]
-        good = tf.cast(tf.reduce_all([*finite, tf.math.is_finite(loss)]), tf.float32)
-        context = tf.distribute.get_replica_context()
-        bad = context.all_reduce(tf.distribute.ReduceOp.SUM, 1.0 - good) > 0
+        Every device has seen the whole batch, so all of them come to the same verdict.
+        """
+        if not self.max_bad_steps:
+            return step
 
-        def undo(strategy, bad, *before):
-            for variable, old in zip(self.variables, before, strict=True):
-                strategy.extended.update(
-                    variable.value, lambda v, old, bad: v.assign(tf.where(bad, old, v)), (old, bad)
-                )
+        def guarded_step(batch):
+            before = [tf.identity(variable) for variable in self.variables]
+            found = step(batch)
+            finite = [
+                tf.reduce_all(tf.math.is_finite(variable))
+                for variable in map(tf.convert_to_tensor, self.variables)
+                if variable.dtype.is_floating
+            ]
+            bad = ~tf.reduce_all(finite)
 
-        context.merge_call(undo, (bad, *before))
-        return tf.where(bad, np.float32(np.nan), loss)
+            def undo(strategy, bad, *before):
+                for variable, old in zip(self.variables, before, strict=True):
+                    strategy.extended.update(
+                        variable.value,
+                        lambda v, old, bad: v.assign(tf.where(bad, old, v)),
+                        (old, bad),
+                    )
 
-    def test_step(self, batch, weights):
-        """The same sums without a step; rows of weight 0 do not count."""
+            tf.distribute.get_replica_context().merge_call(undo, (bad, *before))
+            return {**found, "loss": tf.where(bad, np.float32(np.nan), found["loss"])}
 
-        def replica_step(batch, weights):
-            measured = self.model.losses(batch, training=False)
-            return tf.nest.map_structure(lambda tensor: tf.tensordot(weights, tensor, 1), measured)
+        return guarded_step
 
-        return self._sum(self.strategy.run(replica_step, args=(batch, weights)))
-
-    def _sum(self, values):
-        reduce = self.strategy.reduce
-        return {name: reduce("SUM", value, axis=None) for name, value in values.items()}
-
-    def run(self, folder, weights_name, monitor, shown=(), levels=None, patience=0, trouble=None):
-        """Trains to the end, or until so many epochs of `patience` (0: no end) do not better
-        `monitor`. The model then has the best weights, which also lie in the folder, with the
-        history and the curves.
+    def run(self, goal, folder):
+        """Trains to the end. The model then has the best weights, which also lie in the folder.
 
         Args:
-            trouble: Function from the history, a list of dictionaries, to a warning or `None`.
+            goal: `Goal`.
+            folder: Path of the run folder, for weights and history.
 
         Raises:
             TrainingError: If the loss is not finite, or a step takes more memory than there is.
-            stopping.Stopped: If a signal asked for the end; the checkpoint has been saved.
+            signals.Stopped: If a signal requested a stop; the checkpoint has been saved.
         """
-        progress = self.progress
-        done = progress.epoch * self.steps + progress.step
+        progress, steps = self.progress, self.training.steps
+        total, done = goal.epochs * steps, progress.epoch * steps + progress.step
         with contextlib.ExitStack() as stack:
-            bar = ProgressBar(self.name, self.epochs * self.steps, shown, done)
-            bar = stack.enter_context(bar)
-            journal = Journal(folder, self.name, progress.history) if is_chief() else None
-            if journal:
-                stack.enter_context(journal)
+            bar = tqdm(total=total, initial=done, desc=self.name, unit="step", disable=None)
+            stack.enter_context(bar)
+            history = History(folder, self.name, progress.history) if is_chief() else None
+            stack.enter_context(history or contextlib.nullcontext())
             stack.enter_context(self._saved_at_a_signal())
-            while progress.epoch < self.epochs and not 0 < patience <= progress.waited:
-                means = self._finish_epoch(progress.epoch, bar)
-                with self.averaged():
-                    means |= {f"val_{k}": value for k, value in self.evaluate().items()}
-                    if not np.isfinite(means[monitor]):
-                        raise TrainingError(
-                            f"{self.name}: {monitor} is {means[monitor]} after epoch "
-                            f"{progress.epoch + 1}. {self._remedy}"
-                        )
-                    better = means[monitor] < progress.best
+            while progress.epoch < goal.epochs and not 0 < goal.patience <= progress.waited:
+                self.finish_epoch(bar)
+                with self._averaged_weights():
+                    means = {**progress.means, **self.evaluate()}
+                    better = self._is_better(means, goal.monitor)
                     if better:
-                        progress.best, self.best_weights = means[monitor], self.model.get_weights()
-                        if journal:
-                            save_weights(self.model, folder / weights_name)
-                if journal:
-                    journal.write(means)
-                bar.epoch(progress.epoch, self.epochs, means)
+                        progress.best, self.best_weights = (
+                            means[goal.monitor],
+                            self.model.get_weights(),
+                        )
+                        if history:
+                            save_weights(self.model, folder / f"{self.name}.weights.h5")
+                if history:
+                    history.write(means)
+                self._print_epoch(goal, means)
                 progress.end_epoch(means, better)
-                warning = trouble(progress.history) if trouble else None
+                warning = goal.warning(progress.history) if goal.warning else None
                 if warning:
                     print(f"train.py: warning: {self.name}: {warning}", file=sys.stderr)
             self.save()
         self.model.set_weights(self.best_weights)
-        if is_chief():
-            from oasisvq.figures import (
-                save_curves,
-            )  # not at the top: matplotlib would delay the first step
-
-            history = folder / f"{self.name}_history.csv"
-            save_curves(history, folder / "figures" / f"{self.name}_curves.png", levels)
         print(f"{self.name}: {progress.epoch} epochs in {progress.seconds / 60:.1f} minutes")
 
-    def warm_up(self, steps, **options):
-        """So many steps before the first epoch, with `options` for the model's `losses`."""
-        step, progress = tf.function(functools.partial(self.train_step, **options)), self.progress
+    def _is_better(self, means, monitor):
+        if not np.isfinite(means[monitor]):
+            raise TrainingError(
+                f"{self.name}: {monitor} is {means[monitor]} after epoch "
+                f"{self.progress.epoch + 1}. {REMEDY}"
+            )
+        return means[monitor] < self.progress.best
+
+    def _print_epoch(self, goal, means):
+        names = dict.fromkeys(("loss", "val_loss", *goal.columns))
+        line = "  ".join(f"{name} {means[name]:.4g}" for name in names)
+        tqdm.write(f"{self.name} epoch {self.progress.epoch + 1}/{goal.epochs}  {line}")
+
+    def warm_up(self, steps, step):
+        """Takes so many steps before the first epoch.
+
+        Args:
+            steps: Integer.
+            step: The training step of the model to take, as `model.train_step` is.
+        """
+        compiled, progress = self.compile_step(step), self.progress
         with self._saved_at_a_signal():
-            for epoch in range(math.ceil(steps / self.steps)):
-                rows = batches_at_random(self.training, self.batch_size, self.seed, epoch, 1)
-                rows = rows[: steps - epoch * self.steps]
-                for batch, _ in feed(
-                    self.read, rows[max(progress.warmed - epoch * self.steps, 0) :]
-                ):
-                    self._try(step, batch)
+            for epoch in range(math.ceil(steps / self.training.steps)):
+                end = steps - epoch * self.training.steps
+                first = max(progress.warmed - epoch * self.training.steps, 0)
+                for batch in self.training.shuffled(epoch, first, last=end, stream=(1,)):
+                    self._try(compiled, batch)
                     progress.warmed += 1
                     self._save_if_due()
 
-    def train_epoch(self, epoch, steps=None):
-        """The means of an epoch's training steps, or of its first `steps`."""
-        self.progress.begin_epoch()
-        return self._finish_epoch(epoch, steps=steps)
+    def finish_epoch(self, bar=None, steps=None):
+        """Takes the steps of the epoch under way that are missing, or those up to `steps`.
 
-    def _finish_epoch(self, epoch, bar=None, steps=None):
-        """The same from where the epoch stands."""
+        The means over all its steps are then in `progress.means`.
+        """
         progress, last = self.progress, None
-        rows = batches_at_random(self.training, self.batch_size, self.seed, epoch)[:steps]
-        for batch, _ in feed(self.read, rows[progress.step :]):
+        if progress.means:  # a signal came after the last step
+            return
+        if not progress.step:
+            self.model.reset_metrics()
+        for batch in self.training.shuffled(progress.epoch, progress.step, last=steps):
             # The step before is read while this one is computed.
-            self._add(last)
-            last = self._try(self.compiled_train_step, batch)
+            self._check(last)
+            last = self._try(self.train_step, batch)
             progress.step += 1
-            if bar:
+            if bar is not None:
                 bar.update()
-            if self._due:
-                self._add(last)
+            if self.checkpoint.due:
+                self._check(last)
                 last = None
                 self._save_if_due()
-        self._add(last)
-        counted = rows.size - progress.bad_steps_of_epoch * self.batch_size
-        return self.model.summarise({k: value / counted for k, value in progress.sums.items()})
+        self._check(last)
+        progress.means = self._means()
 
-    def _add(self, measured):
-        if not measured:
-            return
+    def _means(self):
+        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def _check(self, found):
+        """Counts a step that was undone, and refuses a loss that is not finite."""
         progress = self.progress
-        if np.isfinite(measured["loss"].numpy()):
-            progress.add({k: tensor.numpy().astype(np.float64) for k, tensor in measured.items()})
+        if found is None or np.isfinite(found["loss"].numpy()):
             return
         progress.bad_steps += 1
         progress.bad_steps_of_epoch += 1
-        if progress.bad_steps > self.max_bad_steps or progress.bad_steps_of_epoch >= self.steps:
-            undone = f", after {progress.bad_steps - 1} that were undone" * self._may_undo
+        too_many = progress.bad_steps_of_epoch >= self.training.steps
+        if too_many or progress.bad_steps > self.max_bad_steps:
+            undone = progress.bad_steps - 1
+            after = f", after {undone} that were undone" if undone else ""
             raise TrainingError(
-                f"{self.name}: the loss is {float(measured['loss'])} at epoch "
-                f"{progress.epoch + 1}, step {progress.step}{undone}. {self._remedy}"
+                f"{self.name}: the loss is {float(found['loss'])} at epoch {progress.epoch + 1}, "
+                f"step {progress.step}{after}. {REMEDY}"
             )
 
-    @property
-    def _remedy(self):
-        return (
-            "Lower the learning rate and start again with --fresh, or go on from the last "
-            "checkpoint with --max-bad-steps, which undoes such steps"
-        )
-
     def _try(self, step, batch):
-        """A step; if memory does not suffice for it, an error that names a batch that fits."""
+        """Takes a step; if memory does not suffice, the error names a batch that fits."""
         try:
             return step(batch)
         except tf.errors.ResourceExhaustedError as error:
             raise TrainingError(self._out_of_memory(step, batch)) from error
 
     def _out_of_memory(self, step, batch):
-        flag = "--prior-batch-size" if self.name == "pixelcnn" else "--batch-size"
-        size, replicas = self.batch_size, self.strategy.num_replicas_in_sync
+        size, replicas = self.training.step_size, self.strategy.num_replicas_in_sync
+        flag, given = self.training.size_flag, size
         while size > replicas:
             size = size // 2 // replicas * replicas or replicas
             if replicas > 1:
-                return f"{self.name}: out of memory at {flag} {self.batch_size}. Try {size}"
+                return f"{self.name}: out of memory at {flag} {given}. Try {size}"
             try:
                 step(tf.nest.map_structure(lambda tensor, size=size: tensor[:size], batch))
             except tf.errors.ResourceExhaustedError:
                 continue
             return (
-                f"{self.name}: out of memory at {flag} {self.batch_size}. A step of {size} fits: "
-                f"give {flag} {size} and --fresh"
+                f"{self.name}: out of memory at {flag} {given}. A step of {size} fits: give {flag} "
+                f"{size} and --fresh"
             )
         return f"{self.name}: out of memory even at {flag} {replicas}. Take a smaller model"
 
     def evaluate(self):
-        """The means over the validation subjects' slices."""
-        sums = {}
-        for batch, weights in feed(self.read, *batches_in_order(self.validation, self.batch_size)):
-            for name, value in self.compiled_test_step(batch, weights).items():
-                sums[name] = sums.get(name, 0.0) + value.numpy().astype(np.float64)
-            stopping.check()
-        count = len(self.validation)
-        return self.model.summarise({name: value / count for name, value in sums.items()})
+        """Returns the means over the slices of the validation subjects, as `val_…`."""
+        self.model.reset_metrics()
+        for batch in self.validation.in_order():
+            self.test_step(batch)
+            signals.raise_if_requested()
+        return {f"val_{name}": value for name, value in self._means().items()}
 
     @contextlib.contextmanager
-    def averaged(self):
-        """Within it, the model has the averages of its weights, if the optimizer keeps any."""
-        if not self.optimizer.use_ema:
+    def _averaged_weights(self):
+        """Gives the model the averages of its weights, if the optimizer keeps any."""
+        optimizer, variables = self.model.optimizer, self.model.trainable_variables
+        if not optimizer.use_ema:
             yield
             return
-        variables = self.model.trainable_variables
         own = [keras.ops.convert_to_numpy(variable) for variable in variables]
-        self.optimizer.finalize_variable_values(variables)
+        optimizer.finalize_variable_values(variables)
         try:
             yield
         finally:
             for variable, value in zip(variables, own, strict=True):
                 variable.assign(value)
 
-    # Checkpoints
-
     @contextlib.contextmanager
     def _saved_at_a_signal(self):
-        with stopping.deferred():
+        with signals.deferred():
             try:
                 yield
-            except stopping.Stopped:
+            except signals.Stopped:
                 self.save()
                 raise
 
-    @property
-    def _due(self):
-        return stopping.asked() or time.monotonic() - self.saved >= self.checkpoint_seconds
-
     def _save_if_due(self):
-        stopping.check()  # raises, and the checkpoint is saved on the way out
-        if self._due:
+        signals.raise_if_requested()  # the checkpoint is saved on the way out
+        if self.checkpoint.due:
             self.save()
 
     def save(self):
-        """Saves the checkpoint, if there is to be one.
-
-        Raises:
-            TrainingError: If a weight is not finite: the last checkpoint then stays.
-        """
-        self.saved = time.monotonic()
-        self.progress.seconds += self.saved - self.began
-        self.began = self.saved
-        self.progress.peak_memory = max(self.progress.peak_memory, peak_memory())
-        if not self.checkpoint or not is_chief():
-            return
-        values = [keras.ops.convert_to_numpy(variable) for variable in self.variables]
-        for variable, value in zip(self.variables, values, strict=True):
-            if not np.isfinite(value).all():
-                raise TrainingError(
-                    f"{self.name}: {variable.path} is not finite at epoch "
-                    f"{self.progress.epoch + 1}, step {self.progress.step}. {self._remedy}"
-                )
-        write_checkpoint(self.checkpoint, self.progress, values, self.best_weights)
-
-    def _restore(self):
-        shapes = [tuple(variable.shape) for variable in self.variables]
-        weights = [tuple(weight.shape) for weight in self.model.weights]
-        found = read_checkpoint(self.checkpoint, shapes, weights)
-        if found:
-            self.progress, values, self.best_weights = found
-            for variable, value in zip(self.variables, values, strict=True):
-                variable.assign(value)
+        """Saves the checkpoint, if there is to be one."""
+        self.checkpoint.save(self.name, self.progress, self.variables, self.best_weights)

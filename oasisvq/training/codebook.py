@@ -1,0 +1,64 @@
+"""The codebook's start, by a warm-up and k-means, and the sign of its collapse."""
+
+import functools
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from oasisvq.core.errors import TrainingError
+from oasisvq.training.devices import from_chief
+
+KMEANS_LATENTS = 50_000
+COLLAPSED_USAGE = 0.1
+
+
+def start_codebook(loop, read_images, warm_up_steps, seed):
+    """Takes some steps without the quantiser, then k-means on what the encoder makes of slices.
+
+    Args:
+        loop: `Loop` of a `VQVAETrainer`, from wherever an earlier process has left it.
+        read_images: Function from row numbers `(n,)` to images `(n, H, W, 1)` in [0, 1].
+        warm_up_steps: Integer.
+        seed: Integer, draws the slices and latents that k-means sees.
+
+    Raises:
+        TrainingError: If the encoder's output is not finite.
+    """
+    if loop.progress.ready:
+        return
+    model = loop.model
+    loop.warm_up(warm_up_steps, functools.partial(model.train_step, quantize=False))
+    loop.save()
+    size, per_slice = model.num_embeddings, int(np.prod(model.code_shape))
+    wanted, random = max(KMEANS_LATENTS, 4 * size), np.random.default_rng(seed)
+    rows = random.permutation(loop.training.rows)[: max(128, -(-wanted // per_slice))]
+    parts = np.array_split(rows, -(-len(rows) // 16))
+    latents = np.concatenate([model.encoder(read_images(part)).numpy() for part in parts])
+    latents = latents.reshape(-1, latents.shape[-1]).astype(np.float32)  # (N, D)
+    if not np.isfinite(latents).all():
+        raise TrainingError(
+            f"{loop.name}: the encoder's output is not finite after the warm-up. Lower "
+            "--learning-rate and start again with --fresh"
+        )
+    drawn = random.permutation(len(latents))[:wanted]
+    kmeans = KMeans(size, n_init=1, max_iter=20, random_state=seed).fit(latents[drawn])
+    codebook = from_chief(kmeans.cluster_centers_.astype(np.float32))
+    model.quantizer.start(codebook, loop.training.step_size * per_slice / size)
+    loop.progress.ready = True
+    loop.save()
+
+
+def collapse_warning(history):
+    """Returns a warning when the third epoch in a row has used hardly any codes, else `None`.
+
+    Args:
+        history: List of dictionaries with `val_codebook_usage`, one an epoch.
+    """
+    few = [row["val_codebook_usage"] < COLLAPSED_USAGE for row in history[-4:]]
+    if few[-3:] != [True] * 3 or (len(few) == 4 and few[0]):
+        return None  # not collapsed, or said before
+    return (
+        f"only {history[-1]['val_codebook_usage']:.0%} of the codes are in use for three epochs: "
+        "the codebook has collapsed. Start again with --fresh and a lower --rate-weight, a higher "
+        "--revive-below or a lower --learning-rate"
+    )

@@ -1,0 +1,196 @@
+"""The three stages of a training, each from where an earlier process has left it."""
+
+import contextlib
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oasisvq.core.errors import DatasetError, HyperparameterError
+from oasisvq.core.files import save_weights, whole_file
+from oasisvq.core.script import peak_memory
+from oasisvq.evaluation.code_scores import (
+    bits_by_position,
+    choose_smoothing,
+    count_codes,
+    frequencies_by_position,
+)
+from oasisvq.evaluation.features import train_feature_network
+from oasisvq.figures import save_curves
+from oasisvq.nn.losses import WINDOW_SIZE
+from oasisvq.runs.folder import FEATURE_WEIGHTS, MEAN_SLICES, SPLIT, TEST_SLICES, TRAINING_CODES
+from oasisvq.training.batches import Batches
+from oasisvq.training.checkpoint import Checkpoint
+from oasisvq.training.codebook import collapse_warning, start_codebook
+from oasisvq.training.devices import is_chief
+from oasisvq.training.loop import Goal, Loop, build_optimizer
+
+
+def check_trainable(config, dataset):
+    """Refuses slices that cannot be trained on, before any folder is made or emptied."""
+    height, width = dataset.image_shape
+    if min(height, width) < WINDOW_SIZE:
+        raise DatasetError(
+            f"{dataset.folder}: slices of {height}x{width}. Expected sides of at least "
+            f"{WINDOW_SIZE} pixels, the window of SSIM"
+        )
+    if not 1e-4 < dataset.variance() <= 0.25:
+        raise DatasetError(
+            f"{dataset.folder}: the training pixels hardly differ from one another (variance "
+            f"{dataset.variance():.2g}). Expected brains"
+        )
+    stride = config.downsample
+    latents = math.ceil(height / stride) * math.ceil(width / stride) * len(dataset.rows("train"))
+    if latents < config.num_embeddings:
+        raise HyperparameterError(
+            f"--num-embeddings {config.num_embeddings}: the training slices have {latents} latents "
+            "only. Lower it, or --downsample"
+        )
+
+
+def save_slices(dataset, run):
+    """Saves what later scripts need of the slices: the split, the test slices, the mean slices."""
+    with whole_file(run.folder / SPLIT) as partial:
+        dataset.subject_splits().to_csv(partial, index=False)
+    dataset.save_split("test", run.folder / TEST_SLICES)
+    with whole_file(run.folder / MEAN_SLICES) as partial:
+        np.savez_compressed(partial, **dataset.mean_slices())
+
+
+@contextlib.contextmanager
+def layer_precision(mixed):
+    """Makes the layers built within it compute in bfloat16, if that is wanted.
+
+    The quantiser, the losses, and what leaves the decoder and the prior stay float32, as all
+    weights do.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def train_vqvae(vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=0):
+    """Trains the VQ-VAE; its best weights on the validation subjects are kept.
+
+    Args:
+        vqvae: `VQVAETrainer`, untrained.
+        dataset: `OASIS`, split into `"train"` and `"validation"`.
+        run: `Run`.
+        checkpoint_minutes: Float, how often the stage is saved.
+        max_bad_steps: Integer, see `Loop`.
+    """
+    config, seed = run.hyperparameters.vqvae, run.hyperparameters.run.seed
+
+    def read(rows):
+        images = dataset.read(rows)
+        return images, images  # the target of a VQ-VAE is its input
+
+    training, validation = (
+        Batches(read, dataset.rows(split), config.batch_size, seed, config.flag("batch_size"))
+        for split in ("train", "validation")
+    )
+    steps = config.epochs * training.steps + config.warm_up_steps
+    vqvae.compile(build_optimizer(config.learning_rate, steps))
+    checkpoint = Checkpoint(run.checkpoint_path(vqvae.name), checkpoint_minutes)
+    loop = Loop(vqvae, training, validation, checkpoint, max_bad_steps)
+    start_codebook(loop, dataset.images, config.warm_up_steps, seed)
+    columns = ("val_ssim", "val_perplexity", "val_codebook_usage")
+    goal = Goal(config.epochs, "val_distortion", columns=columns, warning=collapse_warning)
+    loop.run(goal, run.folder)
+    record(loop, run)
+
+
+def train_features(dataset, run):
+    """Trains the small network with which `similarity.py` compares new brains with real ones."""
+    if (run.folder / FEATURE_WEIGHTS).is_file():
+        return  # an earlier process of this run has trained it
+    began, settings, rows = time.monotonic(), run.hyperparameters.run, dataset.rows("train")
+    network = train_feature_network(
+        dataset.slices, rows, dataset.labels(rows), settings.seed, settings.feature_steps
+    )
+    save_weights(network, run.folder / FEATURE_WEIGHTS)
+    minutes = (time.monotonic() - began) / 60
+    run.record_stage("features", minutes, peak_memory(), steps=settings.feature_steps)
+    print(f"features: {minutes:.1f} minutes")
+
+
+def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=0):
+    """Trains the prior over the codes of the finished VQ-VAE.
+
+    Args:
+        prior: `PixelCNN`, untrained.
+        vqvae: `VQVAETrainer`, trained.
+        dataset, run, checkpoint_minutes, max_bad_steps: See `train_vqvae`.
+    """
+    config, seed = run.hyperparameters.prior, run.hyperparameters.run.seed
+    rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
+    codes, conditions = encode_slices(vqvae, dataset, rows), dataset.conditions(rows)
+    count = len(dataset.rows("train"))  # the training slices come first
+    counts = count_codes(codes[:count], prior.num_embeddings)
+    smoothing = choose_smoothing(counts, codes[count:])
+    if is_chief():
+        learned = {"codes": codes[:count], "conditions": conditions[:count]}
+        with whole_file(run.folder / TRAINING_CODES) as partial:
+            np.savez_compressed(partial, **learned, smoothing=smoothing)
+    prior.condition.adapt(conditions[:count])
+    read = code_reader(codes, conditions)
+    training, validation = (
+        Batches(read, part, config.batch_size, seed, config.flag("batch_size"))
+        for part in np.split(np.arange(len(rows)), [count])
+    )
+    steps = config.epochs * training.steps
+    prior.compile(build_optimizer(config.learning_rate, steps, config.average))
+    checkpoint = Checkpoint(run.checkpoint_path(prior.name), checkpoint_minutes)
+    loop = Loop(prior, training, validation, checkpoint, max_bad_steps)
+    loop.run(Goal(config.epochs, "val_loss", config.patience), run.folder)
+    frequencies = frequencies_by_position(counts, smoothing)
+    levels = {
+        "uniform": math.log2(prior.num_embeddings),
+        "by position": bits_by_position(frequencies, codes[count:]).mean(),
+    }
+    record(loop, run, levels)
+
+
+def record(loop, run, levels=None):
+    """Draws the curves of a finished stage, and notes what it took.
+
+    Args:
+        loop: `Loop`.
+        run: `Run`.
+        levels: Dictionary from a name to what the loss would be without the model.
+    """
+    if not is_chief():
+        return
+    progress, folder = loop.progress, run.folder
+    history = folder / f"{loop.name}_history.csv"
+    save_curves(history, folder / "figures" / f"{loop.name}_curves.png", levels)
+    minutes, memory = progress.seconds / 60, progress.peak_memory
+    run.record_stage(loop.name, minutes, memory, epochs=progress.epoch)
+
+
+def encode_slices(vqvae, dataset, rows, batch_size=16):
+    """Returns the codes of these slices, uint16 `(n, h, w)`: 8 kB for 256x256 pixels."""
+    codes = np.empty((len(rows), *vqvae.code_shape), np.uint16)
+    for start in range(0, len(rows), batch_size):
+        batch = slice(start, start + batch_size)
+        codes[batch] = vqvae.encode(dataset.images(rows[batch])).numpy()
+    return codes
+
+
+def code_reader(codes, conditions):
+    """Returns a function that reads grids `(n, h, w)` and conditions `(n, 4)` as tensors."""
+
+    def read_rows(rows):
+        return codes[rows].astype(np.int32), conditions[rows].astype(np.float32)
+
+    def read(rows):
+        grids, known = tf.numpy_function(read_rows, [rows], (tf.int32, tf.float32))
+        grids = tf.ensure_shape(grids, (None, *codes.shape[1:]))
+        return grids, tf.ensure_shape(known, (None, conditions.shape[1]))
+
+    return read
