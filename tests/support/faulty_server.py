@@ -1,4 +1,4 @@
-"""A server on this computer that fails as it is told to, and counts what it sends."""
+"""Serves files on this computer with the faults that a test wants, and counts what it sends."""
 
 import contextlib
 import dataclasses
@@ -16,19 +16,19 @@ BLOCK = 1000  # bytes sent at a time
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """All that may be wrong with one answer; the defaults are an answer in order."""
+    """All that may be wrong with one answer; the defaults describe a right one."""
 
     kind: str = "none"  # what is wrong with the status or the headers
     drop: int | None = None  # bytes of the body after which the connection ends
     how: str = "end"  # "end" politely, "reset", or "stall" without a word
-    framing: str = "length"  # "length" is told; "close" or "chunked" tell nothing
+    framing: str = "length"  # "length" names the length; "close" and "chunked" do not
     early: int = 0  # bytes missing at the end, unnoticeably if the framing is "close"
     retry_after: str | None = None
 
 
 @dataclasses.dataclass
 class Request:
-    """What was asked and what was sent."""
+    """A request, and what was sent in answer to it."""
 
     path: str
     headers: dict
@@ -43,9 +43,9 @@ class FaultyServer(http.server.ThreadingHTTPServer):
     Args:
         versions: List of bytes. The fault of kind "changed" or "changed secretly" puts the next
             in the place of the one before.
-        faults: Faults of the first answers, in order; the answers after them are in order.
-        persistent: Fault of all answers after those, if not in order.
-        validators: What the server tells to know a version by: "strong", "weak", "date",
+        faults: Faults of the first answers, in their order.
+        persistent: Fault of all answers after those. Defaults to none.
+        validators: What the server names to know a version by: "strong", "weak", "date",
             "weak and date" or "none".
         honours_range: Whether it can send a part of the file.
     """
@@ -60,7 +60,7 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         self.versions, self.faults = list(versions), list(faults)
         self.persistent = persistent or Fault()
         self.validators, self.honours_range = validators, honours_range
-        self.current, self.told = 0, 0  # the version sent, and the one it is called
+        self.current, self.named = 0, 0  # the version that is sent, and the one that is named
         self.requests, self.errors = [], []
         self.mutex = threading.Lock()
         self.gate = threading.Event()  # closed, it holds back all bodies
@@ -68,7 +68,7 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         self.ended = threading.Event()
 
     def server_bind(self):
-        """Binds without the inherited question to the name service, which may be far away."""
+        """Binds without asking the name service, which may be far away."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address
 
@@ -78,21 +78,21 @@ class FaultyServer(http.server.ThreadingHTTPServer):
 
     @property
     def offered(self):
-        """The versions that the server really had so far."""
+        """Returns the versions that the server has really had so far."""
         return self.versions[: self.current + 1]
 
     def etag(self):
-        return f'"version-{self.told}"'
+        return f'"version-{self.named}"'
 
     def date(self):
-        return f"Mon, 0{self.told + 1} Jan 2024 00:00:00 GMT"
+        return f"Mon, 0{self.named + 1} Jan 2024 00:00:00 GMT"
 
     def next_fault(self):
         with self.mutex:
             fault = self.faults.pop(0) if self.faults else self.persistent
             if fault.kind.startswith("changed") and self.current + 1 < len(self.versions):
                 self.current += 1
-                self.told = self.current if fault.kind == "changed" else self.told
+                self.named = self.current if fault.kind == "changed" else self.named
             return fault
 
     def handle_error(self, request, client_address):
@@ -164,15 +164,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault.kind == "compressed":
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, mtime=0)
-        asked = 1000 if fault.kind == "unasked part" else self.asked_start(fault)
-        if asked is None:
+        start = 1000 if fault.kind == "unrequested part" else self.requested_start(fault)
+        if start is None:
             self.answer(200, headers, body, fault)
-        elif asked >= len(body) or fault.kind.startswith("unsatisfiable"):
-            named = len(body) if fault.kind != "unsatisfiable elsewhere" else asked // 2
+        elif start >= len(body) or fault.kind.startswith("unsatisfiable"):
+            named = len(body) if fault.kind != "unsatisfiable elsewhere" else start // 2
             headers["Content-Range"] = f"bytes */{named}"
             self.answer(416, headers, b"", Fault())
         else:
-            self.send_part(body, asked, headers, fault)
+            self.send_part(body, start, headers, fault)
 
     def send_part(self, body, start, headers, fault):
         first, last, total = start, len(body) - 1, len(body)
@@ -199,15 +199,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.request_seen.start = first
         self.answer(206, headers, sent, fault)
 
-    def asked_start(self, fault):
-        """The first byte that the client asks for, or None if it gets the whole file."""
-        asked = self.headers.get("Range")
-        if not asked or not self.server.honours_range or fault.kind == "ignored range":
+    def requested_start(self, fault):
+        """Returns the first byte that the client wants, or None if it gets the whole file."""
+        requested = self.headers.get("Range")
+        if not requested or not self.server.honours_range or fault.kind == "ignored range":
             return None
         condition = self.headers.get("If-Range")
         if condition and condition not in self.validators(Fault()).values():
             return None
-        return int(asked.removeprefix("bytes=").removesuffix("-"))
+        return int(requested.removeprefix("bytes=").removesuffix("-"))
 
     def validators(self, fault):
         kind, etag, headers = self.server.validators, self.server.etag(), {}

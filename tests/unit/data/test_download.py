@@ -1,10 +1,11 @@
-"""Downloads from a server that fails in every way we know of."""
+"""Downloads from a server that fails in every way that we know of."""
 
 import contextlib
 import email.utils
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -22,10 +24,10 @@ from pathlib import Path
 import pytest
 import urllib3.util.connection
 
+from oasisvq.core.errors import DownloadError
 from oasisvq.data import download as module
 from oasisvq.data.download import download, remote_size, verify
-from oasisvq.core.errors import DownloadError
-from faulty_server import Fault, FaultyServer
+from support.faulty_server import Fault, FaultyServer
 
 SMALL_CHUNK = 4096
 REMEDY = "Fetch it by hand"
@@ -34,7 +36,7 @@ IMPATIENCE = 0.2  # the same, where the server is going to stall
 
 
 def archive(number, size=100_000):
-    """A gzip file of some 100 kB, as alike to the others at its beginning as versions are."""
+    """Returns a gzip file of some 100 kB that begins like the others, as versions of a file do."""
     alike, own = random.Random(99), random.Random(number)
     content = b"OASIS" + alike.randbytes(size // 4) + bytes(30_000)
     return gzip.compress(content + own.randbytes(size * 3 // 4), mtime=0)
@@ -42,7 +44,7 @@ def archive(number, size=100_000):
 
 VERSIONS = [archive(0), archive(1), archive(2, size=70_000)]
 SIZE = len(VERSIONS[0])
-assert len(VERSIONS[1]) == SIZE  # by size alone the two are not told apart
+assert len(VERSIONS[1]) == SIZE  # by size alone nobody can tell which is which
 
 
 def check(path):
@@ -60,7 +62,7 @@ def interrupt(path):
 
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch):
-    """Small chunks, short waits, and no connection that leaves this computer."""
+    """Makes chunks small, and allows no connection that leaves this computer."""
     connect = urllib3.util.connection.create_connection
 
     def connect_here(address, *arguments, **options):
@@ -95,7 +97,7 @@ def lock(path):
 
 @contextlib.contextmanager
 def serving_after(path, *arguments, begun=SIZE // 2, framing="length", **options):
-    """A server at which a download was cut off after `begun` bytes, a moment ago."""
+    """Serves a file whose download has just been cut off after `begun` bytes."""
     server = FaultyServer(*arguments, **options)
     server.faults.insert(0, Fault(drop=begun, framing=framing))
     with server.serving():
@@ -127,14 +129,37 @@ def assert_refused(error, server, path):
     assert message.endswith(REMEDY)
 
 
-# Faults of one answer each, none of which may cost more than one attempt.
-KINDS = (
-    "none", "ignored range", "shifted range", "range from 0", "other total", "no range named",
-    "unknown total", "short range", "longer", "other etag", "changed", "changed secretly",
-    "unsatisfiable", "unsatisfiable elsewhere", "408", "429", "500", "503", "html",
-    "html unlabelled", "silence", "gibberish", "mislabelled", "compressed", "length too great",
-    "length too small", "unasked part", "range beyond the end",
-)  # fmt: skip
+# Faults of one answer each, none of which may cost more than one attempt
+KINDS = [
+    "none",
+    "ignored range",
+    "shifted range",
+    "range from 0",
+    "other total",
+    "no range named",
+    "unknown total",
+    "short range",
+    "longer",
+    "other etag",
+    "changed",
+    "changed secretly",
+    "unsatisfiable",
+    "unsatisfiable elsewhere",
+    "408",
+    "429",
+    "500",
+    "503",
+    "html",
+    "html unlabelled",
+    "silence",
+    "gibberish",
+    "mislabelled",
+    "compressed",
+    "length too great",
+    "length too small",
+    "unrequested part",
+    "range beyond the end",
+]
 
 
 def random_fault(dice):
@@ -150,7 +175,7 @@ def random_fault(dice):
 
 
 def random_server(seed):
-    """A server with one to five faults in succession; with every fourth seed, the last stays."""
+    """Returns a server with one to five faults in a row; every fourth seed's last one stays."""
     dice = random.Random(seed)
     faults = [random_fault(dice) for _ in range(dice.randint(1, 5))]
     if faults[-1].how == "stall" and seed % 4 == 3:
@@ -191,15 +216,14 @@ def test_a_drop_costs_no_more_than_a_chunk(path, validators, how):
     with FaultyServer(VERSIONS, drops, validators=validators).serving() as server:
         fetch(server, path, retries=6)
     assert_whole(server, path)
-    asked = server.requests
-    assert len(asked) == 7
-    for before, after in zip(asked, asked[1:], strict=False):
+    assert len(server.requests) == 7
+    for before, after in itertools.pairwise(server.requests):
         assert 0 <= before.start + before.sent - after.start <= SMALL_CHUNK
-    assert SIZE <= sum(request.sent for request in asked) <= SIZE + 6 * SMALL_CHUNK
-    conditions = {request.headers.get("If-Range") for request in asked[1:]}
+    assert SIZE <= sum(request.sent for request in server.requests) <= SIZE + 6 * SMALL_CHUNK
+    conditions = {request.headers.get("If-Range") for request in server.requests[1:]}
     known = {"strong": server.etag(), "weak": None, "none": None}
     assert conditions == {known.get(validators, server.date())}
-    assert {request.headers["Accept-Encoding"] for request in asked} == {"identity"}
+    assert {request.headers["Accept-Encoding"] for request in server.requests} == {"identity"}
 
 
 def test_attempts_that_bring_new_chunks_are_not_counted(path):
@@ -221,7 +245,7 @@ def test_attempts_that_bring_less_than_a_chunk_come_to_an_end(path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (Fault("503"), "503"),
         (Fault("html"), "HTML"),
@@ -235,11 +259,11 @@ def test_attempts_that_bring_less_than_a_chunk_come_to_an_end(path):
         (Fault("ignored range", drop=30_000), f"Received: 30000 of {SIZE}"),
     ],
 )
-def test_a_fault_that_stays_is_named(path, fault, said):
+def test_a_fault_that_stays_is_named(path, fault, message):
     patience = IMPATIENCE if fault.how == "stall" else PATIENCE
     with (
         FaultyServer(VERSIONS, persistent=fault).serving() as server,
-        pytest.raises(DownloadError, match=said) as error,
+        pytest.raises(DownloadError, match=message) as error,
     ):
         fetch(server, path, retries=2, timeout=(5, patience))
     assert_refused(error, server, path)
@@ -291,8 +315,8 @@ def test_nothing_is_stored_of_a_part_that_does_not_fit(path, kind):
         server.faults = [Fault(kind), Fault(drop=70_000)]
         fetch(server, path, retries=2)
     assert_whole(server, path)
-    asked = [request.headers.get("Range") for request in server.requests[-3:]]
-    assert asked == [f"bytes={SIZE // 2}-", None, "bytes=70000-"]
+    ranges = [request.headers.get("Range") for request in server.requests[-3:]]
+    assert ranges == [f"bytes={SIZE // 2}-", None, "bytes=70000-"]
 
 
 @pytest.mark.parametrize(
@@ -384,22 +408,28 @@ def test_a_file_that_shrank_in_secret_is_taken_as_it_is_now(path):
     assert path.read_bytes() == VERSIONS[2]
 
 
-def test_a_part_that_nobody_asked_for_is_not_stored(path):
-    with FaultyServer(VERSIONS, [Fault("unasked part")]).serving() as server:
+def test_a_part_that_nobody_requested_is_not_stored(path):
+    with FaultyServer(VERSIONS, [Fault("unrequested part")]).serving() as server:
         fetch(server, path, retries=1)
     assert_whole(server, path)
 
 
 def test_a_file_is_on_the_disk_before_it_is_checked(path, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+
+    def note_size(handle):
+        status = os.fstat(handle)
+        if stat.S_ISREG(status.st_mode):  # new names are flushed too, with their folder
+            synced.append(status.st_size)
+
+    monkeypatch.setattr(os, "fsync", note_size)
 
     def check_synced(part):
         assert synced[-1] == SIZE
 
     with FaultyServer(VERSIONS).serving() as server:
         download(server.url, path, check_synced)
-    assert len(synced) == 3  # what it is, the file itself, its record
+    assert len(synced) == 3  # its version, the file itself, its record
 
 
 def test_a_server_that_cannot_resume_is_read_again(path):
@@ -425,7 +455,7 @@ def test_what_is_left_of_a_changed_file_does_not_hinder_the_new_one(path):
     assert path.read_bytes() == VERSIONS[1]
 
 
-def test_two_versions_that_were_mixed_are_told_apart_by_the_check(path):
+def test_two_versions_that_were_mixed_are_noticed_by_the_check(path):
     with serving_after(path, VERSIONS, [Fault("changed secretly")], validators="none") as server:
         fetch(server, path, retries=0)
     assert path.read_bytes() == VERSIONS[1]
@@ -466,7 +496,7 @@ def test_a_refusal_is_final(path, status):
     assert len(server.requests) == 1
 
 
-def test_html_is_welcome_where_it_is_asked_for(tmp_path):
+def test_html_is_welcome_where_the_address_names_it(tmp_path):
     with FaultyServer(VERSIONS, persistent=Fault("html")).serving() as server:
         url = server.url.replace("tar.gz", "html")
         download(url, tmp_path / "page.html", check=lambda path: None)
@@ -474,7 +504,7 @@ def test_html_is_welcome_where_it_is_asked_for(tmp_path):
 
 
 class Clock(threading.Event):
-    """Notes how long it is waited for, and waits no longer."""
+    """An event that notes how long one would wait for it, and returns at once."""
 
     def __init__(self):
         super().__init__()
@@ -484,10 +514,10 @@ class Clock(threading.Event):
         self.waits.append(seconds)
 
 
-def test_pauses_grow_and_a_pause_that_is_asked_for_is_made_within_bounds(path):
+def test_pauses_grow_and_a_pause_that_the_server_requests_is_made_within_bounds(path):
     clock, date = Clock(), email.utils.formatdate(time.time() + 40, usegmt=True)
-    asked = [None, "7", "3600", "soon", "-5", None, None, date]
-    faults = [Fault("503", retry_after=pause) for pause in asked]
+    pauses = [None, "7", "3600", "soon", "-5", None, None, date]
+    faults = [Fault("503", retry_after=pause) for pause in pauses]
     with FaultyServer(VERSIONS, faults).serving() as server:
         fetch(server, path, retries=8, longest_wait=50, cancelled=clock)
     assert clock.waits == [1, 7, 50, 8, 16, 32, 50, 50]
@@ -601,18 +631,17 @@ def test_the_size_is_known_beforehand():
 
 CHILD = """
 import sys
-from pathlib import Path
-import download
+from oasisvq.data import download
 download.CHUNK = 4096
 download.download(sys.argv[1], sys.argv[2], lambda path: None)
 """
 
 
 def child(server, path):
-    """Another process that downloads the file."""
+    """Starts another process that downloads the file."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, server.url, str(path)],
-        cwd=Path(module.__file__).parent,
+        cwd=Path(module.__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -693,7 +722,7 @@ def test_a_known_sum_decides(path):
     assert len(server.requests) == 1
 
 
-def test_a_file_that_is_there_is_not_asked_for(path):
+def test_a_file_that_is_there_is_not_requested(path):
     path.write_bytes(b"put there by hand")
     download("http://127.0.0.1:1/", path, check)
     record = verify(path)
@@ -705,7 +734,7 @@ def test_a_file_that_is_there_is_not_asked_for(path):
 def test_a_file_is_read_again_only_if_its_time_has_changed(path, monkeypatch):
     path.write_bytes(b"put there by hand")
     record = verify(path)
-    monkeypatch.setattr(module, "_sums", lambda path, kinds: pytest.fail("read again"))
+    monkeypatch.setattr(module, "sha256", lambda path: pytest.fail("read again"))
     assert verify(path) == record
     monkeypatch.undo()
     os.utime(path, (1, 1))
@@ -714,11 +743,11 @@ def test_a_file_is_read_again_only_if_its_time_has_changed(path, monkeypatch):
 
 
 def test_a_file_in_a_folder_of_read_only_data_is_welcome(path, monkeypatch):
-    def refuse(path, values):
+    def refuse(path, text):
         raise PermissionError(13, "Permission denied", str(path))
 
     path.write_bytes(b"put there by hand")
-    monkeypatch.setattr(module, "_write_json", refuse)
+    monkeypatch.setattr(Path, "write_text", refuse)
     assert verify(path)["size"] == 17
     assert not lock(path).exists()
 
@@ -809,10 +838,10 @@ def test_the_bar_is_seen_on_a_terminal_only(path, monkeypatch, capsys):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", Terminal())
             fetch(server, path)
-            shown = sys.stderr.getvalue()
-        assert "brains.tar.gz" in shown
-        assert "50%" in shown  # it begins at what was there
-        assert "100%" in shown
+            bar = sys.stderr.getvalue()
+        assert "brains.tar.gz" in bar
+        assert "50%" in bar  # it begins at what was there
+        assert "100%" in bar
         path.unlink()
         fetch(server, path)
     assert_whole(server, path)
