@@ -155,7 +155,6 @@ class _Transfer:
         self.version: _Version | None = None
         self.furthest = 0  # bytes; the furthest that any attempt came
         self.from_start = False  # whether the next attempt asks for the whole file
-        self.started_over = False  # whether a file made of several replies failed its check
 
     def run(self, retries: int, longest_wait: float) -> None:
         """Attempts until the file is whole, or too many in a row have brought nothing new."""
@@ -207,10 +206,9 @@ class _Transfer:
         # Without a length it may have ended early, unnoticed: the next attempt asks for more.
         if not in_one_reply or (self.version and self.version.size is not None):
             self._discard()
-        if in_one_reply or self.started_over:
+        if in_one_reply:
             raise _AttemptFailedError(reason)
-        self.started_over = True  # two versions may have been mixed
-        self._attempt()
+        self._attempt()  # two versions may have been mixed: once more from the start
 
     def _request(self, start: int) -> requests.Response:
         """Returns the server's answer to a request for the file from byte `start` on."""

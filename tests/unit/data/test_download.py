@@ -2,6 +2,7 @@
 
 import contextlib
 import email.utils
+import errno
 import gzip
 import hashlib
 import io
@@ -813,6 +814,17 @@ def test_a_full_disk_is_an_error_that_keeps_what_has_come(path):
         fetch(server, path)
     assert_whole(server, path)
     assert server.requests[1].start == 40_000
+
+
+def test_a_record_that_cannot_be_written_is_an_error(path, monkeypatch):
+    def refuse(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with FaultyServer(VERSIONS).serving() as server:
+        with pytest.raises(DownloadError, match=r"cannot be saved as .*brains.*No space") as error:
+            fetch(server, path)
+        assert_refused(error, server, path)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
