@@ -210,7 +210,9 @@ class RunConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters(Configuration):
-    """The whole configuration, saved as `config.json` in the run folder. Each value is a flag of
+    """The whole configuration, saved as `config.json` in the run folder.
+
+    Each value is a flag of
     `train.py`: `vqvae.num_embeddings` is `--num-embeddings`, `prior.filters` `--prior-filters`."""
 
     data: DataConfig = DataConfig()

@@ -1,5 +1,6 @@
 """The quantiser, the masked convolutions and the models built of them."""
 
+import functools
 import inspect
 
 import keras
@@ -8,29 +9,39 @@ import pytest
 import tensorflow as tf
 
 import modules
-from modules import PixelConvLayer, ResidualBlock, VectorQuantizer, VQVAETrainer
-from oasisvq.nn.random import Chance, Dropout
-from oasisvq.training.loop import Stage
+from modules import PixelConvLayer, ResidualBlock, VectorQuantizer
+from oasisvq.training.batches import shuffled_rows
+from oasisvq.training.stages import layer_precision
+from support.models import loop_of, random_weights, small_prior, small_vqvae, train_epochs
 
-SMALL = {"num_embeddings": 16, "embedding_dim": 3, "width": 8, "residual_blocks": 1}
-
-
-def small_vqvae(image_shape=(96, 80), **changes):
-    return VQVAETrainer(image_shape, variance=0.1, **{**SMALL, **changes})
-
-
-def stage_of(vqvae, brains):
-    """A stage whose epochs are one step each."""
-    rows, images = np.arange(len(brains)), tf.constant(brains[..., None])
-    optimizer = keras.optimizers.Adam(1e-3)
-    read = lambda chosen: tf.gather(images, chosen)  # noqa: E731
-    return Stage("vqvae", vqvae, optimizer, read, rows, rows, len(rows), 1, seed=0)
+UNKNOWN = np.full((1, 4), np.nan, np.float32)
+NEAREST = {
+    "commitment_cost": 0.25,
+    "codebook_update": "ema",
+    "ema_decay": 0.99,
+    "revive_below": 0.016,
+    "rate_weight": 0.0,
+    "rate_steps": 1000,
+    "seed": 0,
+}
 
 
-def quantizer_of(**changes):
-    quantizer = VectorQuantizer(**{"num_embeddings": 7, "embedding_dim": 4, **changes})
-    quantizer.build((None, 3, 5, 4))
+def quantizer_of(size=7, dimension=4, **changes):
+    """Builds a quantiser that takes the nearest code, unless `changes` say otherwise."""
+    quantizer = VectorQuantizer(size, dimension, **{**NEAREST, **changes})
+    quantizer.build((None, 3, 5, dimension))
     return quantizer
+
+
+def epoch_of(vqvae, brains):
+    """Returns the means of one training step on all brains."""
+    return train_epochs(loop_of(vqvae, brains[..., None]), 1)[0]
+
+
+def evaluation_of(vqvae, brains):
+    """Returns the means over all brains, without a step."""
+    means = loop_of(vqvae, brains[..., None]).evaluate()
+    return {name.removeprefix("val_"): value for name, value in means.items()}
 
 
 @pytest.fixture
@@ -59,8 +70,7 @@ def test_nearest_code_is_exact_far_from_the_origin(random):
     # |z - e|^2 expanded about the origin would lose the small differences.
     codebook = 1000 + random.normal(size=(64, 4)).astype("float32")
     latents = 1000 + random.normal(size=(1, 20, 20, 4)).astype("float32")
-    quantizer = VectorQuantizer(64, 4)
-    quantizer.build((None, 20, 20, 4))
+    quantizer = quantizer_of(64)
     quantizer.start(codebook, 1.0)
     expected = nearest_by_numpy(latents.astype("float64"), codebook.astype("float64"))
     agreement = (quantizer.code_indices(latents).numpy() == expected).mean()
@@ -225,7 +235,7 @@ def test_living_codes_follow_their_gradient_alone_in_gradient_mode(brains):
     before = quantizer.codebook.numpy()
     quantizer(vqvae.encoder(images), training=True)
     np.testing.assert_array_equal(quantizer.codebook, before)
-    stage_of(vqvae, brains).train_epoch(0)
+    epoch_of(vqvae, brains)
     moved = np.abs(quantizer.codebook.numpy() - before).max(axis=1) > 0
     used = np.unique(vqvae.encode(images))
     assert moved[used].any()
@@ -244,7 +254,7 @@ def test_training_statistics_do_not_count_revived_codes(brains):
     far = np.full((16, 3), 1000.0, "float32")
     far[0] = 0
     vqvae.quantizer.start(far, 1.0)
-    means = stage_of(vqvae, brains).train_epoch(0)
+    means = epoch_of(vqvae, brains)
     assert means["codebook_usage"] == pytest.approx(1 / 16)
     assert means["perplexity"] == pytest.approx(1)
 
@@ -256,7 +266,7 @@ def test_commitment_metric_is_the_commitment_alone(brains, update):
     latents = vqvae.encoder(images)
     codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
     expected = 0.25 * ((latents - codes) ** 2).numpy().mean()
-    found = stage_of(vqvae, brains).evaluate()["commitment_loss"]
+    found = evaluation_of(vqvae, brains)["commitment_loss"]
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -281,14 +291,10 @@ def test_quantizer_refuses_other_shapes_and_updates():
 @pytest.mark.parametrize(
     "layer",
     [
-        VectorQuantizer(
-            7, 4, 0.5, "gradient", 0.5, revive_below=0.2, rate_weight=0.3, rate_steps=9, seed=3
-        ),
+        VectorQuantizer(7, 4, 0.5, "gradient", 0.5, 0.2, rate_weight=0.3, rate_steps=9, seed=3),
         PixelConvLayer("B", filters=4, kernel_size=3, dilation_rate=2, activation="relu"),
         PixelConvLayer("A", filters=4, kernel_size=5, use_bias=False, kernel_initializer="ones"),
         ResidualBlock(6, dilation_rate=2, dropout=0.3, seed=5),
-        Chance(seed=4),
-        Dropout(0.4, seed=3),
     ],
 )
 def test_layers_are_rebuilt_from_their_configuration(layer):
@@ -330,9 +336,7 @@ def test_reconstructions_pass_through_the_codebook(brains):
 def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path, update):
     vqvae = small_vqvae(codebook_update=update, rate_weight=0.4)
     before = vqvae.quantizer.codebook.numpy()
-    stage = stage_of(vqvae, brains)
-    for epoch in range(3):
-        stage.train_epoch(epoch)
+    train_epochs(loop_of(vqvae, brains[..., None]), 3)
     trained = vqvae.quantizer.codebook.numpy()
     assert np.abs(trained - before).max() > 1e-4
     vqvae.save_weights(tmp_path / "vqvae.weights.h5")
@@ -348,7 +352,7 @@ def test_codebook_moves_in_training_and_survives_save_and_load(brains, tmp_path,
 def test_loss_is_the_sum_of_its_documented_terms(brains):
     vqvae = small_vqvae(ssim_weight=0.5)
     images = tf.constant(brains[..., None])
-    logs = stage_of(vqvae, brains).evaluate()
+    logs = evaluation_of(vqvae, brains)
     latents = vqvae.encoder(images)
     codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
     raw = vqvae.decoder(codes).numpy()
@@ -364,15 +368,15 @@ def test_loss_is_the_sum_of_its_documented_terms(brains):
 
 def test_training_lowers_the_loss(brains):
     vqvae = small_vqvae()
-    stage = stage_of(vqvae, brains)
-    losses = [stage.train_epoch(epoch)["loss"] for epoch in range(60)]
+    losses = [means["loss"] for means in train_epochs(loop_of(vqvae, brains[..., None]), 60)]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_warm_up_leaves_the_codebook_alone(brains):
     vqvae = small_vqvae()
     codebook, kernel = vqvae.quantizer.codebook.numpy(), vqvae.encoder.weights[0].numpy()
-    stage_of(vqvae, brains).warm_up(1, quantize=False)
+    loop = loop_of(vqvae, brains[..., None])
+    loop.warm_up(1, functools.partial(vqvae.train_step, quantize=False))
     np.testing.assert_array_equal(vqvae.quantizer.codebook, codebook)
     assert np.abs(vqvae.encoder.weights[0].numpy() - kernel).max() > 0
 
@@ -380,7 +384,7 @@ def test_warm_up_leaves_the_codebook_alone(brains):
 @pytest.mark.parametrize("variance", [0.1 / 255**2, 0.0, 0.26, 8000.0])
 def test_a_variance_of_other_units_is_refused(variance):
     with pytest.raises(ValueError, match="pixels in"):
-        small_vqvae().__class__((96, 80), variance=variance)
+        small_vqvae(variance=variance)
 
 
 # The layers of the prior
@@ -484,14 +488,156 @@ def test_residual_block_has_the_published_parts(random):
     np.testing.assert_allclose(outputs, inputs + inside, atol=1e-6)
 
 
-def test_dropout_drops_a_share_and_keeps_the_mean():
-    layer = Dropout(0.25, seed=1)
-    inputs = tf.ones((4, 50, 50, 3))
-    np.testing.assert_array_equal(layer(inputs), inputs)
-    first, second = layer(inputs, training=True).numpy(), layer(inputs, training=True).numpy()
-    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.75)}
-    assert first.mean() == pytest.approx(1, abs=0.02)
-    assert (first != second).any()
-    again = Dropout(0.25, seed=1)(inputs, training=True)
-    np.testing.assert_array_equal(again, first)
-    assert (Dropout(0.25, seed=2)(inputs, training=True).numpy() != first).any()
+# The prior
+
+
+@pytest.fixture(scope="module")
+def prior():
+    """A prior all of whose weights matter."""
+    return random_weights(small_prior((5, 4), 6), 1, 0.4)
+
+
+def test_prior_sees_every_earlier_code_and_no_other(prior):
+    codes = np.random.default_rng(2).integers(0, 6, size=(1, 5, 4))
+    logits = prior((codes, UNKNOWN)).numpy()
+    changes = np.zeros((20, 20))  # (output position, changed position)
+    for position in range(20):
+        for code in range(6):
+            other = codes.copy()
+            other.reshape(-1)[position] = code
+            change = np.abs(prior((other, UNKNOWN)).numpy() - logits).max(-1).reshape(-1)
+            changes[:, position] = np.maximum(changes[:, position], change)
+    np.testing.assert_array_equal(changes[np.triu_indices(20)], 0)
+    assert (changes[np.tril_indices(20, -1)] > 0).all()
+
+
+def test_a_wide_grid_has_no_blind_spot():
+    # Convolutions alone would not reach from the first row's far end to the second row's start.
+    prior = random_weights(small_prior((12, 30), 3, filters=16, dilations=(1,)), 1, 0.2)
+    codes = np.random.default_rng(2).integers(0, 2, size=(8, 12, 30))
+    other = codes.copy()
+    other[:, 0, 29] = 2
+    unknown = np.repeat(UNKNOWN, 8, axis=0)
+    change = np.abs(prior((other, unknown)).numpy() - prior((codes, unknown)).numpy()).max((0, 3))
+    assert (change[0] == 0).all()
+    assert (change[1:] > 0).all()
+
+
+def test_conditions_change_the_prior_and_unknown_is_a_value(prior):
+    codes = np.zeros((5, 5, 4), np.int32)
+    conditions = np.array(
+        [[95, 70, 0, 0], [95, 30, 0, 0], [95, np.nan, 0, 0], [95, 0, 0, 0], [np.nan] * 4],
+        np.float32,
+    )
+    logits = prior((codes, conditions)).numpy()
+    assert np.isfinite(logits).all()
+    for one in range(5):
+        for other in range(one):
+            assert np.abs(logits[one] - logits[other]).max() > 1e-3
+
+
+def test_conditions_are_not_rounded_where_layers_compute_in_bfloat16():
+    with layer_precision(mixed=True):
+        prior = small_prior((5, 4), 6)
+    assert prior.hidden.compute_dtype == prior.embedding.compute_dtype == "bfloat16"
+    random_weights(prior, 1, 0.4)
+    conditions = np.full((2, 4), np.nan, np.float32)
+    conditions[:, 0] = 93.1, 93.2  # in bfloat16 both are 93
+    prior.condition.adapt(conditions)
+    one, other = prior((np.zeros((2, 5, 4), np.int32), conditions)).numpy()
+    assert np.abs(one - other).max() > 1e-2
+
+
+def test_every_weight_is_saved_and_loaded(prior, tmp_path):
+    prior.save_weights(tmp_path / "prior.weights.h5")
+    again = small_prior((5, 4), 6)
+    again.load_weights(tmp_path / "prior.weights.h5")
+    codes = np.random.default_rng(3).integers(0, 6, size=(2, 5, 4))
+    conditions = np.array([[95, 70, 0, 0.5], [90, np.nan, 1, np.nan]], np.float32)
+    np.testing.assert_array_equal(again((codes, conditions)), prior((codes, conditions)))
+
+
+def test_prior_learns_shape_from_position_and_condition():
+    # Which code fills the lower half depends on the age: nothing is left to guess.
+    codes = np.zeros((64, 6, 6), "int32")
+    codes[::2, 3:], codes[1::2, 3:] = 1, 2
+    conditions = np.full((64, 4), np.nan, "float32")
+    conditions[:, 1] = np.resize([20, 80], 64)
+    prior = small_prior((6, 6), 4, filters=16, residual_blocks=1)
+    prior.condition.adapt(conditions)
+    optimizer = keras.optimizers.Adam(0.01)
+    train_epochs(loop_of(prior, codes, conditions, optimizer=optimizer, batch_size=16), 30)
+
+    def bits_of_the_first_code_below(conditions):
+        logits = prior((codes, conditions))
+        nats = keras.losses.sparse_categorical_crossentropy(codes, logits, from_logits=True)
+        return nats.numpy()[:, 3, 0] / np.log(2)  # the one code that only the age can tell
+
+    assert bits_of_the_first_code_below(conditions).mean() < 0.2
+    assert bits_of_the_first_code_below(np.full_like(conditions, np.nan)).mean() > 0.5
+
+
+def test_bits_per_code_are_the_mean_of_the_distributions_bits(prior, random):
+    codes, conditions = random.integers(0, 6, (3, 5, 4)), np.repeat(UNKNOWN, 3, axis=0)
+    logits = prior((codes, conditions)).numpy()
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log2(np.take_along_axis(p, codes[..., None], -1))[..., 0]
+    grids = prior.distribution(codes, conditions)
+    assert grids.event_shape == (5, 4)
+    assert grids.batch_shape == (3,)
+    np.testing.assert_allclose(grids.log_prob(codes), -np.log(2) * expected.sum((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(prior.bits_per_code(codes, conditions), expected.mean((1, 2)), 1e-5)
+    np.testing.assert_allclose(grids.distribution.probs_parameter(), p, atol=1e-6)
+    prior.logits.kernel.assign(0 * prior.logits.kernel)
+    prior.logits.bias.assign(np.zeros(6))
+    np.testing.assert_allclose(prior.bits_per_code(codes, conditions), np.log2(6), rtol=1e-6)
+
+
+# Both as ordinary Keras models
+
+
+def test_a_reader_can_fit_save_and_load_the_vqvae(brains, tmp_path):
+    images = brains[:, ::4, ::4, None]
+    vqvae = small_vqvae((24, 20), ssim_weight=0.5)
+    vqvae.compile(keras.optimizers.Adam(3e-3))
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(4)
+    history = vqvae.fit(batches, validation_data=batches, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert {"perplexity", "codebook_usage", "val_ssim", "val_distortion"} <= set(history)
+    vqvae.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.get_config() == vqvae.get_config()
+    np.testing.assert_array_equal(again(images), vqvae(images))
+    np.testing.assert_array_equal(again.quantizer.ema_counts, vqvae.quantizer.ema_counts)
+
+
+def test_a_reader_can_fit_save_and_load_the_prior(random, tmp_path):
+    codes, conditions = random.integers(0, 3, (8, 6, 5)), np.repeat(UNKNOWN, 8, axis=0)
+    codes[:, 1:] = codes[:, :1]  # so that there is something to learn
+    prior = small_prior((6, 5), 8, dilations=(1, 3))
+    prior.compile(keras.optimizers.Adam(3e-2))
+    batches = tf.data.Dataset.from_tensor_slices((codes, conditions)).batch(4)
+    history = prior.fit(batches, validation_data=batches, epochs=8, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    prior.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.get_config() == prior.get_config()
+    np.testing.assert_array_equal(again((codes, conditions)), prior((codes, conditions)))
+
+
+def test_fit_and_the_loop_take_the_same_steps(brains):
+    images = brains[:, ::4, ::4, None]
+    by_fit, by_loop = small_vqvae((24, 20), seed=5), small_vqvae((24, 20), seed=5)
+    by_loop.set_weights(by_fit.get_weights())
+    by_fit.compile(keras.optimizers.Adam(1e-3))
+    loop = loop_of(by_loop, images, batch_size=4)
+    rows = np.concatenate(list(_rows_of(loop)))
+    batches = tf.data.Dataset.from_tensor_slices(images[rows]).batch(4)
+    (losses,) = by_fit.fit(batches, epochs=1, verbose=0).history["loss"]
+    assert train_epochs(loop, 1)[0]["loss"] == pytest.approx(losses, rel=1e-6)
+    for one, other in zip(by_fit.get_weights(), by_loop.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def _rows_of(loop):
+    return shuffled_rows(loop.training.rows, 4, loop.training.seed, 0)

@@ -1,0 +1,32 @@
+"""Python processes beside the tests, with the project and the tests' support at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+    "CUDA_VISIBLE_DEVICES": "-1",
+}
+
+
+def start_python(*arguments, **environment):
+    """Starts Python with these arguments; its output is piped as text."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_python(*arguments, **environment):
+    """Runs Python to its end, which must be a good one, and returns its standard output."""
+    process = start_python(*arguments, **environment)
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return out
