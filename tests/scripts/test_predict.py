@@ -1,0 +1,88 @@
+"""predict.py, from a run folder alone, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+import predict
+import train
+from hyperparameters import Hyperparameters
+from oasisvq.runs.folder import Run
+from support.scripts import refusal, run_main
+
+ROOT = Path(train.__file__).parent
+
+
+def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 3, "--num-reconstructions", 2) == 0
+    brains = [np.load(copy / f"samples/brain_{n:04d}.npy") for n in range(3)]
+    for n, brain in enumerate(brains):
+        assert brain.shape == (96, 80)
+        assert brain.min() >= 0
+        assert brain.max() <= 1
+        picture = np.asarray(Image.open(copy / f"samples/brain_{n:04d}.png").convert("L"))
+        assert np.abs(picture / 255 - brain).max() <= 0.5 / 255 + 1e-6
+    codes = np.load(copy / "samples/codes_0001.npy")
+    assert codes.shape == (24, 20)
+    assert Image.open(copy / "samples/codes_0001.png").size == (20, 24)
+    for name in ("encoded", "reconstructed", "generated", "conditions"):
+        assert (copy / f"figures/{name}.png").is_file()
+    # The same seed draws the same brains, another seed others; none of the old ones stay.
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 3) == 0
+    np.testing.assert_array_equal(np.load(copy / "samples/brain_0001.npy"), brains[1])
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 2) == 0
+    again = np.load(copy / "samples/brain_0001.npy")
+    np.testing.assert_allclose(again, brains[1], atol=1e-6)  # a batch of 2 is summed otherwise
+    assert not (copy / "samples/brain_0002.npy").exists()
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 2, "--seed", 1) == 0
+    assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
+
+
+def test_predict_draws_under_the_conditions_asked_for(copy):
+    flags = ["--run-dir", copy, "--num-samples", 2]
+    assert run_main(predict, *flags) == 0
+    drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
+    tested = pandas.read_csv(copy / "test_slices/slices.csv")
+    assert all(known["age"] in set(tested["age"]) for known in drawn)
+    assert {"position", "age", "sex"} <= set(drawn[0])
+    brains = [np.load(copy / f"samples/brain_{n:04d}.npy") for n in range(2)]
+    asked = ["--slice-position", 1, "--age", 41.5, "--sex", "F"]
+    assert run_main(predict, *flags, *asked) == 0
+    drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
+    assert drawn == [{"position": 1, "age": 41.5, "sex": "F"}] * 2
+    assert any((np.load(copy / f"samples/brain_{n:04d}.npy") != brains[n]).any() for n in range(2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--age", 200], "--age must be from"),
+        (["--slice-position", -1], "--slice-position must be from 0 to 1"),
+        (["--cdr", 2], "--cdr must be one of 0.5"),
+        (["--sex", "X"], "--sex"),
+        (["--age", "nan"], "--age"),
+    ],
+)
+def test_predict_refuses_conditions_that_the_run_never_saw(copy, capfd, flags, said):
+    assert said in refusal(capfd, predict, "--run-dir", copy, *flags)
+
+
+def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
+    arrays = dict(np.load(copy / "training_codes.npz"))
+    arrays["conditions"][:, 1:3] = np.nan
+    np.savez(copy / "training_codes.npz", **arrays)
+    Run.read(copy, Hyperparameters).record_prior()
+    assert "unknown age" in refusal(capfd, predict, "--run-dir", copy, "--age", 40)
+    assert "unknown sex" in refusal(capfd, predict, "--run-dir", copy, "--sex", "F")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--temperature", 0], ["--top-p", 1.5], ["--num-samples", 0], ["--seed", -1]]
+)
+def test_predict_refuses_flags_out_of_range(copy, capfd, flags):
+    assert flags[0] in refusal(capfd, predict, "--run-dir", copy, *flags)
