@@ -1,7 +1,6 @@
 """A run folder whose files do not belong together, or are damaged, is refused in one line."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +8,10 @@ import pytest
 import predict
 import similarity
 import train
+from hyperparameters import Hyperparameters
+from oasisvq.runs.folder import Run
+from stress import hostile
 from support.scripts import refusal, run_main, train_flags
-
-ROOT = Path(train.__file__).parent
 
 
 @pytest.mark.parametrize("module", [predict, similarity])
@@ -77,7 +77,7 @@ def test_an_array_of_objects_or_of_an_absurd_shape_is_refused(copy, header, capf
     header = header.ljust(117).encode() + b"\n"
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
     (copy / "test_slices/slices.npy").write_bytes(content)
-    read_config(copy).record_prior()
+    Run.read(copy, Hyperparameters).record_prior()
     assert "test_slices" in refusal(capfd, similarity, "--run-dir", copy)
 
 

@@ -1,35 +1,32 @@
 """What each stage of a training learns from."""
 
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pandas
 
-import train
+from dataset import OASIS
+from hyperparameters import Hyperparameters
 from oasisvq.runs.folder import open_run
-
-ROOT = Path(train.__file__).parent
+from oasisvq.training import stages
 
 
 def test_the_prior_learns_each_slice_under_its_own_conditions(place):
-    opened = open_run(place / "run")
+    opened = open_run(place / "run", Hyperparameters)
     codes, known = opened.training_codes(), opened.training_conditions()
     rows = np.random.default_rng(0).permutation(len(codes))
-    grids, conditions = train.code_reader(codes, known)(rows)
+    grids, conditions = stages.code_reader(codes, known)(rows)
     np.testing.assert_array_equal(grids, codes[rows])
     np.testing.assert_array_equal(conditions, known[rows])
 
 
 def test_the_panels_network_learns_training_slices_under_their_own_labels(place, tmp_path):
-    from dataset import OASIS
-
-    opened = open_run(place / "run")
-    dataset = OASIS(opened.hyperparameters, place / "data")
-    with mock.patch("features.train_feature_network") as learn:
+    opened = open_run(place / "run", Hyperparameters)
+    dataset = OASIS(opened.hyperparameters.data, place / "data")
+    with mock.patch.object(stages, "train_feature_network") as learn:
         learn.return_value.save_weights = lambda file: file.write(b"weights")
         run = mock.Mock(hyperparameters=opened.hyperparameters, folder=tmp_path)
-        train.train_features(run, dataset)
+        stages.train_features(dataset, run)
     slices, rows, labels, *_ = learn.call_args.args
     assert slices is dataset.slices
     assert set(dataset.table["split"].iloc[rows]) == {"train"}
