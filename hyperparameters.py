@@ -1,5 +1,6 @@
 """The configuration of a run: every tunable number and flag, with its default, in one place."""
 
+import argparse
 import dataclasses
 import os
 import re
@@ -37,55 +38,53 @@ def read_disc_numbers(text: str) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Part):
-    """Which slices of whom, and which of them are trained on."""
+    """Which slices of whom, and which of them are trained on.
+
+    Attributes:
+        dataset: oasis, oasis1, oasis2, demo, or a folder of slices or of volumes
+        plane: plane cut from volumes
+        slice_range: first and last position cut from a volume along the plane's axis
+        slice_unit: unit of --slice-range: fraction of the volume's extent, or mm of its
+            coordinates
+        slices_per_volume: slices cut from a volume, evenly spaced
+        subject_pattern: regular expression with the groups subject, and optionally session and
+            index, for the names of slices and volumes (default: those of OASIS,
+            case_441_slice_0.nii.png, or a name that ends in the slice's number)
+        oasis1_image: which image of OASIS-1: in the atlas without the skull, in the atlas, the
+            mean of the session, or its raw scans; OASIS-2 is made like it
+        discs: numbers of the archives of OASIS to use, as 1,2 or 1-3: OASIS-1 has 1 to 12,
+            OASIS-2 1 and 2 (default: all)
+        max_bad_scans: share of the scans that may be unusable and left out
+        demo_subjects: invented subjects of --dataset demo
+        validation_fraction: share of the subjects that choices are made on
+        test_fraction: share of the subjects kept for scores
+        split_seed: another number assigns the subjects to other splits
+    """
 
     title: ClassVar[str] = "data"
 
-    dataset: str = option("oasis", "oasis, oasis1, oasis2, demo, or a folder of slices or volumes")
-    plane: str = option("axial", "plane cut from volumes", choices=("axial", "coronal", "sagittal"))
-    slice_range: tuple[float, float] = option(
-        (0.4, 0.6), "first and last position cut from a volume along the plane's axis", count=2
-    )
-    slice_unit: str = option(
-        "fraction",
-        "unit of --slice-range: fraction of the volume's extent, or mm of its coordinates",
-        choices=("fraction", "mm"),
-    )
-    slices_per_volume: int = option(10, "slices cut from a volume, evenly spaced", low=1)
-    subject_pattern: str = option(
-        "",
-        "regular expression with the groups subject, and optionally session and index, for the "
-        "names of slices and volumes (default: those of OASIS, case_441_slice_0.nii.png, or a "
-        "name that ends in the slice's number)",
-    )
+    dataset: str = option("oasis")
+    plane: str = option("axial", choices=("axial", "coronal", "sagittal"))
+    slice_range: tuple[float, float] = option((0.4, 0.6), count=2)
+    slice_unit: str = option("fraction", choices=("fraction", "mm"))
+    slices_per_volume: int = option(10, low=1)
+    subject_pattern: str = option("")
     oasis1_image: str = option(
-        "t88_masked_gfc",
-        "which image of OASIS-1: in the atlas without the skull, in the atlas, the mean of the "
-        "session, or its raw scans; OASIS-2 is made like it",
-        choices=("t88_masked_gfc", "t88_gfc", "subj_111", "raw"),
+        "t88_masked_gfc", choices=("t88_masked_gfc", "t88_gfc", "subj_111", "raw")
     )
-    discs: str = option(
-        "",
-        "numbers of the archives of OASIS to use, as 1,2 or 1-3: OASIS-1 has 1 to 12, OASIS-2 1 "
-        "and 2 (default: all)",
-    )
-    max_bad_scans: float = option(
-        0.05, "share of the scans that may be unusable and left out", low=0.0, high=1.0
-    )
-    demo_subjects: int = option(24, "invented subjects of --dataset demo", low=3, high=100_000)
-    validation_fraction: float = option(
-        0.1, "share of the subjects that choices are made on", low=0.0, high=0.9
-    )
-    test_fraction: float = option(0.1, "share of the subjects kept for scores", low=0.0, high=0.9)
-    split_seed: int = option(0, "another number assigns the subjects to other splits", low=0)
+    discs: str = option("")
+    max_bad_scans: float = option(0.05, low=0.0, high=1.0)
+    demo_subjects: int = option(24, low=3, high=100_000)
+    validation_fraction: float = option(0.1, low=0.0, high=0.9)
+    test_fraction: float = option(0.1, low=0.0, high=0.9)
+    split_seed: int = option(0, low=0)
 
     def __post_init__(self):
         super().__post_init__()
         if self.validation_fraction + self.test_fraction >= 1:
             raise HyperparameterError(
                 "--validation-fraction and --test-fraction must leave subjects to train on: their "
-                "sum must be below 1. Received: "
-                f"{self.validation_fraction} + {self.test_fraction}"
+                f"sum must be below 1. Received: {self.validation_fraction} + {self.test_fraction}"
             )
         read_disc_numbers(self.discs)
         low, high = self.slice_range
@@ -103,117 +102,111 @@ class DataConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig(Part):
-    """The first stage: the VQ-VAE and its training."""
+    """The first stage: the VQ-VAE and its training.
+
+    Attributes:
+        downsample: pixels a code along each axis
+        num_embeddings: number of codes K in the codebook
+        embedding_dim: length D of each code
+        width: channels of encoder and decoder
+        residual_blocks: residual blocks in the encoder, and again in the decoder
+        ssim_weight: weight of 1 - SSIM in the loss
+        commitment_cost: weight beta of the commitment loss
+        codebook_update: how the codebook learns: by moving average, or by the gradient of its own
+            loss
+        ema_decay: weight of the past in the moving average
+        revive_below: a code that stands for less than this share of its fair share of the latents
+            moves to where it is needed
+        rate_weight: how much a code's bits weigh against its distance, in mean squared errors of
+            the quantiser a bit: the more, the fewer bits a slice; 0 takes the nearest code
+        rate_steps: steps in which that weight grows from 0: a codebook that has not settled would
+            lose its codes to it
+        warm_up_steps: steps without the quantiser before k-means starts the codebook
+        epochs: epochs of the VQ-VAE
+        batch_size: slices a step
+        learning_rate: highest rate of the cosine schedule
+    """
 
     title: ClassVar[str] = "VQ-VAE"
 
-    downsample: int = option(4, "pixels a code along each axis", choices=(4, 8, 16))
-    num_embeddings: int = option(512, "number of codes K in the codebook", low=2, high=65536)
-    embedding_dim: int = option(8, "length D of each code", low=1, high=4096)
-    width: int = option(64, "channels of encoder and decoder", low=2, high=4096)
-    residual_blocks: int = option(
-        2, "residual blocks in the encoder, and again in the decoder", low=0, high=64
-    )
-    ssim_weight: float = option(1.0, "weight of 1 - SSIM in the loss", low=0.0, high=1000.0)
-    commitment_cost: float = option(
-        0.25, "weight beta of the commitment loss", low=0.0, high=1000.0
-    )
-    codebook_update: str = option(
-        "ema",
-        "how the codebook learns: by moving average, or by the gradient of its own loss",
-        choices=("ema", "gradient"),
-    )
-    ema_decay: float = option(0.99, "weight of the past in the moving average", 0.0, 0.99999)
-    revive_below: float = option(
-        0.016,
-        "a code that stands for less than this share of its fair share of the latents moves to "
-        "where it is needed",
-        low=0.0,
-        high=1.0,
-    )
-    rate_weight: float = option(
-        0.4,
-        "how much a code's bits weigh against its distance, in mean squared errors of the "
-        "quantiser a bit: the more, the fewer bits a slice; 0 takes the nearest code",
-        low=0.0,
-        high=100.0,
-    )
-    rate_steps: int = option(
-        1000,
-        "steps in which that weight grows from 0: a codebook that has not settled would lose its "
-        "codes to it",
-        low=0,
-        high=10_000_000,
-    )
-    warm_up_steps: int = option(
-        100, "steps without the quantiser before k-means starts the codebook", low=0
-    )
-    epochs: int = option(24, "epochs of the VQ-VAE", low=1)
-    batch_size: int = option(16, "slices a step", low=1, high=65536)
-    learning_rate: float = option(2e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0)
+    downsample: int = option(4, choices=(4, 8, 16))
+    num_embeddings: int = option(512, low=2, high=65536)
+    embedding_dim: int = option(8, low=1, high=4096)
+    width: int = option(64, low=2, high=4096)
+    residual_blocks: int = option(2, low=0, high=64)
+    ssim_weight: float = option(1.0, low=0.0, high=1000.0)
+    commitment_cost: float = option(0.25, low=0.0, high=1000.0)
+    codebook_update: str = option("ema", choices=("ema", "gradient"))
+    ema_decay: float = option(0.99, low=0.0, high=0.99999)
+    revive_below: float = option(0.016, low=0.0, high=1.0)
+    rate_weight: float = option(0.4, low=0.0, high=100.0)
+    rate_steps: int = option(1000, low=0, high=10_000_000)
+    warm_up_steps: int = option(100, low=0)
+    epochs: int = option(24, low=1)
+    batch_size: int = option(16, low=1, high=65536)
+    learning_rate: float = option(2e-3, low=1e-9, high=10.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig(Part):
-    """The second stage: the PixelCNN and its training."""
+    """The second stage: the PixelCNN and its training.
+
+    Attributes:
+        filters: channels of the PixelCNN
+        residual_blocks: residual blocks of the PixelCNN
+        dilations: spacing of the taps in successive residual blocks
+        dropout: share of channels dropped in training
+        average: how far the moving average of the prior's weights, which is what is kept, reaches
+            back, as a share of its steps; 0 keeps the weights themselves
+        epochs: epochs of the prior
+        patience: epochs without a better prior on the validation subjects before training ends; 0
+            for no end but --prior-epochs
+        batch_size: code grids a step
+        learning_rate: highest rate of the cosine schedule
+    """
 
     title: ClassVar[str] = "prior"
     prefix: ClassVar[str] = "prior_"
 
-    filters: int = option(64, "channels of the PixelCNN", low=2, high=4096)
-    residual_blocks: int = option(6, "residual blocks of the PixelCNN", low=1, high=256)
-    dilations: tuple[int, ...] = option(
-        (1, 2, 4, 8), "spacing of the taps in successive residual blocks", low=1, high=64
-    )
-    dropout: float = option(0.2, "share of channels dropped in training", low=0.0, high=0.95)
-    average: float = option(
-        0.2,
-        "how far the moving average of the prior's weights, which is what is kept, reaches back, "
-        "as a share of its steps; 0 keeps the weights themselves",
-        low=0.0,
-        high=1.0,
-    )
-    epochs: int = option(14, "epochs of the prior", low=1)
-    patience: int = option(
-        5,
-        "epochs without a better prior on the validation subjects before training ends; 0 for no "
-        "end but --prior-epochs",
-        low=0,
-    )
-    batch_size: int = option(16, "code grids a step", low=1, high=65536)
-    learning_rate: float = option(3e-3, "highest rate of the cosine schedule", low=1e-9, high=10.0)
+    filters: int = option(64, low=2, high=4096)
+    residual_blocks: int = option(6, low=1, high=256)
+    dilations: tuple[int, ...] = option((1, 2, 4, 8), low=1, high=64)
+    dropout: float = option(0.2, low=0.0, high=0.95)
+    average: float = option(0.2, low=0.0, high=1.0)
+    epochs: int = option(14, low=1)
+    patience: int = option(5, low=0)
+    batch_size: int = option(16, low=1, high=65536)
+    learning_rate: float = option(3e-3, low=1e-9, high=10.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Part):
-    """What holds for the whole run."""
+    """What holds for the whole run.
+
+    Attributes:
+        feature_steps: steps of the small network whose features similarity.py compares
+        mixed_precision: layers compute in bfloat16; quantiser, softmax and losses in float32, as
+            all weights are
+        deterministic: on GPUs too, the same seed gives the same weights bit by bit, in longer
+            time; on the CPU it does so anyway
+        seed: seed of weights, order and revival
+    """
 
     title: ClassVar[str] = "run"
 
-    feature_steps: int = option(
-        600,
-        "steps of the small network whose features similarity.py compares",
-        low=1,
-        high=10_000_000,
-    )
-    mixed_precision: bool = option(
-        False,
-        "layers compute in bfloat16; quantiser, softmax and losses in float32, as all weights are",
-    )
-    deterministic: bool = option(
-        False,
-        "on GPUs too, the same seed gives the same weights bit by bit, in longer time; on the CPU "
-        "it does so anyway",
-    )
-    seed: int = option(0, "seed of weights, order and revival", low=0, high=2**31 - 1)
+    feature_steps: int = option(600, low=1, high=10_000_000)
+    mixed_precision: bool = option(False)
+    deterministic: bool = option(False)
+    seed: int = option(0, low=0, high=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters(Configuration):
     """The whole configuration, saved as `config.json` in the run folder.
 
-    Each value is a flag of
-    `train.py`: `vqvae.num_embeddings` is `--num-embeddings`, `prior.filters` `--prior-filters`."""
+    Each value is a flag of `train.py`: `vqvae.num_embeddings` is `--num-embeddings`, and
+    `prior.filters`, by the prefix of its part, `--prior-filters`.
+    """
 
     data: DataConfig = DataConfig()
     vqvae: VQVAEConfig = VQVAEConfig()
@@ -228,8 +221,8 @@ PRESETS = {
 }
 
 
-def add_data_dir(parser) -> None:
-    """Adds `--data-dir`, whose default the environment can set, to an `argparse` parser."""
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data-dir`, whose default the environment can set, to a parser."""
     parser.add_argument(
         "--data-dir",
         default=os.environ.get("OASIS_DATA_DIR", "data"),

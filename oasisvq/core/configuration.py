@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -22,28 +23,28 @@ class Parser(argparse.ArgumentParser):
 
 def option(
     default: Any,
-    text: str,
     low: float | None = None,
     high: float | None = None,
     choices: tuple | None = None,
     count: int | None = None,
 ) -> Any:
-    """Returns a field with its help text, and the values that it may take.
+    """Returns a field with the values that it may take.
 
     Args:
         default: The default value, whose type is the field's; a tuple holds several values.
-        text: What `--help` says.
         low, high: The closed range of a number, or of each number of a tuple.
         choices: All values that are allowed.
         count: How many values a tuple must have; `None` allows any number from one up.
     """
-    limits = {"help": text, "low": low, "high": high, "choices": choices, "count": count}
+    limits = {"low": low, "high": high, "choices": choices, "count": count}
     return dataclasses.field(default=default, metadata=limits)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
     """One part of a configuration; every field is an `option` and is checked.
+
+    What its docstring says of the fields, below `Attributes:`, is what `--help` says.
 
     Attributes:
         title: The heading of its flags in `--help`.
@@ -68,6 +69,12 @@ class Part:
     def flag(cls, name: str) -> str:
         """Returns the flag of a field, as `"--prior-batch-size"`."""
         return "--" + (cls.prefix + name).replace("_", "-")
+
+    @classmethod
+    def help(cls, name: str) -> str:
+        """Returns what the docstring says of a field."""
+        entry = re.search(rf"^ +{name}: ((?:.+\n)(?: {{12}}.+\n)*)", cls.__doc__ or "", re.M)
+        return " ".join(entry[1].split()) if entry else ""
 
     def _check(self, field: dataclasses.Field, value: Any) -> None:
         flag, limits = self.flag(field.name), field.metadata
@@ -171,9 +178,8 @@ class Configuration:
                 continue
             if part not in groups:
                 groups[part] = parser.add_argument_group(part.title)
-            groups[part].add_argument(
-                part.flag(field.name), default=argparse.SUPPRESS, **_argument(field, default)
-            )
+            options = _flag_options(field, part.help(field.name), default)
+            groups[part].add_argument(part.flag(field.name), default=argparse.SUPPRESS, **options)
 
     def with_flags(self, arguments: argparse.Namespace) -> Self:
         """Returns a copy with the values that were given as flags."""
@@ -181,9 +187,9 @@ class Configuration:
         return self.replace(**{name: given[name] for name in self.names() if name in given})
 
 
-def _argument(field: dataclasses.Field, default: str | None) -> dict[str, Any]:
+def _flag_options(field: dataclasses.Field, text: str, default: str | None) -> dict[str, Any]:
     """Returns the options of a field's flag, as `argparse` takes them."""
-    text, kind, value = field.metadata["help"].replace("%", "%%"), _kind(field), field.default
+    text, kind, value = text.replace("%", "%%"), _kind(field), field.default
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     several = isinstance(value, tuple)

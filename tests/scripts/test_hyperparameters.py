@@ -113,3 +113,10 @@ def test_the_environment_gives_the_folder_of_the_data(monkeypatch):
         assert parser.parse_args([]).data_dir == expected
         assert parser.parse_args(["--data-dir", "here"]).data_dir == "here"
         monkeypatch.setenv("OASIS_DATA_DIR", "elsewhere")
+
+
+def test_every_value_is_explained_in_help():
+    parts = [type(part) for part in vars(Hyperparameters()).values()]
+    described = [part.help(field.name) for part in parts for field in dataclasses.fields(part)]
+    assert len(described) == len(Hyperparameters.names())
+    assert all(described)

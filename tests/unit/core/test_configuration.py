@@ -12,23 +12,42 @@ from oasisvq.core.errors import HyperparameterError
 
 @dataclasses.dataclass(frozen=True)
 class Oven(Part):
+    """Where it is baked.
+
+    Attributes:
+        heat: degrees, of 50% humid
+            air
+        rounds: how often it is turned
+        shelves: shelves in use
+        window: from and to
+    """
+
     title: ClassVar[str] = "oven"
 
-    heat: float = option(180.0, "degrees, of 50% humid air", low=50.0, high=250.0)
-    rounds: int = option(2, "how often it is turned", low=1)
-    shelves: tuple[int, ...] = option((1, 3), "shelves in use", low=1, high=5)
-    window: tuple[float, float] = option((0.0, 1.5), "from and to", count=2)
+    heat: float = option(180.0, low=50.0, high=250.0)
+    rounds: int = option(2, low=1)
+    shelves: tuple[int, ...] = option((1, 3), low=1, high=5)
+    window: tuple[float, float] = option((0.0, 1.5), count=2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cake(Part):
+    """What is baked.
+
+    Attributes:
+        kind: what is on it
+        name: what it is called
+        rounds: cakes
+        sweet: with sugar
+    """
+
     title: ClassVar[str] = "cake"
     prefix: ClassVar[str] = "cake_"
 
-    kind: str = option("plum", "what is on it", choices=("plum", "apple"))
-    name: str = option("", "what it is called")
-    rounds: int = option(1, "cakes", low=0)
-    sweet: bool = option(True, "with sugar")
+    kind: str = option("plum", choices=("plum", "apple"))
+    name: str = option("")
+    rounds: int = option(1, low=0)
+    sweet: bool = option(True)
 
 
 @dataclasses.dataclass(frozen=True)
