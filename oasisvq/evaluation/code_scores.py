@@ -4,7 +4,7 @@ import numpy as np
 
 
 def cells_with_brain(images, downsample):
-    """Which positions of the code grid touch the brain, pixels above 0.
+    """Returns which positions of the code grid touch the brain, pixels above 0.
 
     Args:
         images: Float array `(B, H, W, 1)` in [0, 1].
@@ -21,7 +21,7 @@ def cells_with_brain(images, downsample):
 
 
 def count_codes(code_indices, num_embeddings):
-    """How often each code stands at each position: int `(n, h, w)` to int64 `(h, w, K)`."""
+    """Returns how often each code of `(n, h, w)` stands at each position: int64 `(h, w, K)`."""
     _, height, width = code_indices.shape
     counts = np.zeros((height, width, num_embeddings), np.int64)
     rows, columns = np.indices((height, width))
@@ -31,7 +31,7 @@ def count_codes(code_indices, num_embeddings):
 
 
 def frequencies_by_position(counts, smoothing):
-    """How frequent each code is at each position.
+    """Returns how frequent each code is at each position.
 
     A code never seen at a position keeps a share of its frequency anywhere:
     `(counts + smoothing * overall) / (n + smoothing)`.
@@ -50,7 +50,7 @@ def frequencies_by_position(counts, smoothing):
 
 
 def bits_by_position(frequencies, code_indices):
-    """Bits per code if each position's own training frequencies were the prior.
+    """Returns the bits per code if each position's own training frequencies were the prior.
 
     Args:
         frequencies: `(h, w, K)`, see `frequencies_by_position`.
@@ -64,7 +64,7 @@ def bits_by_position(frequencies, code_indices):
 
 
 def choose_smoothing(counts, code_indices):
-    """The smoothing that costs validation slices the fewest bits, so that the bar is high."""
+    """Returns the smoothing that costs validation slices the fewest bits: the highest bar."""
 
     def cost(smoothing):
         return bits_by_position(frequencies_by_position(counts, smoothing), code_indices).mean()

@@ -1,4 +1,4 @@
-"""Means with their intervals, bootstrapped over subjects."""
+"""Means with their 95% intervals over subjects."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ BOOTSTRAPS = 2000
 
 
 def interval_by_subject(values, subjects, seed=0):
-    """Mean over slices with its 95% interval, subjects being drawn with replacement.
+    """Returns the mean over slices with its 95% interval, bootstrapped over subjects.
 
-    Slices of one subject are alike, so slices must not be drawn singly.
+    Slices of one subject are alike: subjects are drawn with replacement, not single slices.
 
     Args:
         values: Float array `(n,)`; NaN is left out.
@@ -16,8 +16,8 @@ def interval_by_subject(values, subjects, seed=0):
         seed: Integer, draws the bootstrap samples.
 
     Returns:
-        `{"mean", "low", "high"}`; `None` for what is not known: all three
-        without a value, the interval with a single subject.
+        Dictionary of `mean`, `low` and `high`, `None` where unknown: all three without a value,
+        the interval with a single subject.
     """
     values = np.asarray(values, dtype=np.float64)
     _, owners = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
@@ -28,7 +28,7 @@ def interval_by_subject(values, subjects, seed=0):
     if not len(sums):
         return {"mean": None, "low": None, "high": None}
     mean = float(sums.sum() / counts.sum())
-    if len(sums) == 1:  # one subject tells nothing of others
+    if len(sums) == 1:  # one subject says nothing about others
         return {"mean": mean, "low": None, "high": None}
     drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAPS, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)

@@ -51,7 +51,7 @@ def ours(images, others):
 
 
 def ours_without_multiscale(images, others):
-    with mock.patch("scores.SMALLEST_FOR_MULTISCALE", math.inf):
+    with mock.patch.object(scores, "SMALLEST_FOR_MULTISCALE", math.inf):
         return ours(images, others)
 
 

@@ -1,4 +1,4 @@
-"""The gradient of SSIM: `scores.ssim_for_training` beside `tf.image.ssim`.
+"""The gradient of SSIM: `oasisvq.nn.losses.ssim` beside `tf.image.ssim`.
 
     python tests/benchmarks/ssim_gradient.py
 
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tensorflow as tf
 
-from oasisvq.evaluation.image_scores import ssim_for_training
+from oasisvq.nn.losses import ssim
 
 ROUNDS, REPEATS = 9, 5
 
@@ -40,7 +40,7 @@ def seconds(function, others):
 def main():
     images = tf.random.stateless_uniform((16, 176, 176, 1), (0, 1))
     others = tf.random.stateless_uniform((16, 176, 176, 1), (2, 3))
-    ours = gradient_of(ssim_for_training, images)
+    ours = gradient_of(ssim, images)
     theirs = gradient_of(lambda a, b: tf.image.ssim(a, b, 1.0), images)
     difference = tf.reduce_max(tf.abs(ours(others) - theirs(others)))
     ratios = [seconds(theirs, others) / seconds(ours, others) for _ in range(ROUNDS)]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from oasisvq.evaluation.image_scores import CONTRAST_CONSTANT, LUMINANCE_CONSTANT, _blur_matrix
+from oasisvq.nn.losses import blur_matrix, luminance_and_contrast, maps_to_blur
 
 __all__ = ["steps"]
 
@@ -101,8 +101,8 @@ class VQVAE(nn.Module):
         self.up1 = nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1)
         self.up2 = nn.ConvTranspose2d(width // 2, 1, 4, stride=2, padding=1)
         height, columns = keras_vqvae.image_shape
-        self.register_buffer("down", torch.tensor(np.array(_blur_matrix(height))))
-        self.register_buffer("across", torch.tensor(np.array(_blur_matrix(columns))))
+        self.register_buffer("down", torch.tensor(np.array(blur_matrix(height))))
+        self.register_buffer("across", torch.tensor(np.array(blur_matrix(columns))))
         self._carry_over(keras_vqvae)
 
     def _carry_over(self, keras_vqvae):
@@ -131,13 +131,9 @@ class VQVAE(nn.Module):
         return loss + self.ssim_weight * (1 - ssim).mean()
 
     def ssim(self, x, y):
-        """Of slices `(B, H, W)`: as `scores.ssim_for_training`."""
-        maps = torch.stack([x, y, x * x + y * y, x * y], 1)
-        mean_x, mean_y, squares, products = (self.down @ (maps @ self.across.T)).unbind(1)
-        of_means, of_squares = mean_x * mean_y, mean_x**2 + mean_y**2
-        luminance = (2 * of_means + LUMINANCE_CONSTANT) / (of_squares + LUMINANCE_CONSTANT)
-        covariance, variances = products - of_means, squares - of_squares
-        contrast = (2 * covariance + CONTRAST_CONSTANT) / (variances + CONTRAST_CONSTANT)
+        """Returns the SSIM of slices `(B, H, W)`, as `oasisvq.nn.losses.ssim`."""
+        blurred = self.down @ (torch.stack(maps_to_blur(x, y), 1) @ self.across.T)
+        luminance, contrast = luminance_and_contrast(*blurred.unbind(1))
         return (luminance * contrast).mean((1, 2))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from modules import VectorQuantizer
-from oasisvq.evaluation.image_scores import ssim_for_training
+from oasisvq.nn.losses import ssim
 
 
 class RotationQuantizer(VectorQuantizer):
@@ -172,7 +172,7 @@ def ssim_and_edges(images, reconstructions):
             strict=True,
         )
     )
-    return ssim_for_training(images, reconstructions) - 5 * edges
+    return ssim(images, reconstructions) - 5 * edges
 
 
 def ms_ssim(images, reconstructions):
