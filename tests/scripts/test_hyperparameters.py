@@ -1,5 +1,6 @@
 """The configuration of a run: its ranges and flags, and the round trip through JSON."""
 
+import dataclasses
 import json
 
 import pytest
