@@ -40,10 +40,10 @@ def sample_code_grids(
             or given codes, or a given code is not from -1 to K - 1.
     """
     count = len(uniforms)
-    conditions = (
-        np.full((count, CONDITION_COUNT), np.nan, np.float32) if conditions is None else conditions
-    )
-    given = np.full(uniforms.shape, -1) if given is None else given
+    if conditions is None:
+        conditions = np.full((count, CONDITION_COUNT), np.nan, np.float32)
+    if given is None:
+        given = np.full(uniforms.shape, -1)
     _check(prior, uniforms, conditions, given)
     codes = np.zeros(uniforms.shape, np.int32)
     rows = -(-count // GRIDS_AT_ONCE) * prior.code_shape[0]
@@ -110,7 +110,7 @@ class _RowStream:
         (height, width), batch = prior.code_shape, len(condition)
         kernel = np.asarray(prior.above_conv.visible_kernel)
         self.conv = _RowConvolution(kernel, prior.above_conv, batch, width)
-        self.bias = _PositionBias(prior.above_bias, prior.above_conv, condition)
+        self.bias = _position_bias(prior.above_bias, prior.above_conv, condition)
         self.blocks = [_RowBlock(layer, batch, width) for layer in prior.above_blocks]
         self.attention_before = prior.attention_before
         self.row_attention = _RowAttention(prior.above_rows, batch, width)
@@ -118,7 +118,7 @@ class _RowStream:
 
     def outputs(self, row):
         """Returns what each block puts out at a row, arrays `(w B, F)`, from the rows above it."""
-        x = self.conv.take_row(row, self.bias.of_row(row))
+        x = self.conv.take_row(row, self.bias(row))
         outputs = []
         for number, block in enumerate(self.blocks):
             if number == self.attention_before:
@@ -131,8 +131,7 @@ class _RowStream:
 class _PositionStream:
     """The stream `here` of `PixelCNN`, which knows its own row too, a position at a time.
 
-    Its arrays are `(F, B)`, so that channels stacked are one piece of memory. Where a product has a
-    bias, its inputs have a last channel of ones.
+    Its arrays are `(F, B)`, so that channels stacked are one piece of memory.
     """
 
     def __init__(self, prior, condition):
@@ -140,22 +139,18 @@ class _PositionStream:
         conv = prior.here_conv
         kernel, (_, left) = np.asarray(conv.visible_kernel), conv.reach
         self.conv = _RowConvolution(kernel[:-1], conv, batch, width)
-        self.bias = _PositionBias(prior.here_bias, conv, condition)
+        self.bias = _position_bias(prior.here_bias, conv, condition)
         # What a code adds to the 1st, the 2nd, ... position after it: (left, K, F).
         self.tables = np.asarray(prior.embedding.embeddings) @ kernel[-1, left - 1 :: -1]
         self.inputs = np.zeros((width + left, batch, kernel.shape[-1]), np.float32)
         self.blocks = [_PositionBlock(layer, batch, width) for layer in prior.here_blocks]
         self.attention_before = prior.attention_before
         self.attention = _CausalRowAttention(prior.here_rows, batch, width)
-        hidden = prior.hidden.conv
-        self.hidden_kernel = np.asarray(hidden.kernel)[0, 0].T.copy()
-        self.hidden_bias = np.asarray(hidden.bias)[:, None]
-        self.hidden = np.ones((len(self.hidden_bias) + 1, batch), np.float32)
-        self.last_kernel = _with_bias(prior.logits)
+        self.hidden, self.last = _dense(prior.hidden.conv), _dense(prior.logits)
 
     def start_row(self, row, contexts):
         """Begins a row, given the other stream's outputs at it."""
-        from_above = self.conv.take_row(row, self.bias.of_row(row))
+        from_above = self.conv.take_row(row, self.bias(row))
         self.inputs[: -len(self.tables)] = from_above.reshape(-1, *self.inputs.shape[1:])
         for block, context in zip(self.blocks, contexts, strict=True):
             block.start_row(context)
@@ -171,10 +166,7 @@ class _PositionStream:
             if number == self.attention_before:
                 x = self.attention(x, column)
             x = block(x, column)
-        hidden = self.hidden_kernel.dot(x, self.hidden[:-1])
-        hidden += self.hidden_bias
-        _relu(hidden)
-        return self.hidden.T.dot(self.last_kernel)
+        return self.last(_relu(self.hidden(x.T)))
 
 
 class _RowBlock:
@@ -193,7 +185,10 @@ class _RowBlock:
 
 
 class _PositionBlock:
-    """A `ResidualBlock` of one row's height, a position at a time."""
+    """A `ResidualBlock` of one row's height, a position at a time.
+
+    A product's bias is its weight of a last channel of ones, which is faster than adding it.
+    """
 
     def __init__(self, layer, batch, width):
         kernel, bias = np.asarray(layer.conv1.kernel)[0, 0].T, np.asarray(layer.conv1.bias)
@@ -210,7 +205,8 @@ class _PositionBlock:
         bias = np.asarray(layer.pixel_conv.conv.bias)[None]
         self.middle_kernel = np.concatenate([before, bias, current, 0 * bias]).T.copy()
         self.middle = np.ones((inner + 1, batch), np.float32)
-        self.last_kernel = _with_bias(layer.conv2).T.copy()
+        kernel, bias = np.asarray(layer.conv2.kernel)[0, 0], np.asarray(layer.conv2.bias)[None]
+        self.last_kernel = np.concatenate([kernel, bias]).T.copy()  # (F, inner + 1)
 
     def start_row(self, context):
         """Takes the context of a row, `(w B, F)`."""
@@ -257,21 +253,6 @@ class _RowConvolution:
         outputs = sums + bias
         sums[:] = 0
         return outputs
-
-
-class _PositionBias:
-    """A `PositionBias`, together with the bias of the convolution before it."""
-
-    def __init__(self, layer, conv, condition):
-        weights = np.asarray(layer.mix(condition))
-        self.weights = np.insert(weights, 0, 1, axis=1)  # (B, maps)
-        maps = np.asarray(layer.maps).copy()
-        maps[0] += np.asarray(conv.conv.bias)
-        self.maps = np.moveaxis(maps, 0, 2).copy()  # (h, w, maps, F)
-
-    def of_row(self, row):
-        """Returns what is added at a row, `(w B, F)`."""
-        return (self.weights @ self.maps[row]).reshape(-1, self.maps.shape[-1])
 
 
 class _Attention:
@@ -345,16 +326,19 @@ class _CausalRowAttention(_Attention):
         return x + self.combine(attended.reshape(len(self.keys), -1)).T
 
 
+def _position_bias(layer, conv, condition):
+    """Returns what a `PositionBias` and the convolution before it add at a row, `(w B, F)`."""
+    weights = np.insert(np.asarray(layer.mix(condition)), 0, 1, axis=1)  # (B, maps)
+    maps = np.moveaxis(np.asarray(layer.maps), 0, 2).copy()  # (h, w, maps, F)
+    maps[:, :, 0] += np.asarray(conv.conv.bias)
+    return lambda row: (weights @ maps[row]).reshape(-1, maps.shape[-1])
+
+
 def _dense(layer):
     """Returns a `Dense` or 1x1 convolution, without activation, as a function of `(n, C)`."""
     kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
     kernel = kernel.reshape(kernel.shape[-2:])
     return lambda x: x @ kernel + bias
-
-
-def _with_bias(layer):
-    """Returns the kernel of a 1x1 convolution, its bias as a last row: `(C + 1, F)`."""
-    return np.concatenate([np.asarray(layer.kernel)[0, 0], np.asarray(layer.bias)[None]])
 
 
 def _softmax(logits, axis):
