@@ -92,8 +92,7 @@ class VectorQuantizer(keras.layers.Layer):
         seed,
         **kwargs,
     ):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         if codebook_update not in ("ema", "gradient"):
             raise ValueError(
                 f'codebook_update must be "ema" or "gradient". Received: {codebook_update!r}'
@@ -231,22 +230,16 @@ class VectorQuantizer(keras.layers.Layer):
         self.ema_sums.assign(sums)
         self.codebook.assign(codebook)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_embeddings": self.num_embeddings,
-            "embedding_dim": self.embedding_dim,
-            "commitment_cost": self.commitment_cost,
-            "codebook_update": self.codebook_update,
-            "ema_decay": self.ema_decay,
-            "revive_below": self.revive_below,
-            "rate_weight": self.rate_weight,
-            "rate_steps": self.rate_steps,
-            "seed": self.seed,
-        }
+        names = (
+            "num_embeddings",
+            "embedding_dim",
+            "commitment_cost",
+            "codebook_update",
+            "ema_decay",
+        )
+        names += ("revive_below", "rate_weight", "rate_steps", "seed")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 def _mean_square(tensor):
@@ -324,13 +317,12 @@ class VQVAETrainer(keras.Model):
     The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with the codebook loss
     beside them if `codebook_update` is `"gradient"`. The first term is relative to what the mean
     intensity alone would leave; SSIM is taken on reconstructions clipped to [0, 1]. The first two
-    terms are the `distortion`, by which the best epoch is chosen: the others fall when the
-    latents merely shrink.
+    terms are the `distortion`, by which the best epoch is chosen: the others fall when the latents
+    merely shrink.
 
     Args:
         image_shape: `(H, W)` of the slices in pixels, of any size.
-        variance: Float, variance of the training pixels in [0, 1]: measured, see
-            `OASIS.variance`.
+        variance: Float, variance of the training pixels in [0, 1]: measured, see `OASIS.variance`.
         config: `VQVAEConfig`, see there.
         seed: Integer, see `VectorQuantizer`.
 
@@ -341,8 +333,8 @@ class VQVAETrainer(keras.Model):
         Reconstructions from the quantised latents, `(B, H, W, 1)` in [0, 1].
 
     Raises:
-        ValueError: If `variance` is not that of pixels in [0, 1], which lies above 0 and is at
-            most 0.25.
+        ValueError: If `variance` is not that of pixels in [0, 1], which lies above 0 and is at most
+            0.25.
 
     Reference:
 
@@ -473,13 +465,8 @@ class VQVAETrainer(keras.Model):
         return self.get_metrics_result()
 
     def get_config(self):
-        return {
-            "image_shape": self.image_shape,
-            "variance": self.variance,
-            "config": dataclasses.asdict(self.config),
-            "seed": self.seed,
-            "name": self.name,
-        }
+        own = {name: getattr(self, name) for name in ("image_shape", "variance", "seed", "name")}
+        return {**own, "config": dataclasses.asdict(self.config)}
 
     @classmethod
     def from_config(cls, config):
@@ -505,20 +492,19 @@ class PixelConvLayer(keras.layers.Layer):
     """Convolves a grid so that each position sees only codes that are already drawn.
 
     Args:
-        mask_type: `"A"` hides the current place and all later ones, for the
-            first layer of a stack; `"B"` hides the later ones only.
-        stack: `"horizontal"`, places are positions, in reading order; or
-            `"vertical"`, places are rows, seen over their whole width. Stacked
-            horizontal layers have a blind spot to the upper right; vertical
-            ones beside them fill it.
-        **kwargs: Those of `keras.layers.Conv2D`; `kernel_size` must be odd,
-            `strides` 1 and `padding` `"same"`, the default here.
+        mask_type: `"A"` hides the current place and all later ones, for the first layer of a stack;
+            `"B"` hides the later ones only.
+        stack: `"horizontal"`, places are positions, in reading order; or `"vertical"`, places are
+            rows, seen over their whole width. Stacked horizontal layers have a blind spot to the
+            upper right; vertical ones beside them fill it.
+        **kwargs: Those of `keras.layers.Conv2D`; `kernel_size` must be odd, `strides` 1 and
+            `padding` `"same"`, the default here.
 
     Attributes:
         mask_type, stack: As above.
-        conv: The `keras.layers.Conv2D` that holds kernel and bias. Its kernel
-            is never changed by the mask: each call multiplies the two, so the
-            hidden weights keep no part in the output nor in the gradient.
+        conv: The `keras.layers.Conv2D` that holds kernel and bias. Its kernel is never changed by
+            the mask: each call multiplies the two, so the hidden weights keep no part in the output
+            nor in the gradient.
 
     Call arguments:
         inputs: Float tensor of shape `(B, h, w, C)`.
@@ -527,8 +513,8 @@ class PixelConvLayer(keras.layers.Layer):
         Float tensor of shape `(B, h, w, filters)`.
 
     Raises:
-        ValueError: If `mask_type` or `stack` is unknown, the convolution is not
-            of odd size, stride 1 and "same" padding, or it sees nothing at all.
+        ValueError: If `mask_type` or `stack` is unknown, the convolution is not of odd size, stride
+            1 and "same" padding, or it sees nothing at all.
 
     Reference:
 
@@ -602,9 +588,6 @@ class PixelConvLayer(keras.layers.Layer):
         if self.conv.use_bias:
             outputs += tf.cast(self.conv.bias, outputs.dtype)
         return self.conv.activation(outputs)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.conv.filters)
 
     def get_config(self):
         conv = self.conv.get_config()
@@ -682,9 +665,6 @@ class ResidualBlock(keras.layers.Layer):
         x = inputs if context is None else tf.concat([inputs, context], axis=-1)
         x = self.pixel_conv(self.conv1(x))
         return inputs + self.conv2(self.dropout(x, training=training))
-
-    def compute_output_shape(self, inputs_shape, context_shape=None):
-        return inputs_shape
 
     def get_config(self):
         return {
@@ -833,13 +813,9 @@ class PixelCNN(keras.Model):
         return self.get_metrics_result()
 
     def get_config(self):
-        return {
-            "code_shape": self.code_shape,
-            "num_embeddings": self.num_embeddings,
-            "config": dataclasses.asdict(self.config),
-            "seed": self.seed,
-            "name": self.name,
-        }
+        names = ("code_shape", "num_embeddings", "seed", "name")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "config": dataclasses.asdict(self.config)}
 
     @classmethod
     def from_config(cls, config):

@@ -75,9 +75,6 @@ class AxialAttention(keras.layers.Layer):
         bias = tf.cast(self.bias, tf.float32)  # the softmax is taken in it
         return bias + hidden if self.causal else bias
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         own = {"axis": self.axis, "causal": self.causal, "heads": self.heads}
         return {**super().get_config(), **own}

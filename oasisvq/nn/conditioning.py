@@ -118,8 +118,5 @@ class PositionBias(keras.layers.Layer):
         flat = tf.reshape(tf.cast(self.maps, weights.dtype), [self.count + 1, -1])
         return inputs + tf.reshape(weights @ flat, tf.shape(inputs))
 
-    def compute_output_shape(self, inputs_shape, condition_shape):
-        return inputs_shape
-
     def get_config(self):
         return {**super().get_config(), "maps": self.count}

@@ -72,8 +72,5 @@ class Dropout(keras.layers.Layer):
         kept = tf.cast(self.uniforms(tf.shape(inputs)) >= self.rate, inputs.dtype)
         return inputs * kept / (1 - self.rate)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
