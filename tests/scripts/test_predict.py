@@ -1,7 +1,7 @@
 """predict.py, from a run folder alone, and what it refuses."""
 
 import json
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import pandas
@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 import predict
-import train
 from hyperparameters import Hyperparameters
+from modules import load_prior, load_vqvae
 from oasisvq.runs.folder import Run
+from oasisvq.sampling.incremental import sample_code_grids
 from support.scripts import refusal, run_main
-
-ROOT = Path(train.__file__).parent
 
 
 def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
@@ -43,7 +42,7 @@ def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
     assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
 
 
-def test_predict_draws_under_the_conditions_asked_for(copy):
+def test_predict_draws_under_the_chosen_conditions(copy):
     flags = ["--run-dir", copy, "--num-samples", 2]
     assert run_main(predict, *flags) == 0
     drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
@@ -51,11 +50,39 @@ def test_predict_draws_under_the_conditions_asked_for(copy):
     assert all(known["age"] in set(tested["age"]) for known in drawn)
     assert {"position", "age", "sex"} <= set(drawn[0])
     brains = [np.load(copy / f"samples/brain_{n:04d}.npy") for n in range(2)]
-    asked = ["--slice-position", 1, "--age", 41.5, "--sex", "F"]
-    assert run_main(predict, *flags, *asked) == 0
+    chosen = ["--slice-position", 1, "--age", 41.5, "--sex", "F"]
+    assert run_main(predict, *flags, *chosen) == 0
     drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
     assert drawn == [{"position": 1, "age": 41.5, "sex": "F"}] * 2
     assert any((np.load(copy / f"samples/brain_{n:04d}.npy") != brains[n]).any() for n in range(2))
+
+
+def test_predict_notes_how_the_brains_were_drawn(copy):
+    flags = {"num_samples": 1, "temperature": 0.5, "top_k": 3, "top_p": 0.9, "seed": 4}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    assert run_main(predict, "--run-dir", copy, *given, "--num-reconstructions", 1) == 0
+    noted = json.loads((copy / "samples/brains.json").read_text())
+    assert len(noted.pop("conditions")) == 1
+    assert noted == flags
+
+
+def test_predict_draws_from_the_prior_as_its_flags_say(copy):
+    flags = {"--temperature": 0.8, "--top-k": 9, "--top-p": 0.95, "--seed": 3}
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 2, *chain(*flags.items())) == 0
+    run = Run.read(copy, Hyperparameters)
+    vqvae, prior = load_vqvae(run), load_prior(run)
+    noted = json.loads((copy / "samples/brains.json").read_text())["conditions"]
+    letters = {"F": 0, "M": 1}
+    rows = [
+        [known.get(name, np.nan) for name in ("position", "age", "sex", "cdr")] for known in noted
+    ]
+    conditions = np.array([[letters.get(value, value) for value in row] for row in rows])
+    uniforms = np.random.default_rng(3).random((2, 24, 20))
+    codes = sample_code_grids(prior, uniforms, conditions, 0.8, 9, 0.95)
+    expected = vqvae.decode(codes).numpy()[..., 0].clip(0, 1)
+    for n in range(2):
+        drawn = np.load(copy / f"samples/brain_{n:04d}.npy")
+        np.testing.assert_allclose(drawn, expected[n], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +109,14 @@ def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--temperature", 0], ["--top-p", 1.5], ["--num-samples", 0], ["--seed", -1]]
+    "flags",
+    [
+        ["--temperature", 0],
+        ["--top-p", 1.5],
+        ["--num-samples", 0],
+        ["--seed", -1],
+        ["--top-p", "nan"],
+    ],
 )
 def test_predict_refuses_flags_out_of_range(copy, capfd, flags):
     assert flags[0] in refusal(capfd, predict, "--run-dir", copy, *flags)
