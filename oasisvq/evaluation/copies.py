@@ -1,6 +1,7 @@
 """Whether generated slices are copies of training slices."""
 
 import numpy as np
+import pandas
 from scipy.stats import mannwhitneyu
 
 from oasisvq.evaluation.image_scores import BACKGROUND
@@ -11,16 +12,15 @@ COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
 FINEST = 0.002  # half a level of uint8: closer than that, all is rounding
 
 
-def nearest(images, references):
-    """The Euclidean-nearest reference of each image.
+def find_nearest(images, references):
+    """Returns the nearest reference of each image, by the root of the mean squared difference.
 
     Args:
         images: Float array `(n, H, W, 1)` in [0, 1].
         references: uint8 array `(m, H, W)`, which may be memory-mapped.
 
     Returns:
-        Distances `(n,)`, the root of the mean squared difference, and rows
-        `(n,)` of the references.
+        Distances `(n,)`, and the rows `(n,)` of the references.
 
     Raises:
         ValueError: If sizes differ, or there is no reference.
@@ -32,7 +32,7 @@ def nearest(images, references):
         )
     flat = _flat(images)  # (n, P)
     least, rows = np.full(len(flat), np.inf), np.zeros(len(flat), int)
-    for start in range(0, len(references), BLOCK):
+    for start in range(0, len(references), BLOCK):  # tens of thousands do not fit in memory
         block = _flat(references[start : start + BLOCK])
         # |x - y|^2 without |x|^2, which is the same for every reference.
         distances = (block**2).sum(axis=1) - 2 * flat @ block.T  # (n, BLOCK)
@@ -40,62 +40,55 @@ def nearest(images, references):
         distances = distances[np.arange(len(flat)), closest]
         rows = np.where(distances < least, start + closest, rows)
         least = np.minimum(distances, least)
-    # Squares of float32 cancel: a copy's distance would come out as 0.0001, not 0.
-    differences = [
-        one - _flat(references[row : row + 1])[0] for one, row in zip(flat, rows, strict=True)
-    ]
-    return np.array([np.sqrt((d**2).mean(dtype=np.float64)) for d in differences]), rows
+    # These distances are differences of sums of squares: that of a copy would not come out as 0.
+    pairs = zip(flat, rows, strict=True)
+    errors = [np.square(x - _flat(references[n : n + 1])).mean(dtype=np.float64) for x, n in pairs]
+    return np.sqrt(errors), rows
 
 
 def _flat(images):
-    """Images as float32 rows in [0, 1]: `(n, P)`."""
+    """Returns images as float32 rows in [0, 1], `(n, P)`."""
     pixels = np.asarray(images)
     scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
     return pixels.reshape(len(pixels), -1).astype(np.float32) / scale
 
 
-def memorisation(generated, test, train, subjects):
-    """Are generated slices closer to training slices than test slices are?
+def find_copies(generated, test, train, subjects):
+    """Returns whether generated slices are closer to training slices than test slices are.
 
-    A copy is one that lies closer to a training slice than half of what the
-    closest twentieth of test slices do: so close no other brain comes. Blurred
-    slices lie somewhat closer to every brain, so that a ratio just below 1 is
-    no proof; copies are. Slices that show no brain set no limit. Where the
-    limit is finer than the levels of uint8, as with test slices that were
-    trained on, copies cannot be told from others.
+    A copy is one that lies closer to a training slice than half of what the closest twentieth of
+    test slices do: so close no other brain comes. Blurred slices lie somewhat closer to every
+    brain, so that a ratio just below 1 is no proof; copies are. Slices that show no brain set no
+    limit. Where the limit is finer than the levels of uint8, as with test slices that were trained
+    on, copies cannot be told from others.
 
     Args:
-        generated, test: Float arrays `(n, H, W, 1)` in [0, 1] whose rows
-            belong together.
-        train: See `nearest`.
+        generated, test: Float arrays `(n, H, W, 1)` in [0, 1] whose rows belong together.
+        train: See `find_nearest`.
         subjects: Sequence `(n,)`, of the test slices.
 
     Returns:
-        The report: `generated_median` and `test_median` of the distances,
-        `ratio` of the two, `copy_distance`, below which lie copies, their
-        number `copies` (both `None` if they cannot be told), and `closer_p`, of
-        the one-sided Mann-Whitney test that generated ones lie closer; of a
-        subject's slices it takes the median, for they are alike. Beside it
-        `distances` and `rows` of the nearest training slices and whether
-        `copies`, `(n,)` each.
+        The report: `generated_median` and `test_median` of the distances, `ratio` of the two,
+        `copy_distance`, below which lie copies, their number `copies` (both `None` if they cannot
+        be told), and `closer_p`, of the one-sided Mann-Whitney test that generated ones lie closer;
+        of a subject's slices it takes the median, for they are alike. Beside it `distances` and
+        `rows` of the nearest training slices and whether they are `copies`, `(n,)` each.
     """
-    distances, rows = nearest(generated, train)
-    expected, _ = nearest(test, train)
+    distances, rows = find_nearest(generated, train)
+    expected, _ = find_nearest(test, train)
     brains = expected[(test > BACKGROUND).any(axis=(1, 2, 3))]
     limit = COPY_SHARE * np.quantile(brains, COPY_QUANTILE) if len(brains) else 0.0
     known = limit > FINEST
     copies = (distances < limit) & known
-    owners = np.asarray(subjects, dtype=str)
-    medians = [
-        [np.median(values[owners == name]) for name in np.unique(owners)]
-        for values in (distances, expected)
-    ]
-    middle, usual = float(np.median(distances)), float(np.median(expected))
+    table = pandas.DataFrame({"generated": distances, "test": expected})
+    medians = table.groupby(np.asarray(subjects, dtype=str)).median()
+    closer = mannwhitneyu(medians["generated"], medians["test"], alternative="less")
+    own, usual = float(np.median(distances)), float(np.median(expected))
     report = {
-        "generated_median": middle,
+        "generated_median": own,
         "test_median": usual,
-        "ratio": middle / usual if usual > 0 else None,
-        "closer_p": float(mannwhitneyu(*medians, alternative="less").pvalue),
+        "ratio": own / usual if usual > 0 else None,
+        "closer_p": float(closer.pvalue),
         "copy_distance": float(limit) if known else None,
         "copies": int(copies.sum()) if known else None,
     }

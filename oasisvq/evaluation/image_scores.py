@@ -41,7 +41,7 @@ def slice_scores(images, others):
     - [Wang et al., 2004](https://doi.org/10.1109/TIP.2003.819861), equation 13
     - [Wang et al., 2003](https://doi.org/10.1109/ACSSC.2003.1292216) for MS-SSIM
     """
-    images, others = check_intensities(images=images, others=others)
+    images, others = check_intensities(images=images, others=others).values()
     if min(images.shape[1:3]) < WINDOW_SIZE:
         raise ValueError(f"expected sides of at least {WINDOW_SIZE}. Received: {images.shape}")
     parts = [slice(n, n + SLICES_AT_ONCE) for n in range(0, len(images), SLICES_AT_ONCE)]
@@ -53,14 +53,14 @@ def slice_scores(images, others):
 
 
 def check_intensities(**images):
-    """Returns arrays as float32, and raises a `ValueError` that names one which leaves [0, 1]."""
+    """Returns images as float32; raises a `ValueError` that names those which leave [0, 1]."""
     arrays = {name: np.asarray(pixels, np.float32) for name, pixels in images.items()}
     for name, pixels in arrays.items():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails too
             raise ValueError(
                 f"{name} must lie in [0, 1]. Received: {pixels.min()} to {pixels.max()}"
             )
-    return arrays.values()
+    return arrays
 
 
 def one_blas_thread():

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
-from oasisvq.evaluation.copies import memorisation
+from oasisvq.evaluation.copies import find_copies
 from oasisvq.evaluation.image_scores import (
     BACKGROUND,
     SMALLEST_FOR_MULTISCALE,
     WINDOW_SIZE,
+    check_intensities,
     slice_scores,
 )
 
@@ -18,7 +19,7 @@ NEIGHBOURS = 5  # k of density and coverage
 HALVINGS = 20
 PAIRS = 200  # that diversity is measured on
 DRAWS = 10  # of one slice a subject, in each halving
-COMPARED = ("reconstructed", "generated", "glued")  # with real slices, beside the floor
+COLUMNS = ("floor", "reconstructed", "generated", "glued")  # what stands beside real slices
 
 
 class TooFewSlicesError(ValueError):
@@ -26,26 +27,22 @@ class TooFewSlicesError(ValueError):
 
 
 def compare(real, reconstructed, generated, subjects, keys, train, feature_function, seed=0):
-    """Every measure of generated slices, each beside its floor.
+    """Returns every measure of generated slices, each beside its floor.
 
-    The floor is what a measure gives for real against other real subjects.
-    The test subjects are halved at random, 20 times. Of each halving the one
-    half is compared with the other, and so are the slices generated for the
-    conditions of that half. The half's own slices, as the codes give them
-    back, tell what of it the codes alone cost.
+    The floor is what a measure gives for real against other real subjects. The test subjects are
+    halved at random, 20 times. Of each halving the one half is compared with the other, and so
+    are the slices generated for the conditions of that half. The half's own slices, as the codes
+    give them back, show what the codes alone cost.
 
-    Real slices of one subject are alike, generated ones are each of a subject
-    of their own. A measure that this would flatter takes one slice a subject,
-    ten times anew: as many independent slices on either side, so that what
-    their number adds to a measure is in all three figures.
+    Real slices of one subject are alike, generated ones are each of a subject of their own. A
+    measure that this would flatter takes one slice a subject, ten times anew: as many independent
+    slices on either side, so that what their number adds to a measure is in all columns.
 
     Args:
-        real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that
-            nothing was trained on.
-        reconstructed: Float array of the same shape in [0, 1], the real slices
-            through the codes.
-        generated: Float array of the same shape in [0, 1]; row i was drawn
-            with the conditions of `real[i]`.
+        real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that nothing was trained on.
+        reconstructed: Float array of the same shape in [0, 1], the real slices through the codes.
+        generated: Float array of the same shape in [0, 1]; row i was drawn with the conditions of
+            `real[i]`.
         subjects: Sequence `(n,)`, whose slice each real one is.
         keys: Sequence `(n,)`, where each slice lies, see `OASIS.position_keys`.
         train: The training slices, through the codes: uint8 array `(m, H, W)`.
@@ -53,195 +50,177 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
         seed: Integer, draws the halvings, the slices and the pairs.
 
     Returns:
-        The report, fit for JSON, and what the figures need. In the report:
-        `subjects`, `slices`, `halvings`, `diversity_score`; of each measure
-        what `beside_floor` returns; `memorisation`, see there. For the figures:
-        `distances`, `rows` and `copies` `(n,)`, see `memorisation`,
-        `real_histograms` and `generated_histograms` `(n, 256)`, and `glued`,
-        the slices of `glued_heads`.
+        The report, fit for JSON, and what the figures need. In the report: `subjects`, `slices`,
+        `halvings`, `diversity_score`; of each measure what `compare_with_floor` returns;
+        `memorisation`, see `find_copies`. For the figures: `distances`, `rows` and `copies`
+        `(n,)`, see `find_copies`, `real_histograms` and `generated_histograms` `(n, 256)`, and
+        `glued`, the slices of `glue_heads`.
 
     Raises:
         ValueError: If a pixel lies outside [0, 1], or lengths or sizes differ.
     """
-    given = {"real": real, "reconstructed": reconstructed, "generated": generated}
-    given = {name: _checked(name, images) for name, images in given.items()}
-    shapes = [images.shape for images in given.values()]
+    images = check_intensities(real=real, reconstructed=reconstructed, generated=generated)
+    shapes = [pixels.shape for pixels in images.values()]
     if len(set(shapes)) > 1 or {len(subjects), len(keys)} != {len(real)}:
         raise ValueError(
             "expected a reconstructed and a generated slice, a subject and a key for each real "
             f"slice. Received: {shapes}, {len(subjects)} subjects, {len(keys)} keys"
         )
     subjects = np.asarray(subjects, dtype=str)
+    images["glued"] = glue_heads(images["real"], subjects, keys, seed)
     pairs = draw_pairs(subjects, keys, PAIRS, seed)
-    given["glued"] = glued_heads(given["real"], subjects, keys, seed)
-    populations = {
-        name: Population(
-            feature_function(images),
-            subjects,
-            intensity_histograms(images),
-            pairs,
-            likeness(images, pairs),
-        )
-        for name, images in given.items()
-    }
+    populations = {}
+    for name, pixels in images.items():
+        features, histograms = feature_function(pixels), intensity_histograms(pixels)
+        scores = score_pairs(pixels, pairs)
+        populations[name] = Population(features, subjects, histograms, pairs, scores)
+
     bandwidth = median_distance(populations["real"].features)
-    halves = halvings(subjects, HALVINGS, seed)
-    everything = [[halving] for halving in halves]
-    singly = one_slice_a_subject(halves, subjects, DRAWS, seed)
-
-    # Of slices x, real ones or those that stand in for them, beside other real slices y.
-    def frechet(x, y):
-        return frechet_distance(x.features, y.features)
-
-    def near(x, y):
-        return density_and_coverage(y.features, x.features, y.subjects)
-
-    measures = {  # over which slices: MMD and diversity leave pairs within a subject out
+    halves = halve_subjects(subjects, HALVINGS, seed)
+    every_slice = [[halving] for halving in halves]
+    one_each = draw_one_slice_each(halves, subjects, DRAWS, seed)
+    # Measures of slices x, real ones or others in their place, beside other real slices y. MMD and
+    # diversity leave pairs within a subject out and so may take every slice.
+    measures = {
         "mmd": (
-            everything,
+            every_slice,
             lambda x, y: mmd(x.features, y.features, bandwidth, x.subjects, y.subjects),
         ),
-        "frechet_distance": (singly, frechet),
-        "frechet_distance_all": (everything, frechet),
-        "density": (singly, lambda x, y: near(x, y)[0]),
-        "coverage": (singly, lambda x, y: near(x, y)[1]),
+        "frechet_distance": (one_each, lambda x, y: frechet_distance(x.features, y.features)),
+        "frechet_distance_all": (
+            every_slice,
+            lambda x, y: frechet_distance(x.features, y.features),
+        ),
+        "density": (
+            one_each,
+            lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[0],
+        ),
+        "coverage": (
+            one_each,
+            lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[1],
+        ),
         "intensity_distance": (
-            singly,
+            one_each,
             lambda x, y: intensity_distance(x.histograms, y.histograms),
         ),
-        "diversity": (everything, lambda x, y: diversity(x.likeness)),
+        "diversity": (every_slice, lambda x, y: diversity(x.pair_scores)),
     }
     report = {"subjects": len(np.unique(subjects)), "slices": len(real), "halvings": HALVINGS}
-    report["diversity_score"] = likeness_score(shapes[0])
+    report["diversity_score"] = pair_score_name(shapes[0])
     for name, (slices, measure) in measures.items():
-        report[name] = beside_floor(measure, populations, slices)
-    report["mmd"]["ratio"] = None  # its floor is 0 but for chance
-    # All through the codes: what these take away brings any two slices closer.
-    report["memorisation"], closest = memorisation(
-        given["generated"], given["reconstructed"], train, subjects
+        report[name] = compare_with_floor(measure, populations, slices)
+    report["mmd"]["ratio"] = None  # its floor is 0 on average
+    # All through the codes: the details that codes take away bring any two slices closer.
+    report["memorisation"], found = find_copies(
+        images["generated"], images["reconstructed"], train, subjects
     )
-    histograms = {
-        f"{name}_histograms": populations[name].histograms for name in ("real", "generated")
-    }
-    return report, {**closest, **histograms, "glued": given["glued"]}
+    for name in ("real", "generated"):
+        found[f"{name}_histograms"] = populations[name].histograms
+    return report, {**found, "glued": images["glued"]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """What the measures need to know of n slices: see `compare`."""
+    """What the measures need to know of n slices, see `compare`."""
 
     features: np.ndarray  # (n, d)
     subjects: np.ndarray  # (n,)
     histograms: np.ndarray  # (n, 256)
     pairs: np.ndarray  # (q, 2), rows of two slices
-    likeness: np.ndarray  # (q,), of each pair
+    pair_scores: np.ndarray  # (q,)
 
     def part(self, rows):
-        """The population of these rows; of the pairs, those that lie in it whole."""
+        """Returns the population of these rows, with the pairs that lie in it whole."""
         whole = np.isin(self.pairs, rows).all(axis=1)
-        return Population(
-            self.features[rows],
-            self.subjects[rows],
-            self.histograms[rows],
-            self.pairs[whole],
-            self.likeness[whole],
-        )
+        arrays = (self.features[rows], self.subjects[rows], self.histograms[rows])
+        return Population(*arrays, self.pairs[whole], self.pair_scores[whole])
 
 
-def halvings(subjects, count, seed=0):
-    """Random halvings by subject: slices of one subject are alike and stay together.
+def halve_subjects(subjects, count, seed=0):
+    """Returns random halvings by subject: slices of one subject are alike and stay in one half.
 
     Returns:
-        List of `count` pairs of row numbers. Both halves have as many
-        subjects, so that of an odd number one is left out. Empty for fewer
-        than 4 subjects.
+        List of `count` pairs of row numbers. Both halves have as many subjects, so that of an odd
+        number one is left out. Empty for fewer than 4 subjects.
     """
-    names = np.unique(subjects)
-    half, random = len(names) // 2, np.random.default_rng(seed)
+    names, random = np.unique(subjects), np.random.default_rng(seed)
+    half = len(names) // 2
     if half < 2:
         return []
     orders = [random.permutation(names) for _ in range(count)]
     return [
-        tuple(
-            np.flatnonzero(np.isin(subjects, part)) for part in (order[:half], order[half:][:half])
-        )
+        [np.flatnonzero(np.isin(subjects, part)) for part in (order[:half], order[half : 2 * half])]
         for order in orders
     ]
 
 
-def one_slice_a_subject(halves, subjects, draws, seed=0):
-    """For each halving `draws` pairs of row numbers: of either half one slice a subject."""
+def draw_one_slice_each(halves, subjects, draws, seed=0):
+    """Returns `draws` pairs of row numbers for each halving: in each half one slice a subject."""
     random = np.random.default_rng(seed)
 
-    def drawn(rows):
+    def draw(rows):
         owners = subjects[rows]
         return np.array([random.choice(rows[owners == name]) for name in np.unique(owners)])
 
-    return [[(drawn(a), drawn(b)) for _ in range(draws)] for a, b in halves]
+    return [[(draw(a), draw(b)) for _ in range(draws)] for a, b in halves]
 
 
-def beside_floor(measure, populations, halves):
-    """A measure of generated slices, and its floor.
+def compare_with_floor(measure, populations, halves):
+    """Returns a measure of generated slices, and its floor.
 
     Args:
         measure: Function of two populations: slices, and real ones beside them.
-        populations: The `Population`s `"real"`, `"reconstructed"`,
-            `"generated"` and `"glued"`, whose rows belong together.
-        halves: For each halving, the row numbers of both halves: a list of
-            pairs over which the measure is averaged.
+        populations: The `Population`s `"real"`, `"reconstructed"`, `"generated"` and `"glued"`,
+            in this order, whose rows belong together.
+        halves: For each halving, the row numbers of both halves: a list of pairs over which the
+            measure is averaged.
 
     Returns:
-        `floor`, `reconstructed`, `generated` and `glued`, each with `mean` and
-        `sd` over the halvings, which is no standard error, for halvings
-        overlap; `ratio` of generated to floor, `None` where the floor is not
-        above 0; `above_floor`, the share of halvings in which the generated
-        figure is the greater; `slices_a_side`, their mean number;
-        `reason`, `None` or why all of these are `None`.
+        `floor`, `reconstructed`, `generated` and `glued`, each with `mean` and `sd` over the
+        halvings, which is no standard error, for halvings overlap; `ratio` of generated to floor,
+        `None` where the floor is not above 0; `above_floor`, the share of halvings in which the
+        generated figure is the greater; `slices_a_side`, their mean number; `reason`, `None` or
+        why all of these are `None`.
     """
-    names = ("floor", *COMPARED)
-    unknown = {"mean": None, "sd": None}
-    nothing = {**dict.fromkeys(names, unknown), "ratio": None, "above_floor": None}
-    nothing["slices_a_side"] = None
+    entry = {name: {"mean": None, "sd": None} for name in COLUMNS}
+    entry |= dict.fromkeys(("ratio", "above_floor", "slices_a_side"))
     if not halves:
-        return {**nothing, "reason": "needs 4 subjects or more"}
-    real = populations["real"]
+        return {**entry, "reason": "needs 4 subjects or more"}
+
+    def mean_of(population, pairs):
+        real = populations["real"]
+        return np.mean([measure(population.part(a), real.part(b)) for a, b in pairs])
+
     try:
-        values = np.array(
-            [
-                [
-                    np.mean([measure(some.part(a), real.part(b)) for a, b in pairs])
-                    for some in populations.values()
-                ]
-                for pairs in halves
-            ]
-        )  # (halvings, 4)
+        values = [[mean_of(x, pairs) for x in populations.values()] for pairs in halves]
     except TooFewSlicesError as error:
-        return {**nothing, "reason": str(error)}
+        return {**entry, "reason": str(error)}
+    values = np.array(values)  # (halvings, 4)
     means, spreads = values.mean(axis=0).tolist(), values.std(axis=0, ddof=1).tolist()
+    for name, mean, spread in zip(COLUMNS, means, spreads, strict=True):
+        entry[name] = {"mean": mean, "sd": spread}
+    floor, generated = values[:, 0], values[:, 2]
     return {
-        **{
-            name: {"mean": mean, "sd": spread}
-            for name, mean, spread in zip(names, means, spreads, strict=True)
-        },
+        **entry,
         "ratio": means[2] / means[0] if means[0] > 0 else None,
-        "above_floor": float((values[:, 2] > values[:, 0]).mean()),
+        "above_floor": float((generated > floor).mean()),
         "slices_a_side": float(np.mean([len(a) for pairs in halves for a, _ in pairs])),
         "reason": None,
     }
 
 
 def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
-    """Unbiased squared maximum mean discrepancy with a Gaussian kernel.
+    """Returns the unbiased squared maximum mean discrepancy with a Gaussian kernel.
 
-    About 0 for two samples of one population, also just below it. It
-    is unbiased for independent samples, which slices of one subject are not:
-    pairs within a subject are left out, as those of a slice with itself are.
+    About 0 for two samples of one population, also just below it. It is unbiased for independent
+    samples, which slices of one subject are not: pairs within a subject are left out, as those of
+    a slice with itself are.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
         bandwidth: Float, sigma of the kernel, see `median_distance`.
-        subjects, other_subjects: Sequences `(n,)` and `(m,)`. Default: each
-            row is a subject, which is the equation as published.
+        subjects, other_subjects: Sequences `(n,)` and `(m,)`. Default: each row is a subject,
+            which is the equation as published.
 
     Raises:
         TooFewSlicesError: If either has a single subject.
@@ -250,31 +229,30 @@ def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
 
     - [Gretton et al., 2012](https://jmlr.org/papers/v13/gretton12a.html), equation 3
     """
-
     def kernel(x, y):
         return np.exp(-cdist(x, y, "sqeuclidean") / (2 * bandwidth**2))
 
-    def within(x, owners):
-        apart = _apart(len(x), owners)
-        if not apart.any():
+    def mean_within(sample, owners):
+        different = _of_different_subjects(len(sample), owners)
+        if not different.any():
             raise TooFewSlicesError("needs slices of 2 subjects or more on either side")
-        return (kernel(x, x) * apart).sum() / apart.sum()
+        return kernel(sample, sample)[different].mean()
 
-    alike = within(features, subjects) + within(others, other_subjects)
-    return float(alike - 2 * kernel(features, others).mean())
+    within = mean_within(features, subjects) + mean_within(others, other_subjects)
+    return float(within - 2 * kernel(features, others).mean())
 
 
 def median_distance(features):
-    """The median distance of two rows of `(n, d)`, a kernel's usual bandwidth; 1 if it is 0."""
+    """Returns the median distance of two rows of `(n, d)`, a kernel's usual bandwidth; 1 for 0."""
     few = features[:: max(len(features) // 2000, 1)]  # 4,000 rows have 8 million distances
     return float(np.median(pdist(few))) if len(few) > 1 and np.ptp(few, axis=0).any() else 1.0
 
 
 def frechet_distance(features, others):
-    """Fréchet distance of the Gaussians with the means and covariances of two samples.
+    """Returns the Fréchet distance of the Gaussians with two samples' means and covariances.
 
-    Biased upwards by about the inverse of the number of rows: compare only
-    figures from as many. Features may outnumber the rows.
+    Biased upwards by about the inverse of the number of rows: compare only figures from as many.
+    Features may outnumber the rows.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
@@ -288,34 +266,32 @@ def frechet_distance(features, others):
     """
     if min(len(features), len(others)) < 2:
         raise TooFewSlicesError("needs 2 slices or more on either side")
-    roots = []  # R with R'R the covariance
-    for sample in (features, others):
-        sample = np.asarray(sample, np.float64)
-        centred = (sample - sample.mean(axis=0)) / np.sqrt(len(sample) - 1)
-        roots.append(np.linalg.qr(centred, mode="r"))
-    first, second = roots
-    # The eigenvalues of the product of covariances are the squared singular values of
-    # the product of their roots: never negative nor complex, whatever the ranks.
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    means = np.mean(features, axis=0, dtype=np.float64) - np.mean(others, axis=0, dtype=np.float64)
-    return float(max((means**2).sum() + (first**2).sum() + (second**2).sum() - 2 * shared, 0.0))
+    means, roots = [], []  # R with R'R the covariance
+    for sample in (np.asarray(features, np.float64), np.asarray(others, np.float64)):
+        means.append(sample.mean(axis=0))
+        roots.append(np.linalg.qr((sample - means[-1]) / np.sqrt(len(sample) - 1), mode="r"))
+    # The eigenvalues of the product of covariances are the squared singular values of the product
+    # of their roots: never negative nor complex, whatever the ranks.
+    shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
+    distance = ((means[0] - means[1]) ** 2).sum() + sum((root**2).sum() for root in roots)
+    return float(max(distance - 2 * shared, 0.0))
 
 
 def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
-    """Do generated slices lie where real ones do, and have all real ones some nearby?
+    """Returns how densely generated slices lie among real ones, and how many of these they cover.
 
-    Around each real slice lies a ball that reaches its k-th neighbour. Slices
-    of one subject are no neighbours: balls between these would be small.
+    Around each real slice lies a ball that reaches its k-th neighbour. Slices of one subject are
+    no neighbours: balls between these would be small.
 
     Args:
         real, generated: Float arrays `(n, d)` and `(m, d)`, features.
-        subjects: Sequence `(n,)`. Default: each row is a subject, which are
-            the equations as published.
+        subjects: Sequence `(n,)`. Default: each row is a subject, which are the equations as
+            published.
         k: Integer.
 
     Returns:
-        Density: in how many balls a generated slice lies, divided by k, above
-        1 where they crowd. Coverage: the share of balls that hold one.
+        Density: in how many balls a generated slice lies, divided by k, above 1 where they crowd.
+        Coverage: the share of balls that hold one.
 
     Raises:
         TooFewSlicesError: If a real slice has fewer than k neighbours.
@@ -324,105 +300,104 @@ def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
 
     - [Naeem et al., 2020](https://arxiv.org/abs/2002.09797), equations 2 and 3
     """
-    apart = _apart(len(real), subjects)
-    if apart.sum(axis=1).min() < k:
+    different = _of_different_subjects(len(real), subjects)
+    if different.sum(axis=1).min() < k:
         raise TooFewSlicesError(f"needs {k} real slices of other subjects or more")
-    to_real = np.where(apart, cdist(real, real), np.inf)
-    radii = np.partition(to_real, k - 1, axis=1)[:, k - 1]
+    distances = np.where(different, cdist(real, real), np.inf)
+    radii = np.partition(distances, k - 1, axis=1)[:, k - 1]
     inside = cdist(real, generated) < radii[:, None]  # (n, m)
     return float(inside.sum(axis=0).mean() / k), float(inside.any(axis=1).mean())
 
 
-def _apart(count, owners):
-    """Which pairs of rows are of two subjects, `(n, n)`; without subjects, all but the diagonal."""
+def _of_different_subjects(count, owners):
+    """Returns which pairs of rows are of two subjects, `(n, n)`; by default each row is one."""
     owners = np.arange(count) if owners is None else np.asarray(owners)
     return owners[:, None] != owners
 
 
 def intensity_histograms(images):
-    """Pixels of the brain at each of 256 levels: `(n, H, W, 1)` in [0, 1] to int `(n, 256)`."""
-    levels = np.round(np.asarray(images) * (LEVELS - 1)).astype(np.uint8)
-    brains = np.asarray(images) > BACKGROUND
-    return np.array(
-        [
-            np.bincount(one[brain], minlength=LEVELS)
-            for one, brain in zip(levels, brains, strict=True)
-        ]
-    )
+    """Returns how many brain pixels of `(n, H, W, 1)` in [0, 1] have each level: `(n, 256)`."""
+    levels = np.round(images * (LEVELS - 1)).astype(np.uint8)
+    brains = zip(levels, images > BACKGROUND, strict=True)
+    return np.array([np.bincount(one[brain], minlength=LEVELS) for one, brain in brains])
 
 
 def intensity_distance(histograms, others):
-    """1-Wasserstein distance of the brain's intensities, in units of intensity.
-
-    Exact for 8-bit slices: the area between the two cumulative distributions.
+    """Returns the 1-Wasserstein distance of the brain's intensities, exact for 8-bit slices.
 
     Args:
         histograms, others: `(n, 256)` and `(m, 256)`, see `intensity_histograms`.
+
+    Returns:
+        Float in units of intensity.
 
     Raises:
         TooFewSlicesError: If either shows no brain.
     """
     counts = [sample.sum(axis=0) for sample in (histograms, others)]
-    if min(count.sum() for count in counts) == 0:
+    if not all(count.any() for count in counts):
         raise TooFewSlicesError(f"no pixel is above {BACKGROUND}")
     first, second = (np.cumsum(count) / count.sum() for count in counts)
     return float(np.abs(first - second).sum() / (LEVELS - 1))
 
 
-def diversity(likeness):
-    """Mean likeness of pairs: 1 if all are one; below the floor, they differ too much.
+def diversity(pair_scores):
+    """Returns the mean score of pairs: 1 if all slices are one; below the floor, they differ more.
 
     Raises:
         TooFewSlicesError: If there is no pair.
     """
-    if not len(likeness):
+    if not len(pair_scores):
         raise TooFewSlicesError("needs slices of different subjects at one position")
-    return float(np.mean(likeness))
+    return float(np.mean(pair_scores))
 
 
-def likeness(images, pairs):
-    """MS-SSIM of each pair, or SSIM for sides under 176 pixels: `(q,)`.
+def score_pairs(images, pairs):
+    """Returns the MS-SSIM of each pair, or SSIM for sides under 176 pixels: `(q,)`.
 
     Args:
         images: Float array `(n, H, W, 1)` in [0, 1].
-        pairs: Integer array `(q, 2)` of rows. Empty under 11 pixels: no score is defined.
+        pairs: Integer array `(q, 2)` of rows.
+
+    Returns:
+        Float array `(q,)`; empty for sides under 11 pixels, for which no score is defined.
     """
-    score = likeness_score(images.shape)
-    blocks = np.array_split(pairs, max(len(pairs) // 32, 1)) if len(pairs) and score else []
-    values = [slice_scores(*(images[block[:, side]] for side in (0, 1)))[score] for block in blocks]
-    return np.concatenate([np.zeros(0), *values])
+    name = pair_score_name(images.shape)
+    if name is None or not len(pairs):
+        return np.zeros(0)
+    return slice_scores(*(images[column] for column in pairs.T))[name]
 
 
-def likeness_score(shape):
-    """The name of the score that images `(n, H, W, 1)` are large enough for, or `None`."""
+def pair_score_name(shape):
+    """Returns the score that images of shape `(n, H, W, 1)` are large enough for, or `None`."""
     side = min(shape[1:3])
     if side < WINDOW_SIZE:
         return None
     return "ms_ssim" if side >= SMALLEST_FOR_MULTISCALE else "ssim"
 
 
-def glued_heads(images, subjects, keys, seed=0):
-    """Wrong anatomy of right texture: the right half of each slice another subject's, at the same
-    position if there is one, else anywhere.
+def glue_heads(images, subjects, keys, seed=0):
+    """Returns slices of wrong anatomy and right texture: their right half is another subject's.
+
+    It comes from the same position if there is such a slice, else from anywhere.
 
     Args:
         images: Array `(n, H, W, 1)`.
         subjects, keys: Sequences `(n,)`.
     """
     subjects, keys = np.asarray(subjects, dtype=str), np.asarray(keys, dtype=str)
-    random, glued = np.random.default_rng([seed, 3]), np.array(images)
-    for row, (subject, key) in enumerate(zip(subjects, keys, strict=True)):
-        others = subjects != subject
-        partners = np.flatnonzero(others & (keys == key))
+    random, glued, middle = np.random.default_rng([seed, 3]), images.copy(), images.shape[2] // 2
+    for row in range(len(images)):
+        others = subjects != subjects[row]
+        partners = np.flatnonzero(others & (keys == keys[row]))
         if not len(partners):
             partners = np.flatnonzero(others) if others.any() else [row]
-        middle = images.shape[2] // 2
         glued[row, :, middle:] = images[random.choice(partners), :, middle:]
     return glued
 
 
 def draw_pairs(subjects, keys, count, seed=0):
-    """Random pairs of slices of different subjects at the same position.
+    """Returns random pairs of slices of different subjects at the same position.
 
     Args:
         subjects, keys: Sequences `(n,)`.
@@ -441,10 +416,3 @@ def draw_pairs(subjects, keys, count, seed=0):
         if len(pairs) == count:
             break
     return np.array(sorted(pairs), dtype=int).reshape(-1, 2)
-
-
-def _checked(name, images):
-    images = np.asarray(images, np.float32)
-    if not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
-        raise ValueError(f"{name} must lie in [0, 1]. Received: {images.min()} to {images.max()}")
-    return images

@@ -8,30 +8,35 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from oasisvq.evaluation.copies import memorisation
+from oasisvq.evaluation.copies import find_copies
 from oasisvq.evaluation.image_scores import slice_scores
 from oasisvq.evaluation.population import (
     Population,
     TooFewSlicesError,
-    beside_floor,
     compare,
+    compare_with_floor,
     density_and_coverage,
+    draw_one_slice_each,
     draw_pairs,
     frechet_distance,
-    glued_heads,
-    halvings,
+    glue_heads,
+    halve_subjects,
     intensity_distance,
     intensity_histograms,
-    likeness,
     median_distance,
     mmd,
-    one_slice_a_subject,
+    score_pairs,
 )
 
 MEASURES = (
-    "mmd", "frechet_distance", "frechet_distance_all", "density", "coverage", "intensity_distance",
+    "mmd",
+    "frechet_distance",
+    "frechet_distance_all",
+    "density",
+    "coverage",
+    "intensity_distance",
     "diversity",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -175,23 +180,25 @@ def test_likeness_is_ssim_below_176_pixels_and_unknown_below_11(brains, random):
     large = random.random((2, 176, 176, 1))
     large = np.concatenate([large, (large + 0.05).clip(0, 1)])
     pairs = np.array([[0, 2], [1, 3]])
-    assert (likeness(large, pairs) > 0.95).all()
+    assert (score_pairs(large, pairs) > 0.95).all()
     small = brains[:4, ..., None]
-    np.testing.assert_allclose(likeness(small, pairs), slice_scores(small[:2], small[2:])["ssim"])
-    assert likeness(brains[:4, :10, :, None], pairs).shape == (0,)
+    np.testing.assert_allclose(
+        score_pairs(small, pairs), slice_scores(small[:2], small[2:])["ssim"]
+    )
+    assert score_pairs(brains[:4, :10, :, None], pairs).shape == (0,)
 
 
 def test_halves_share_no_subject_and_have_as_many():
     subjects = np.repeat(list("abcdefg"), 3)
-    for a, b in halvings(subjects, 20):
+    for a, b in halve_subjects(subjects, 20):
         assert not set(subjects[a]) & set(subjects[b])
         assert len(a) == len(b) == 9
-    assert len({tuple(a) for a, _ in halvings(subjects, 20)}) > 5
+    assert len({tuple(a) for a, _ in halve_subjects(subjects, 20)}) > 5
 
 
 def test_three_subjects_cannot_be_halved(random):
-    assert halvings(["a", "b", "c"], 20) == []
-    entry = beside_floor(None, None, [])
+    assert halve_subjects(["a", "b", "c"], 20) == []
+    entry = compare_with_floor(None, None, [])
     assert entry["reason"] == "needs 4 subjects or more"
     assert entry["floor"]["mean"] is entry["ratio"] is None
 
@@ -240,11 +247,11 @@ def test_each_measure_gets_its_own_sides(population, random):
     report, _ = compare(real, reconstructed, generated, subjects, keys, train, moments)
 
     seen = {"floor": real, "reconstructed": reconstructed, "generated": generated}
-    seen["glued"] = glued_heads(real, subjects, keys)
+    seen["glued"] = glue_heads(real, subjects, keys)
     features = {name: moments(images) for name, images in seen.items()}
     histograms = {name: intensity_histograms(images) for name, images in seen.items()}
-    halves, sigma = halvings(subjects, 20), median_distance(features["floor"])
-    singly = one_slice_a_subject(halves, subjects, 10)
+    halves, sigma = halve_subjects(subjects, 20), median_distance(features["floor"])
+    one_each = draw_one_slice_each(halves, subjects, 10)
     pairs = draw_pairs(subjects, keys, 200)
 
     def mean(measure, halves):
@@ -266,10 +273,10 @@ def test_each_measure_gets_its_own_sides(population, random):
         of_all = {
             "mmd": lambda a, b: mmd(own[a], others[b], sigma, subjects[a], subjects[b]),
             "frechet_distance_all": measures["frechet_distance"],
-            "diversity": lambda a, b: likeness(seen[name], within(a)).mean(),
+            "diversity": lambda a, b: score_pairs(seen[name], within(a)).mean(),
         }
         for measure, function in measures.items():
-            assert report[measure][name]["mean"] == pytest.approx(mean(function, singly)), measure
+            assert report[measure][name]["mean"] == pytest.approx(mean(function, one_each)), measure
             assert report[measure]["slices_a_side"] == 8
         for measure, function in of_all.items():
             expected = mean(function, [[halving] for halving in halves])
@@ -278,19 +285,19 @@ def test_each_measure_gets_its_own_sides(population, random):
 
     for name in seen:
         check(name)
-    assert report["memorisation"] == memorisation(generated, reconstructed, train, subjects)[0]
+    assert report["memorisation"] == find_copies(generated, reconstructed, train, subjects)[0]
 
 
 def test_glued_heads_are_of_two_subjects_at_one_position():
     subjects, keys = np.repeat(list("abcd"), 2), np.tile(["x", "y"], 4)
     images = np.arange(8.0)[:, None, None, None] * np.ones((8, 4, 6, 1))
-    glued = glued_heads(images, subjects, keys)
+    glued = glue_heads(images, subjects, keys)
     np.testing.assert_array_equal(glued[:, :, :3], images[:, :, :3])
     partners = glued[:, 0, 3:, 0].astype(int)
     assert (partners == partners[:, :1]).all()
     assert (subjects[partners[:, 0]] != subjects).all()
     assert (keys[partners[:, 0]] == keys).all()
-    alone = glued_heads(images[:2], ["a", "a"], ["x", "y"])
+    alone = glue_heads(images[:2], ["a", "a"], ["x", "y"])
     np.testing.assert_array_equal(alone, images[:2])
 
 
@@ -314,10 +321,10 @@ def test_a_perfect_generator_lies_at_the_floor_and_a_shifted_one_above(clustered
 
     features = {"real": real, "reconstructed": real, "generated": generated + shift, "glued": real}
     populations = {name: population(values) for name, values in features.items()}
-    halves = one_slice_a_subject(halvings(subjects, 20), subjects, 10)
+    halves = draw_one_slice_each(halve_subjects(subjects, 20), subjects, 10)
 
     def beside(measure):
-        return beside_floor(lambda x, y: measure(y.features, x.features), populations, halves)
+        return compare_with_floor(lambda x, y: measure(y.features, x.features), populations, halves)
 
     frechet = beside(frechet_distance)
     coverage = beside(lambda real, others: density_and_coverage(real, others)[1])
@@ -331,7 +338,7 @@ def test_a_perfect_generator_lies_at_the_floor_and_a_shifted_one_above(clustered
 
 def test_one_slice_a_subject_is_drawn_from_either_half():
     subjects = np.repeat(list("abcd"), 3)
-    ((first, second), *others) = one_slice_a_subject(halvings(subjects, 1), subjects, 5)[0]
+    ((first, second), *others) = draw_one_slice_each(halve_subjects(subjects, 1), subjects, 5)[0]
     assert len(others) == 4
     assert sorted(subjects[[*first, *second]]) == list("abcd")
     assert any((first != other).any() for other, _ in others)
@@ -348,7 +355,7 @@ def test_generated_stand_in_for_the_first_half():
     halves = [[([1, 2], [0, 3])], [([0, 2], [1, 3])]]
     populations = {"real": 1, "reconstructed": 2, "generated": 10, "glued": 3}
     populations = {name: Rows(worth) for name, worth in populations.items()}
-    entry = beside_floor(lambda x, y: x - y, populations, halves)
+    entry = compare_with_floor(lambda x, y: x - y, populations, halves)
     assert entry["floor"] == {"mean": -1.0, "sd": pytest.approx(np.sqrt(2))}  # 0 and -2
     assert entry["reconstructed"]["mean"] == 1.5  # 3 and 0
     assert entry["generated"]["mean"] == 21.5  # 27 and 16
