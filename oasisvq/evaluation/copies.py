@@ -3,10 +3,11 @@
 import numpy as np
 import pandas
 from scipy.stats import mannwhitneyu
+from sklearn.metrics import pairwise_distances_argmin_min
 
 from oasisvq.evaluation.image_scores import BACKGROUND
 
-BLOCK = 256  # references compared at a time
+BLOCK = 512  # references compared at a time
 # A copy lies closer than this share of what the closest twentieth of test slices do.
 COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
 FINEST = 0.002  # half a level of uint8: closer than that, all is rounding
@@ -34,10 +35,7 @@ def find_nearest(images, references):
     least, rows = np.full(len(flat), np.inf), np.zeros(len(flat), int)
     for start in range(0, len(references), BLOCK):  # tens of thousands do not fit in memory
         block = _flat(references[start : start + BLOCK])
-        # |x - y|^2 without |x|^2, which is the same for every reference.
-        distances = (block**2).sum(axis=1) - 2 * flat @ block.T  # (n, BLOCK)
-        closest = distances.argmin(axis=1)
-        distances = distances[np.arange(len(flat)), closest]
+        closest, distances = pairwise_distances_argmin_min(flat, block)
         rows = np.where(distances < least, start + closest, rows)
         least = np.minimum(distances, least)
     # These distances are differences of sums of squares: that of a copy would not come out as 0.
