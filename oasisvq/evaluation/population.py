@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
+from scipy.stats import wasserstein_distance
 
 from oasisvq.evaluation.copies import find_copies
 from oasisvq.evaluation.image_scores import (
@@ -337,8 +338,8 @@ def intensity_distance(histograms, others):
     counts = [sample.sum(axis=0) for sample in (histograms, others)]
     if not all(count.any() for count in counts):
         raise TooFewSlicesError(f"no pixel is above {BACKGROUND}")
-    first, second = (np.cumsum(count) / count.sum() for count in counts)
-    return float(np.abs(first - second).sum() / (LEVELS - 1))
+    levels = np.linspace(0, 1, LEVELS)
+    return float(wasserstein_distance(levels, levels, *counts))
 
 
 def diversity(pair_scores):
