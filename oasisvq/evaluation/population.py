@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import tensorflow_probability as tfp
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import wasserstein_distance
 
@@ -230,17 +231,17 @@ def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
 
     - [Gretton et al., 2012](https://jmlr.org/papers/v13/gretton12a.html), equation 3
     """
-    def kernel(x, y):
-        return np.exp(-cdist(x, y, "sqeuclidean") / (2 * bandwidth**2))
+    features, others = np.asarray(features, np.float64), np.asarray(others, np.float64)
+    kernel = tfp.math.psd_kernels.ExponentiatedQuadratic(length_scale=np.float64(bandwidth)).matrix
 
     def mean_within(sample, owners):
         different = _of_different_subjects(len(sample), owners)
         if not different.any():
             raise TooFewSlicesError("needs slices of 2 subjects or more on either side")
-        return kernel(sample, sample)[different].mean()
+        return kernel(sample, sample).numpy()[different].mean()
 
     within = mean_within(features, subjects) + mean_within(others, other_subjects)
-    return float(within - 2 * kernel(features, others).mean())
+    return float(within - 2 * kernel(features, others).numpy().mean())
 
 
 def median_distance(features):
