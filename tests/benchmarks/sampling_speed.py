@@ -1,4 +1,4 @@
-"""The sampler beside loops of full forward passes, and beside what the processor could do at most.
+"""Compares the sampler with loops of forward passes, and with what the processor could do at most.
 
     python tests/benchmarks/sampling_speed.py [--run-dir RUN]
 
@@ -8,14 +8,14 @@ Four things are timed in turns, in one process, for 16 and for 64 grids of 44x44
 - a loop of `model.predict`, as the Keras examples sample: a whole forward pass for each code;
 - the same loop with the forward pass compiled by `tf.function`, of which only the logits of the
   one position are fetched;
-- products of large float32 matrices, which tell how fast the processor multiplies at most; and so,
+- products of large float32 matrices, which tell how fast the processor multiplies at most, and so
   how long the multiplications that the sampler cannot do without would take.
 
 The loops would take hours: of each, a few positions spread over the grid are timed, and that is
 multiplied up to all of them. Every position costs the loop the same, one forward pass. What it
-draws there, after the sampler's codes before it, must be what the sampler drew.
+draws there, given the sampler's codes before it, must be what the sampler drew.
 
-`--profile` tells instead which calls the sampler spends its time in.
+`--profile` prints instead which calls the sampler spends its time in.
 
 Speed does not depend on the weights: without a run, they are those of an untrained default prior.
 """
@@ -24,29 +24,25 @@ import argparse
 import cProfile
 import pstats
 import statistics
-import sys
-from pathlib import Path
 
+import _project  # noqa: F401
 import numpy as np
+import tensorflow as tf
+from timing import alternate, ratio_text
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
-
-import_tensorflow_quietly()
-
-import tensorflow as tf  # noqa: E402
-from timing import alternate, ratio_text  # noqa: E402
-
-from hyperparameters import Hyperparameters  # noqa: E402
-from oasisvq.nn.conditioning import CONDITION_COUNT  # noqa: E402
-from oasisvq.runs.folder import Run, open_run  # noqa: E402
-from oasisvq.sampling.incremental import draw_codes, sample_code_grids  # noqa: E402
+from hyperparameters import Hyperparameters, PriorConfig
+from modules import PixelCNN, load_prior
+from oasisvq.core.script import run_script
+from oasisvq.nn.conditioning import CONDITION_COUNT
+from oasisvq.runs.folder import open_run
+from oasisvq.sampling.draw import draw_codes
+from oasisvq.sampling.incremental import sample_code_grids
 
 MATRIX = 4096  # rows and columns of the large products
 
 
 def main():
+    """Compares, or profiles, the sampler of one prior."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run-dir", help="whose prior (default: an untrained one)")
     parser.add_argument("--grids", type=int, nargs="+", default=[16, 64])
@@ -55,9 +51,9 @@ def main():
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     if arguments.run_dir:
-        prior = open_run(arguments.run_dir).load_prior()
+        prior = load_prior(open_run(arguments.run_dir, Hyperparameters))
     else:
-        prior = Run(Path(), Hyperparameters(), (176, 176), 0.05).build_prior()
+        prior = PixelCNN((44, 44), 512, PriorConfig(), seed=0)
     height, width = prior.code_shape
     print(
         f"{height}x{width} codes of {prior.num_embeddings}; of the loops' {height * width} "
@@ -73,14 +69,14 @@ def main():
 def profile(prior, count):
     """Prints the calls in which sampling so many grids spends most time."""
     uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
-    sample_code_grids(prior, uniforms)  # so that nothing is counted that is done once
+    sample_code_grids(prior, uniforms)  # what is done only once does not count
     with cProfile.Profile() as profiler:
         sample_code_grids(prior, uniforms)
     pstats.Stats(profiler).sort_stats("tottime").print_stats(16)
 
 
 def compare(prior, count, rounds, positions):
-    """Times all four for this many grids, and says how they compare."""
+    """Times all four for this many grids, and prints how they compare."""
     uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
     conditions = np.full((count, CONDITION_COUNT), np.nan, np.float32)
     codes = sample_code_grids(prior, uniforms, conditions)
@@ -136,9 +132,9 @@ def compare(prior, count, rounds, positions):
 
 
 def multiplications(prior):
-    """What the sampler needs for one position: one for each weight it sees, and attention.
+    """Returns how many the sampler needs for one position: one for each weight, and attention.
 
-    What the codes of the own row add to the first convolution is looked up.
+    What the codes of the same row add to the first convolution is looked up.
     """
     height, width = prior.code_shape
     blocks = [*prior.above_blocks, *prior.here_blocks]

@@ -1,4 +1,4 @@
-"""How the sampler's time and memory grow with the grid, the grids at once, the codes, the slices.
+"""Measures how the sampler's time and memory grow with the grid, the codes and the slices.
 
     python tests/benchmarks/scaling.py [--figure scaling.png]
 
@@ -11,30 +11,20 @@ and Python allocate while sampling (tracemalloc), the prior not among it.
 
 import argparse
 import statistics
-import sys
 import tracemalloc
 from pathlib import Path
 
+import _project  # noqa: F401
 import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+from timing import alternate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
-
-import_tensorflow_quietly()
-
-import matplotlib  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from timing import alternate  # noqa: E402
-
-from hyperparameters import Hyperparameters  # noqa: E402
-from modules import PixelCNN  # noqa: E402
+from hyperparameters import PriorConfig
+from modules import PixelCNN
+from oasisvq.core.script import run_script
 from oasisvq.nn.conditioning import CONDITION_COUNT
-from oasisvq.sampling.incremental import GRIDS_AT_ONCE, sample_code_grids  # noqa: E402
-
-matplotlib.use("Agg")  # no window
-
-from matplotlib import pyplot  # noqa: E402
+from oasisvq.sampling.incremental import GRIDS_AT_ONCE, sample_code_grids
 
 SIDE, GRIDS = 44, 16  # where they are not varied
 VARIED = {
@@ -46,6 +36,7 @@ VARIED = {
 
 
 def main():
+    """Measures each, prints the exponents, and draws them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figure", type=Path, help="PNG with a panel for each")
     parser.add_argument("--rounds", type=int, default=3)
@@ -65,18 +56,12 @@ def main():
 
 
 def build_prior(side=SIDE, codes=512):
-    chosen = Hyperparameters()
-    return PixelCNN(
-        (side, side),
-        codes,
-        filters=chosen.prior_filters,
-        residual_blocks=chosen.prior_residual_blocks,
-        dilations=chosen.prior_dilations,
-    )
+    """Builds the default prior, untrained, over a square grid."""
+    return PixelCNN((side, side), codes, PriorConfig(), seed=0)
 
 
 def measure(name, values, rounds):
-    """Median seconds and peak megabytes at each value."""
+    """Returns the median seconds and the peak megabytes at each value."""
     functions = {}
     for value in values:
         prior = build_prior(**{name: value} if name in ("side", "codes") else {})
@@ -88,7 +73,7 @@ def measure(name, values, rounds):
 
 
 def peak(function):
-    """Megabytes allocated at most while a function runs."""
+    """Returns how many megabytes are allocated at most while a function runs."""
     tracemalloc.start()
     function()
     _, most = tracemalloc.get_traced_memory()
@@ -97,7 +82,7 @@ def peak(function):
 
 
 def forward_seconds(side, rounds):
-    """Median seconds of one compiled forward pass over the grids."""
+    """Returns the median seconds of one compiled forward pass over the grids."""
     prior = build_prior(side)
     inputs = tf.zeros((GRIDS, side, side), tf.int32), tf.zeros((GRIDS, CONDITION_COUNT))
     forward = tf.function(lambda codes, conditions: prior((codes, conditions)))
@@ -105,11 +90,12 @@ def forward_seconds(side, rounds):
 
 
 def exponent(values, amounts):
-    """The power of the values by which the amounts grow."""
+    """Returns the power of the values by which the amounts grow."""
     return np.polyfit(np.log(values), np.log(amounts), 1)[0]
 
 
 def report(values, what, amounts, unit):
+    """Prints the amounts and their exponent."""
     numbers = ", ".join(
         f"{amount:,.3g}" if amount < 100 else f"{amount:,.0f}" for amount in amounts
     )
@@ -117,8 +103,9 @@ def report(values, what, amounts, unit):
 
 
 def draw(measured, loop, path):
-    """Time above, memory below, a column for each of `VARIED`, the same scale along a row."""
-    figure, axes = pyplot.subplots(2, 4, figsize=(15, 7), sharey="row", layout="constrained")
+    """Draws time above memory, a column for each of `VARIED`, with one scale along a row."""
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    axes = figure.subplots(2, 4, sharey="row")
     for column, (name, (label, values)) in enumerate(VARIED.items()):
         for axis, amounts in zip(axes[:, column], measured[name], strict=True):
             axis.loglog(values, amounts, "o-", label="sampler")
