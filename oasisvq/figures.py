@@ -166,36 +166,6 @@ def save_intensities(real_histograms, generated_histograms, path):
     _save(figure, path)
 
 
-def save_prices(codecs, runs, levels, path):
-    """Draws SSIM against bits per pixel: codecs as lines, runs as points.
-
-    Args:
-        codecs: A row a setting: codec, bits and file_bits per pixel, ssim, ssim_brain. The price
-            with the container is a dotted line.
-        runs: Dictionary from a name to a run's bits, ssim and ssim_brain.
-        levels: Dictionary from a name to ssim and ssim_brain without a price, drawn dashed.
-        path: The PNG to write.
-    """
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    titles = {"ssim": "SSIM, whole image", "ssim_brain": "SSIM in the brain"}
-    for axis, (score, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for number, (codec, rows) in enumerate(codecs.groupby("codec", sort=False)):
-            axis.plot(rows["bits"], rows[score], f"C{number}-", marker=".", label=codec)
-            axis.plot(rows["file_bits"], rows[score], f"C{number}:", label=f"{codec}, whole file")
-        small = {"textcoords": "offset points", "ha": "right"}
-        for number, (name, level) in enumerate(levels.items()):
-            axis.axhline(level[score], color=str(0.3 * number), linestyle="--", linewidth=1)
-            place = (1, level[score])
-            axis.annotate(name, place, (-3, 2), ("axes fraction", "data"), fontsize=7, **small)
-        for name, run in runs.items():
-            axis.plot(run["bits"], run[score], "k*", markersize=10)
-            axis.annotate(name, (run["bits"], run[score]), (-7, 5), **small)
-        axis.set(xscale="log", xlim=(0.04, 4), xlabel="bits per pixel", title=title)
-        axis.grid(alpha=0.3, which="both")
-    figure.axes[0].legend(fontsize=7)
-    _save(figure, path)
-
-
 def save_picture(picture, path):
     """Saves one picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
     pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+from matplotlib.figure import Figure
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -144,6 +145,37 @@ def print_table(codec, setting, scores):
     print(f"{codec:10} {setting:12}" + "".join(f"{cell:>26}" for cell in cells), flush=True)
 
 
+def save_prices(codecs, runs, levels, path):
+    """Draws SSIM against bits per pixel: codecs as lines, runs as points.
+
+    Args:
+        codecs: A row a setting: codec, bits and file_bits per pixel, ssim, ssim_brain. The price
+            with the container is a dotted line.
+        runs: Dictionary from a name to a run's bits, ssim and ssim_brain.
+        levels: Dictionary from a name to ssim and ssim_brain without a price, drawn dashed.
+        path: The PNG to write.
+    """
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    titles = {"ssim": "SSIM, whole image", "ssim_brain": "SSIM in the brain"}
+    for axis, (score, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for number, (codec, rows) in enumerate(codecs.groupby("codec", sort=False)):
+            axis.plot(rows["bits"], rows[score], f"C{number}-", marker=".", label=codec)
+            axis.plot(rows["file_bits"], rows[score], f"C{number}:", label=f"{codec}, whole file")
+        small = {"textcoords": "offset points", "ha": "right"}
+        for number, (name, level) in enumerate(levels.items()):
+            axis.axhline(level[score], color=str(0.3 * number), linestyle="--", linewidth=1)
+            place = (1, level[score])
+            axis.annotate(name, place, (-3, 2), ("axes fraction", "data"), fontsize=7, **small)
+        for name, run in runs.items():
+            axis.plot(run["bits"], run[score], "k*", markersize=10)
+            axis.annotate(name, (run["bits"], run[score]), (-7, 5), **small)
+        axis.set(xscale="log", xlim=(0.04, 4), xlabel="bits per pixel", title=title)
+        axis.grid(alpha=0.3, which="both")
+    figure.axes[0].legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run-dir", nargs="+", required=True)
@@ -176,8 +208,6 @@ def main():
             for column, kind in (("bits", "without container"), ("file_bits", "whole file")):
                 there = {s: at_price(table, codec, point["bits"], column, s) for s in PANELS}
                 print(f"  {codec} at that price, {kind}: {_scores(there)}")
-    from oasisvq.figures import save_prices
-
     output = arguments.output or Path(arguments.run_dir[0]) / "figures/codecs.png"
     levels = {"mean slice": mean_slice}
     if set(kept.table["index"]) <= set(range(90, 100)) and kept.image_shape == (176, 176):
