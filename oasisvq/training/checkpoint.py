@@ -16,6 +16,11 @@ from oasisvq.core.files import whole_file
 from oasisvq.core.script import peak_memory
 from oasisvq.training.devices import bytes_from_chief, is_chief
 
+REMEDY = (
+    "Lower the learning rate and start again with --fresh, or go on from the last checkpoint with "
+    "--max-bad-steps, which undoes such steps"
+)
+
 
 @dataclasses.dataclass
 class Progress:
@@ -56,7 +61,7 @@ class Progress:
 
 
 class Checkpoint:
-    """The file that a stage is saved to now and then, and goes on from.
+    """The file that a stage is saved to now and then, whole or not at all, as numbers alone.
 
     Args:
         path: The `.npz` file, or `None` for none.
@@ -73,7 +78,7 @@ class Checkpoint:
         return signals.stop_requested() or time.monotonic() - self.saved >= self.seconds
 
     def save(self, name, progress, variables, best_weights):
-        """Saves a stage whole or not at all, as numbers alone.
+        """Saves a stage.
 
         Args:
             name: What errors call the stage.
@@ -90,17 +95,22 @@ class Checkpoint:
         progress.peak_memory = max(progress.peak_memory, peak_memory())
         if not self.path or not is_chief():
             return
-        values = [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variable, value in zip(variables, values, strict=True):
+        arrays = {f"best {number}": value for number, value in enumerate(best_weights)}
+        for number, variable in enumerate(variables):
+            value = arrays[f"value {number}"] = keras.ops.convert_to_numpy(variable)
             if not np.isfinite(value).all():
                 raise TrainingError(
                     f"{name}: {variable.path} is not finite at epoch {progress.epoch + 1}, step "
                     f"{progress.step}. {REMEDY}"
                 )
-        write_checkpoint(self.path, progress, values, best_weights)
+        text = np.frombuffer(json.dumps(dataclasses.asdict(progress)).encode(), np.uint8)
+        with whole_file(self.path) as partial, partial.open("wb") as file:
+            np.savez(file, progress=text, **arrays)
 
     def restore(self, variables, weights):
         """Puts back what was saved last.
+
+        The chief reads it and sends it to the other workers, which may not see the run folder.
 
         Args:
             variables: As for `save`; they get their values back.
@@ -112,66 +122,32 @@ class Checkpoint:
         Raises:
             RunFolderError: If the file cannot be read, or is of another model.
         """
-        shapes = [[tuple(array.shape) for array in arrays] for arrays in (variables, weights)]
-        found = read_checkpoint(self.path, *shapes) if self.path else None
-        if not found:
+        here = self.path and is_chief() and self.path.is_file()
+        content = bytes_from_chief(self.path.read_bytes() if here else b"")
+        if not content:
             return Progress(), []
-        progress, values, best_weights = found
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                progress = Progress(**json.loads(arrays["progress"].tobytes()))
+                values = _numbered_arrays(arrays, "value", variables)
+                best = _numbered_arrays(arrays, "best", weights if "best 0" in arrays else [])
+        # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
+        except Exception as error:
+            raise RunFolderError(
+                f"{self.path}: not the checkpoint of this run ({type(error).__name__}: "
+                f"{str(error)[:200]}). Delete it to train this stage anew, or start again with "
+                "--fresh"
+            ) from error
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        return progress, best_weights
+        return progress, best
 
 
-REMEDY = (
-    "Lower the learning rate and start again with --fresh, or go on from the last checkpoint with "
-    "--max-bad-steps, which undoes such steps"
-)
-
-
-def write_checkpoint(path, progress, values, best_weights):
-    """Writes the file of `Checkpoint.save`; `values` are the variables' arrays."""
-    arrays = {f"value {number}": value for number, value in enumerate(values)}
-    arrays |= {f"best {number}": value for number, value in enumerate(best_weights)}
-    text = np.frombuffer(json.dumps(dataclasses.asdict(progress)).encode(), np.uint8)
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, progress=text, **arrays)
-
-
-def read_checkpoint(path, value_shapes, best_shapes):
-    """Reads what `write_checkpoint` wrote, as its arguments; `None` if there is no such file.
-
-    The chief reads it and sends it to the other workers, which may not see the run folder.
-
-    Raises:
-        RunFolderError: If it cannot be read, or is of another model.
-    """
-    content = Path(path).read_bytes() if is_chief() and Path(path).is_file() else b""
-    content = bytes_from_chief(content)
-    if not content:
-        return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            facts = json.loads(arrays["progress"].tobytes())
-            values = _numbered_arrays(arrays, "value", value_shapes)
-            best_weights = (
-                _numbered_arrays(arrays, "best", best_shapes) if "best 0" in arrays else []
-            )
-        names = {field.name for field in dataclasses.fields(Progress)}
-        if set(facts) != names:
-            raise ValueError(f"unknown or missing facts: {sorted(set(facts) ^ names)}")
-        return Progress(**facts), values, best_weights
-    # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
-    except Exception as error:
-        raise RunFolderError(
-            f"{path}: not the checkpoint of this run ({type(error).__name__}: "
-            f"{str(error)[:200]}). Delete it to train this stage anew, or start again with --fresh"
-        ) from error
-
-
-def _numbered_arrays(arrays, kind, shapes):
-    """Returns the arrays of a kind, in order, if they are finite and have these shapes."""
-    found = [arrays[f"{kind} {number}"] for number in range(len(shapes))]
-    for number, (array, shape) in enumerate(zip(found, shapes, strict=True)):
+def _numbered_arrays(arrays, kind, variables):
+    """Returns the arrays of a kind, in order, if they are finite and of the variables' shapes."""
+    found = [arrays[f"{kind} {number}"] for number in range(len(variables))]
+    for number, (array, variable) in enumerate(zip(found, variables, strict=True)):
+        shape = tuple(variable.shape)
         if array.shape != shape or array.dtype.kind not in "fi" or not np.isfinite(array).all():
             raise ValueError(f"{kind} {number} is not of shape {shape}")
     return found

@@ -11,7 +11,7 @@ import pytest
 from oasisvq.core import signals
 from oasisvq.core.errors import RunFolderError, TrainingError
 from oasisvq.training import checkpoint as checkpoints
-from oasisvq.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
+from oasisvq.training.checkpoint import Checkpoint, Progress
 from oasisvq.training.loop import Goal, build_optimizer
 from support.models import loop_of, small_prior, small_vqvae
 
@@ -65,7 +65,7 @@ def stop_if(requested):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [vqvae_loop, prior_loop])
-@pytest.mark.parametrize("first", [2, 9, 14, 19, 20])
+@pytest.mark.parametrize("first", [2, 14, 20])
 def test_stopped_and_resumed_twice_it_ends_as_if_left_alone(
     build, first, brains, tmp_path, monkeypatch
 ):
@@ -106,7 +106,7 @@ def test_a_stage_that_is_done_gives_its_best_weights_again(brains, tmp_path):
 
 def test_checkpoints_come_as_often_as_wanted(brains, tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda path, *_: saved.append(path))
+    monkeypatch.setattr(checkpoints.np, "savez", lambda file, **_: saved.append(file.name))
     train(vqvae_loop(brains, tmp_path, minutes=0), tmp_path)
     assert len(saved) == 3 + 1 + 12 + 1  # the warm-up's steps, its end, the steps, the end
     saved.clear()
@@ -115,24 +115,30 @@ def test_checkpoints_come_as_often_as_wanted(brains, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_of_another_model_or_broken_is_refused(tmp_path):
+    def variables(*values):
+        return [keras.Variable(value) for value in values]
+
     path = tmp_path / "stage.npz"
-    values = [np.ones((2, 3), np.float32), np.array(4)]
-    progress = Progress(epoch=2, means={"loss": 0.1 + 0.2})
-    write_checkpoint(path, progress, values, [values[0]])
-    found, read, best = read_checkpoint(path, [(2, 3), ()], [(2, 3)])
+    ones, four = np.ones((2, 3), np.float32), np.array(4, np.int32)
+    progress, best = Progress(epoch=2, means={"loss": 0.1 + 0.2}), [ones]
+    Checkpoint(path).save("stage", progress, variables(ones, four), best)
+    blank = variables(0 * ones, 0 * four)
+    found, (kept,) = Checkpoint(path).restore(blank, variables(ones))
     assert found == progress
-    np.testing.assert_array_equal(read[0], values[0])
-    assert len(best) == 1
-    for shapes in ([(3, 2), ()], [(2, 3), (), ()]):
+    np.testing.assert_array_equal(kept, ones)
+    np.testing.assert_array_equal(blank[0], ones)
+    assert int(blank[1]) == 4
+    for others in (variables(ones.T, four), variables(ones, four, four)):
         with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
-            read_checkpoint(path, shapes, [(2, 3)])
-    write_checkpoint(path, Progress(), [np.full((2, 3), np.nan), values[1]], [])
-    with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
-        read_checkpoint(path, [(2, 3), ()], [])
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
-        read_checkpoint(path, [(2, 3), ()], [])
-    assert read_checkpoint(tmp_path / "none.npz", [], []) is None
+            Checkpoint(path).restore(others, variables(ones))
+    whole = path.read_bytes()
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "value 0": np.full((2, 3), np.nan)})
+    for content in (path.read_bytes(), whole[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
+            Checkpoint(path).restore(blank, variables(ones))
+    assert Checkpoint(tmp_path / "none.npz").restore([], []) == (Progress(), [])
 
 
 def test_weights_that_are_not_finite_are_never_saved(brains, tmp_path):
