@@ -1,4 +1,4 @@
-"""A small network trained on real slices, whose features the panel compares."""
+"""A small network trained on real slices, whose features describe slices."""
 
 import math
 
@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pandas
 import tensorflow as tf
+from scipy.stats import mannwhitneyu
 
 from oasisvq.evaluation.image_scores import BACKGROUND
 
 BATCH_SIZE = 32
-# What the network learns to tell; those that are yes or no are learned as odds.
+# What the network learns to predict; a yes or no as a logit.
 TASKS = ("position", "age", "sex", "warp", "mixed", "blur", "noise")
 YES_OR_NO = ("sex", "mixed")
 # Distortions at strength 1. Half of all slices are spared each of them.
@@ -21,29 +22,28 @@ SHARPEST = 0.3  # standard deviation in pixels: hardly any blur, and still inter
 
 
 def build_feature_network(image_shape, dimension=64):
-    """The untrained network.
+    """Builds the untrained network.
 
-    Every scale is averaged over the slice, the finest too: grain and
-    sharpness stand beside anatomy. Weights do not depend on `image_shape`.
+    Every scale is averaged over the slice, the finest too: grain and sharpness stand beside
+    anatomy. Weights do not depend on `image_shape`.
 
     Args:
         image_shape: `(H, W)` in pixels.
         dimension: Integer, how many features.
 
     Returns:
-        `keras.Model` from `(B, H, W, 1)` in [0, 1] to a dictionary:
-        `"features"`, `(B, dimension)`, standardised once trained, and
-        `"predictions"`, `(B, 7)`, one of each of `TASKS`.
+        `keras.Model` from `(B, H, W, 1)` in [0, 1] to a dictionary: `"features"`,
+        `(B, dimension)`, standardised once trained, and `"predictions"`, `(B, 7)`, one of each of
+        `TASKS`.
     """
     images = keras.Input((*image_shape, 1), name="images")
     # Its mirror image beside each slice, so that left is seen with right.
     x = keras.layers.Concatenate(dtype="float32")([images, keras.ops.flip(images, axis=2)])
     summaries = []
-    for number, filters in enumerate((16, 32, 64, 64, 64)):
-        x = keras.layers.Conv2D(
-            filters, 3, strides=2, padding="same", activation="relu",
-            kernel_initializer=keras.initializers.HeNormal(seed=number), dtype="float32",
-        )(x)  # fmt: skip
+    for seed, filters in enumerate((16, 32, 64, 64, 64)):
+        options = {"strides": 2, "padding": "same", "activation": "relu", "dtype": "float32"}
+        start = keras.initializers.HeNormal(seed)
+        x = keras.layers.Conv2D(filters, 3, kernel_initializer=start, **options)(x)
         summaries.append(keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
         summaries.append(keras.layers.GlobalMaxPooling2D(dtype="float32")(x))
     x = keras.layers.Concatenate(dtype="float32")(summaries)
@@ -57,26 +57,24 @@ def build_feature_network(image_shape, dimension=64):
 
 
 def _dense(units, seed, activation=None):
-    start = keras.initializers.GlorotUniform(seed=seed)
-    return keras.layers.Dense(
-        units, activation=activation, kernel_initializer=start, dtype="float32"
-    )
+    """Returns a dense layer that starts from a seed, in float32 under any policy."""
+    start = keras.initializers.GlorotUniform(seed)
+    return keras.layers.Dense(units, activation, kernel_initializer=start, dtype="float32")
 
 
 def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
-    """Trains on real slices to tell what is known of them, and what was done to them.
+    """Trains on real slices to predict what is known of them, and what was done to them.
 
-    Position, age and sex are asked where they are known. Every batch is
-    distorted anew (see `distort`), and the strengths are asked too, so that
-    slices of which nothing is known serve as well. Who it is is never asked:
-    the terms of the data forbid it. The same seed gives the same weights on
-    the same processor, and no other random state is touched.
+    It predicts position, age and sex where they are known. Every batch is distorted anew (see
+    `distort`), and it predicts the strengths too, so that slices of which nothing is known serve as
+    well. It never learns who a slice is of: the terms of the data forbid it. The same seed gives
+    the same weights on the same processor, and no other random state is touched.
 
     Args:
         images: uint8 array `(N, H, W)`; may be memory-mapped.
         rows: Integer array `(n,)`, which of them are training slices.
-        table: Data frame of n rows with the columns `position`, in any unit,
-            `age` in years and `sex`, `"F"` or `"M"`; all may be blank.
+        table: Data frame of n rows with the columns `position`, in any unit, `age` in years and
+            `sex`, `"F"` or `"M"`; all may be blank.
         seed: Integer.
         steps: Integer, batches of 32: the time it takes does not depend on n.
         dimension: Integer, how many features.
@@ -101,40 +99,35 @@ def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
     )
     batches = _distorted_batches(images, rows, table, seed, steps)
     learner.fit(batches, shuffle=False, verbose=0)
-    raw = keras.Model(model.input, model.get_layer("standardise").input)
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, 2000).astype(int))]
-    parts = [images[part] for part in np.array_split(chosen, math.ceil(len(chosen) / BATCH_SIZE))]
-    responses = [raw(part[..., None] / np.float32(255)).numpy() for part in parts]
-    model.get_layer("standardise").adapt(np.concatenate(responses))
+    standardise = model.get_layer("standardise")
+    raw = keras.Model(model.input, {"raw": standardise.input})
+    few = rows[np.unique(np.linspace(0, len(rows) - 1, 2000).astype(int))]
+    standardise.adapt(network_outputs(raw, images[few, ..., None], "raw"))
     return model
 
 
-def features(model, images):
-    """Standardised features of slices.
+def network_outputs(model, images, name="features"):
+    """Returns features of slices, or predictions.
 
     Args:
         model: See `train_feature_network`.
-        images: Float array `(n, H, W, 1)` in [0, 1].
+        images: Float array `(n, H, W, 1)` in [0, 1], or uint8.
+        name: `"features"` or `"predictions"`.
 
     Returns:
-        float32 array `(n, dimension)`; over the training slices each has
-        mean 0 and standard deviation 1.
+        float32 array: features `(n, dimension)`, of which each has mean 0 and standard deviation
+        1 over the training slices, or predictions `(n, 7)`, one of each of `TASKS`.
     """
-    return _outputs(model, images, "features")
+    outputs = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        batch = batch / np.float32(255) if batch.dtype == np.uint8 else batch
+        outputs.append(model(batch)[name].numpy())
+    return np.concatenate(outputs)
 
 
-def predictions(model, images):
-    """What the network says of slices: as `features`, `(n, 7)`, one of each of `TASKS`."""
-    return _outputs(model, images, "predictions")
-
-
-def _outputs(model, images, name):
-    batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    return np.concatenate([model(batch)[name].numpy() for batch in batches])
-
-
-def skill(model, images, glued, table):
-    """What the network can tell of slices that it was not trained on.
+def measure_skill(model, images, glued, table):
+    """Returns how well the network predicts slices that it was not trained on.
 
     Args:
         model: See `train_feature_network`.
@@ -143,48 +136,47 @@ def skill(model, images, glued, table):
         table: As for `train_feature_network`.
 
     Returns:
-        Dictionary: the correlation of `position` and `age` with what it says of them; of `sex` and
-        `mixed`, the chance that it finds a woman's slice more likely a woman's than a man's, and a
-        mixed one more likely mixed (area under the ROC curve). `None` where that is unknown.
+        Dictionary: of `position` and `age` the correlation with its predictions; of `sex` and
+        `mixed` the area under the ROC curve, how often it finds a woman's slice more likely a
+        woman's than a man's, and a mixed one more likely mixed. `None` where that is unknown.
     """
-    said, of_glued = predictions(model, images), predictions(model, glued)
-    known = _known_targets(table)
-    found = {}
+    known, predictions = _known_targets(table), []
+    for some in (images, glued):
+        arrays = network_outputs(model, some, "predictions")
+        predictions.append(pandas.DataFrame(arrays, known.index, TASKS))
+    whole, of_glued = predictions
+    skill = {}
     for name in ("position", "age"):
-        column = TASKS.index(name)
-        true, guessed = (part[np.isfinite(known[:, column]), column] for part in (known, said))
-        varied = len(true) and np.ptp(true) > 0 and np.ptp(guessed) > 0
-        found[name] = float(np.corrcoef(true, guessed)[0, 1]) if varied else None
-    sex = TASKS.index("sex")
-    found["sex"] = _chance(said[known[:, sex] == 1, sex], said[known[:, sex] == 0, sex])
-    mixed = TASKS.index("mixed")
-    found["mixed"] = _chance(of_glued[:, mixed], said[:, mixed])
-    return found
+        correlation = known[name].corr(whole[name])
+        skill[name] = float(correlation) if np.isfinite(correlation) else None
+    sex, mixed = known["sex"].notna(), np.repeat([0, 1], len(images))
+    skill["sex"] = _area_under_curve(known["sex"][sex], whole["sex"][sex])
+    skill["mixed"] = _area_under_curve(mixed, pandas.concat([whole["mixed"], of_glued["mixed"]]))
+    return skill
 
 
-def _chance(greater, smaller):
-    """How often one of the first is above one of the second, or `None` without either."""
-    from scipy.stats import mannwhitneyu  # not at the top: it takes half a second
-
-    if not len(greater) or not len(smaller):
+def _area_under_curve(labels, predicted):
+    """Returns the area under the ROC curve, or `None` if all labels are alike."""
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if len(np.unique(labels)) < 2:
         return None
-    return float(mannwhitneyu(greater, smaller).statistic / (len(greater) * len(smaller)))
+    positive, negative = predicted[labels == 1], predicted[labels == 0]
+    return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
 
 
 def distort(images, others, seed):
     """Distorts slices at random, each kind half of the time.
 
-    `mixed`: beyond a line through the brain stands another slice. `warp`: rows
-    and columns are drawn apart and together in waves. `blur` and `noise`:
-    Gaussian, the noise on the brain alone.
+    `mixed`: beyond a line through the brain stands another slice. `warp`: rows and columns are
+    displaced in waves. `blur` and `noise`: Gaussian, the noise on the brain alone.
 
     Args:
         images, others: Float tensors `(B, H, W)` in [0, 1]: slices, and what they are mixed with.
         seed: int32 tensor `(2,)`.
 
     Returns:
-        The slices, and float `(B, 4)` in [0, 1]: the strengths of warp,
-        mixed (0 or 1), blur and noise.
+        The slices, and float `(B, 4)` in [0, 1]: the strengths of warp, mixed (0 or 1), blur and
+        noise.
     """
     batch = tf.shape(images)[0]
     _, height, width = images.shape
@@ -205,7 +197,7 @@ def distort(images, others, seed):
 
 
 def _half_planes(height, width, direction, place, softness):
-    """1 beyond a line, 0 before it: `(B, H, W)` from uniforms `(B,)`."""
+    """Returns masks that are 1 beyond a line and 0 before it, `(B, H, W)`, from uniforms `(B,)`."""
     direction, place, softness = (
         u[:, None, None] for u in (2 * math.pi * direction, 0.6 * place - 0.3, softness)
     )
@@ -215,7 +207,7 @@ def _half_planes(height, width, direction, place, softness):
 
 
 def _wave_matrices(size, amplitude, sigma, cycles, phase):
-    """Resampling along one axis, `(B, size, size)`: displaced in a wave, and blurred."""
+    """Returns matrices `(B, size, size)` that displace an axis in a wave, and blur it."""
     pixels = tf.range(size, dtype=tf.float32)
     turns = (1 + 2 * cycles[:, None]) * pixels / size + phase[:, None]
     sources = pixels + size * amplitude[:, None] * tf.sin(2 * math.pi * turns)  # (B, size)
@@ -225,13 +217,13 @@ def _wave_matrices(size, amplitude, sigma, cycles, phase):
 
 
 def _distorted_batches(images, rows, table, seed, steps):
-    """`(images (B, H, W, 1), targets (B, 7))` of all steps, whatever came before."""
+    """Returns the batches of all steps: images `(B, H, W, 1)` and targets `(B, 7)`."""
     random = np.random.default_rng(seed)
     rounds = math.ceil(steps * BATCH_SIZE / len(rows))
     order = np.concatenate([random.permutation(len(rows)) for _ in range(rounds)])
     order = order[: steps * BATCH_SIZE].reshape(steps, BATCH_SIZE)
     partners = _partners(order, table["position"].to_numpy(), random)
-    known = _known_targets(table)
+    known = _known_targets(table).to_numpy(np.float32)  # (n, 3)
 
     def prepare(step, chosen, partners):
         slices, others = _read(images, rows, chosen), _read(images, rows, partners)
@@ -248,8 +240,10 @@ def _distorted_batches(images, rows, table, seed, steps):
 
 
 def _partners(order, positions, random):
-    """For each slice of `order` another at its position, to be mixed with: of other positions, the
-    seam would tell what anatomy should."""
+    """Returns for each slice of `order` another at its position, to be mixed with it.
+
+    If it were from another position, the seam alone would show it.
+    """
     partners = np.empty_like(order)
     keys = pandas.factorize(positions, use_na_sentinel=False)[0]
     for key in np.unique(keys):
@@ -261,24 +255,20 @@ def _partners(order, positions, random):
 
 
 def _read(images, rows, chosen):
-    """Float32 `(B, H, W)` in [0, 1] of the slices of these rows."""
+    """Returns the chosen ones of the rows' slices: float32 `(B, H, W)` in [0, 1]."""
     pixels = tf.numpy_function(lambda chosen: images[rows[chosen]], [chosen], tf.uint8)
     return tf.cast(tf.ensure_shape(pixels, (BATCH_SIZE, *images.shape[1:])), tf.float32) / 255
 
 
 def _known_targets(table):
-    """Position and age with mean 0 and spread 1, and whether female: `(n, 3)`, NaN unknown."""
-    columns = []
-    for name in ("position", "age"):
-        values = pandas.to_numeric(table[name], errors="coerce").astype(float)
-        spread = values.std(ddof=0)
-        columns.append((values - values.mean()) / (spread if spread > 0 else 1.0))
-    columns.append(table["sex"].map({"F": 1.0, "M": 0.0}).astype(float))
-    return np.stack(columns, axis=1).astype(np.float32)
+    """Returns position and age with mean 0 and spread 1, and whether female; NaN is unknown."""
+    known = table[["position", "age"]].apply(pandas.to_numeric, errors="coerce").astype(float)
+    known = (known - known.mean()) / known.std(ddof=0).replace(0, 1)
+    return known.assign(sex=table["sex"].map({"F": 1.0, "M": 0.0}).astype(float))
 
 
 def _masked_loss(targets, predictions):
-    """Squared error, or cross-entropy of yes or no, of what is known: `(B,)`."""
+    """Returns the squared error, or cross-entropy of yes or no, of what is known: `(B,)`."""
     known = tf.math.is_finite(targets)
     targets = tf.where(known, targets, 0.0)
     odds = tf.constant([name in YES_OR_NO for name in TASKS])

@@ -14,8 +14,8 @@ from oasisvq.evaluation.features import (
     _wave_matrices,
     build_feature_network,
     distort,
-    features,
-    skill,
+    measure_skill,
+    network_outputs,
     train_feature_network,
 )
 
@@ -44,7 +44,7 @@ def as_images(slices):
 
 
 def test_features_of_training_slices_are_standardised(trained, slices):
-    found = features(trained, as_images(slices))
+    found = network_outputs(trained, as_images(slices))
     assert found.shape == (16, 64)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-3)
@@ -66,11 +66,14 @@ def test_weights_restore_the_network_with_its_scaling(trained, slices, tmp_path)
     trained.save_weights(tmp_path / "features.weights.h5")
     other = build_feature_network((32, 32))
     assert (
-        np.abs(features(other, as_images(slices)) - features(trained, as_images(slices))).max() > 1
+        np.abs(
+            network_outputs(other, as_images(slices)) - network_outputs(trained, as_images(slices))
+        ).max()
+        > 1
     )
     other.load_weights(tmp_path / "features.weights.h5")
     np.testing.assert_array_equal(
-        features(other, as_images(slices)), features(trained, as_images(slices))
+        network_outputs(other, as_images(slices)), network_outputs(trained, as_images(slices))
     )
 
 
@@ -88,7 +91,7 @@ def test_a_seed_gives_the_same_network_and_touches_no_other_random_state(slices)
         np.testing.assert_array_equal(value, other)
     second = train_feature_network(slices, np.arange(16), unknown(16), seed=5, steps=3)
     images = as_images(slices)
-    np.testing.assert_array_equal(features(first, images), features(second, images))
+    np.testing.assert_array_equal(network_outputs(first, images), network_outputs(second, images))
     pictures = tf.constant(images[..., 0])
     shuffled = [distort(pictures, pictures, [seed, 0])[0] for seed in (5, 6)]
     assert np.abs(shuffled[0] - shuffled[1]).max() > 0.1
@@ -98,7 +101,7 @@ def test_a_seed_gives_the_same_network_and_touches_no_other_random_state(slices)
 def test_any_size_and_no_label_will_do(random, shape):
     slices = random.integers(0, 256, size=(5, *shape)).astype("uint8")
     model = train_feature_network(slices, np.arange(5), unknown(5), steps=2, dimension=8)
-    found = features(model, as_images(slices))
+    found = network_outputs(model, as_images(slices))
     assert found.shape == (5, 8)
     assert np.isfinite(found).all()
 
@@ -177,13 +180,13 @@ def test_skill_is_that_of_telling_apart():
     table = pandas.DataFrame(
         {"position": np.arange(8), "age": -np.arange(8), "sex": list("MMFFMMFF")}
     )
-    found = skill(Network(), images, images[[7] * 8], table)
+    found = measure_skill(Network(), images, images[[7] * 8], table)
     assert found["position"] == pytest.approx(1) == -found["age"]
     assert found["sex"] == 12 / 16
     assert found["mixed"] == (7 + 0.5) / 8
-    found = skill(Network(), images[[3] * 8], images, table)  # it says the same of all
+    found = measure_skill(Network(), images[[3] * 8], images, table)  # it says the same of all
     assert found["position"] is found["age"] is None
-    found = skill(Network(), images[:1], images[:1], unknown(1))
+    found = measure_skill(Network(), images[:1], images[:1], unknown(1))
     assert found == {"position": None, "age": None, "sex": None, "mixed": 0.5}
 
 
