@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas
 import tensorflow as tf
-from scipy.stats import mannwhitneyu
+from sklearn.metrics import roc_auc_score
 
 from oasisvq.evaluation.image_scores import BACKGROUND
 
@@ -157,11 +157,7 @@ def measure_skill(model, images, glued, table):
 
 def _area_under_curve(labels, predicted):
     """Returns the area under the ROC curve, or `None` if all labels are alike."""
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
-    if len(np.unique(labels)) < 2:
-        return None
-    positive, negative = predicted[labels == 1], predicted[labels == 0]
-    return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
+    return float(roc_auc_score(labels, predicted)) if len(np.unique(labels)) > 1 else None
 
 
 def distort(images, others, seed):
