@@ -6,19 +6,37 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import train
 from oasisvq.data.sources.synthetic import invent_slices, load_template
 from support.scripts import run_main, train_flags
+from support.sources import SHEET, sessions, write_disc, write_png
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what needs real data, and says so, where there are none beside the project."""
+    missing = pytest.mark.skip(reason=f"slices of OASIS are not at {REAL_DATA}")
+    for item in items:
+        if item.get_closest_marker("real_data") and not REAL_DATA.is_dir():
+            item.add_marker(missing)
+
+
+@pytest.fixture
+def real_data():
+    """Returns the folder of real slices and volumes, for tests that are marked `real_data`."""
+    return REAL_DATA
 
 
 @pytest.fixture(scope="session")
 def template():
+    """Returns the ICBM-152 template, which invented brains are made of."""
     return load_template()
 
 
@@ -32,13 +50,42 @@ def brains(template):
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """The same first weights in every run of a test."""
+    """Gives every run of a test the same first weights."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    """Names a mirror at which nothing listens: no test leaves loopback."""
+    monkeypatch.setenv("OASIS_MIRROR", "http://127.0.0.1:9/data")
 
 
 @pytest.fixture
 def random():
+    """Returns a generator of the same random numbers in every run of a test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def coronal(tmp_path, random):
+    """Returns a folder in the layout of OASIS-1 slices, with its sheet."""
+    for n in range(1, 13):
+        scan = f"OAS1_{n:04d}_MR1"
+        for index in (90, 95, 100):
+            pixels = random.integers(0, 200, (24, 20))
+            write_png(tmp_path / f"oasis/{scan}/{scan}.{index}.png", pixels)
+    sheet = "ID,M/F,Age,CDR\n" + "".join(f"OAS1_{n:04d}_MR1,F,{50 + n},\n" for n in range(1, 12))
+    (tmp_path / "oasis/sheet.csv").write_text(sheet)
+    return tmp_path / "oasis"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """Returns a folder with two discs of three sessions each and their sheet, put there by hand."""
+    write_disc(tmp_path / "data", 1, sessions([1, 2, 3]))
+    write_disc(tmp_path / "data", 2, sessions([4, 5, 6]))
+    (tmp_path / "data/oasis_cross-sectional.csv").write_text(SHEET)
+    return tmp_path / "data"
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +101,8 @@ def place(tmp_path_factory, brains):
         Image.fromarray(pixels.astype(np.uint8)).save(place / "slices" / name)
     rows = [f"case_{n:03d},{20 + 5 * n},{'FM'[n % 2]},{'' if n < 6 else 0.5}" for n in range(12)]
     (place / "slices/sheet.csv").write_text("\n".join(["ID,Age,M/F,CDR", *rows]))
+    import train  # not at the top: most tests do without TensorFlow's scripts
+
     assert run_main(train, *train_flags(place), "--run-dir", place / "run") == 0
     return place
 

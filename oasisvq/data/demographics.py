@@ -3,6 +3,9 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -17,12 +20,12 @@ RENAMED = {"mf": "sex", "gender": "sex", "mrdelay": "delay"}
 KNOWN = ("age", "sex", "cdr")  # columns that every table of slices has
 
 
-def read_sheet(path):
+def read_sheet(path: Path) -> pandas.DataFrame | None:
     """Reads a sheet.
 
     Returns:
-        A table with the column `ID` and the others in small letters, a row for
-        each ID; a blank stays unknown. `None` if no column says who.
+        A table with the column `ID` and the others in small letters, a row for each ID; a blank
+        stays unknown. `None` if no column says who.
 
     Raises:
         DatasetError: If the file cannot be read.
@@ -50,14 +53,14 @@ def read_sheet(path):
     if "sex" in sheet:
         sheet["sex"] = sheet["sex"].str.strip().str.upper().str[:1]
     for column in set(sheet) - {"ID", "sex"}:
-        numbers = pandas.to_numeric(sheet[column], errors="coerce")
+        numbers: Any = pandas.to_numeric(sheet[column], errors="coerce")
         if column in KNOWN or numbers.notna().sum() == sheet[column].notna().sum():
             sheet[column] = numbers
     return sheet.drop_duplicates("ID")
 
 
-def _rows(path):
-    """The cells of a sheet as lists of text, a list a row."""
+def _rows(path: Path) -> list[list[str]]:
+    """Returns the cells of a sheet as lists of text, a list a row."""
     if path.suffix.lower() == ".xlsx":
         table = pandas.read_excel(path, header=None, dtype=str)
         return table.astype(object).where(table.notna(), "").to_numpy().tolist()
@@ -73,41 +76,42 @@ def _rows(path):
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
 
 
-def _plain(name):
+def _plain(name: object) -> str:
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
-def _who(columns):
-    """The column that says who, of some names; or `None`."""
+def _who(columns: Iterable[str]) -> str | None:
+    """Returns the column that says who, of some names; or `None`."""
     return next((c for name in WHO for c in columns if _plain(c) == name), None)
 
 
-def read_sheets(paths):
-    """One table of several sheets; `None` if there are none.
+def read_sheets(paths: Iterable[Path]) -> pandas.DataFrame | None:
+    """Reads several sheets as one table; `None` if there are none.
 
     Raises:
         DatasetError: If one cannot be read, or says nowhere whom a row is about.
     """
-    sheets = [read_sheet(path) for path in paths]
-    for path, sheet in zip(paths, sheets, strict=True):
-        if sheet is None:
+    sheets = []
+    for path in paths:
+        if (sheet := read_sheet(path)) is None:
             raise DatasetError(
                 f"{path}: no column says who. Expected one named ID or MRI ID in the first "
                 f"{HEADER_WITHIN} rows; mend the sheet, or take it out"
             )
+        sheets.append(sheet)
     return pandas.concat(sheets) if sheets else None
 
 
-def join_sheet(table, sheet):
+def join_sheet(table: Any, sheet: pandas.DataFrame | None) -> tuple[Any, list[str]]:
     """Adds a sheet's columns to the slices of each session, or of each subject if it names those.
 
     Args:
-        table: A row a slice, with `subject` and `session`.
+        table: pandas table with a row a slice, its `subject` and its `session`.
         sheet: From `read_sheet`, or `None`.
 
     Returns:
-        The table, with age, sex and cdr in any case, and the names of the
-        sessions that have no row in the sheet.
+        The table, with age, sex and cdr in any case, and the names of the sessions that have no
+        row in the sheet.
     """
     sessions = table["subject"] + ("_" + table["session"]).where(table["session"] != "", "")
     if sheet is None:

@@ -1,6 +1,7 @@
 """Who a file shows: subject, session, slice number and ready-made split, from its path."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from oasisvq.core.errors import DatasetError
@@ -32,20 +33,41 @@ SPLIT_FOLDER = re.compile(
 )
 
 
-def names_in_path(relative, pattern=None, volume=False):
-    """Reads a path below the source's folder.
+def compile_pattern(text: str) -> re.Pattern | None:
+    """Returns `--subject-pattern` compiled; `None` for `""`.
 
-    Slices of one person must never pass for those of two, or the split by
-    subject would leak. Where a name can be read either way, it counts as one:
-    a folder is a person, whatever lies in it, and a number at the end of a
-    picture's name is a slice's.
+    Raises:
+        DatasetError: If it is no regular expression, or has no group `subject`.
+    """
+    if not text:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise DatasetError(f"--subject-pattern {text!r}: {error}") from error
+    if "subject" not in pattern.groupindex:
+        raise DatasetError(
+            f"--subject-pattern {text!r}: expected a group (?P<subject>...), and optionally "
+            "(?P<session>...) and (?P<index>...)"
+        )
+    return pattern
+
+
+def names_in_path(
+    relative: str | PurePath, pattern: re.Pattern | None = None, volume: bool = False
+) -> tuple[str, str, int | None, str]:
+    """Returns what a path below the source's folder says of a file.
+
+    Slices of one person must never pass for those of two, or the split by subject would leak.
+    Where a name can be read either way, it counts as one: a folder is a person, whatever lies in
+    it, and a number at the end of a picture's name is a slice's.
 
     Args:
         relative: Path of the file, relative to the source's folder.
-        pattern: Compiled regular expression with the group `subject`, and
-            optionally `session` and `index`, searched in the path.
-        volume: Whether the file is a volume: a number at the end of its name
-            is then part of the subject's.
+        pattern: Compiled regular expression with the group `subject`, and optionally `session`
+            and `index`, searched in the path.
+        volume: Whether the file is a volume: a number at the end of its name is then part of the
+            subject's.
 
     Returns:
         Subject, session (or `""`), slice number (or `None`) and split (or `""`).
@@ -69,60 +91,52 @@ def names_in_path(relative, pattern=None, volume=False):
         subject, rest = _known(stem, folders) or _general(stem, folders, volume)
         session = _session(stem, folders)
         index = None if volume else _last_number(rest)
-    index = int(index) if index and index.isdecimal() and len(index) < 10 else None
-    return subject, session or "", index, _split(folders)
+    number = int(index) if index and index.isdecimal() and len(index) < 10 else None
+    inner_first = map(SPLIT_FOLDER.fullmatch, reversed(folders))
+    split = next((match.lastgroup for match in inner_first if match), None)
+    return subject, session or "", number, split or ""
 
 
-def _known(stem, folders):
-    """The subject in a known style, and what of the stem lies behind it; or `None`."""
+def _known(stem: str, folders: Sequence[str]) -> tuple[str, str] | None:
+    """Returns the subject in a known style, and what of the stem lies behind it; or `None`."""
     for text in (stem, *reversed(folders)):
         for known in KNOWN_NAMES:
-            match = known.search(text)
-            if match:
+            if match := known.search(text):
                 subject = match["subject"]
-                loud = subject.upper().startswith("OAS") or "_S_" in subject.upper()
-                subject = subject.upper() if loud else subject.lower()
+                capital = subject.upper().startswith("OAS") or "_S_" in subject.upper()
+                subject = subject.upper() if capital else subject.lower()
                 return subject, stem[match.end() :] if text is stem else stem
     return None
 
 
-def _general(stem, folders, volume):
-    """The subject of any other name, and the stem without its session."""
+def _general(stem: str, folders: Sequence[str], volume: bool) -> tuple[str, str]:
+    """Returns the subject of any other name, and the stem without its session."""
     plain = SESSION.sub("_", stem)
     persons = [_person(folder) for folder in folders if not SPLIT_FOLDER.fullmatch(folder)]
-    persons = [person for person in persons if person]
-    if persons:
-        return persons[0], plain  # the outermost: visits lie inside
+    if any(persons):
+        return next(filter(None, persons)), plain  # the outermost: visits lie inside
     name = _person(plain)
     subject = name if volume else re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
     return subject or name or stem, plain
 
 
-def _person(name):
-    """What is left of a name without session and kind of picture."""
+def _person(name: str) -> str:
+    """Returns what is left of a name without session and kind of picture."""
     return KIND.sub("_", SESSION.sub("_", name)).strip("._- ")
 
 
-def _session(stem, folders):
+def _session(stem: str, folders: Sequence[str]) -> str | None:
+    """Returns the session that a name tells, the innermost first; or `None`."""
     for text in (stem, *reversed(folders)):
         for known in KNOWN_NAMES[:2]:
-            match = known.search(text)
-            if match and match["session"]:
+            if (match := known.search(text)) and match["session"]:
                 return match["session"].upper().replace("_D", "_d")
-        match = SESSION.search(text)
-        if match:
+        if match := SESSION.search(text):
             return match["session"]
     return None
 
 
-def _last_number(text):
+def _last_number(text: str) -> str | None:
+    """Returns the digits at the end of a name, without session and kind of picture."""
     match = re.search(r"(\d+)\)?_*$", KIND.sub("_", SESSION.sub("_", text)))
     return match[1] if match else None
-
-
-def _split(folders):
-    for folder in reversed(folders):
-        match = SPLIT_FOLDER.fullmatch(folder)
-        if match:
-            return match.lastgroup
-    return ""

@@ -1,5 +1,7 @@
 """Subjects that show the same head under two names."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 from scipy import ndimage
@@ -17,8 +19,8 @@ FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows n
 BLOCK = 512  # slices, or scans, at a time
 
 
-def near_duplicates(slices, table):
-    """Pairs of subjects whose slices at the same positions are too alike to be two heads.
+def near_duplicates(slices: np.ndarray, table: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Finds pairs of subjects whose slices at the same positions are too alike to be two heads.
 
     The similarity of two scans is the mean, over the positions they share, of the correlation
     between their slices' `details`; that of two subjects is their most alike scans'. No mean of
@@ -39,12 +41,10 @@ def near_duplicates(slices, table):
     scan = table.groupby(["subject", "session"], dropna=False).ngroup().to_numpy()
     subjects = table.groupby(scan)["subject"].first().to_numpy()
     slots = pandas.DataFrame({"position": _positions(table, scan), "scan": scan})
-    at_positions = [
-        rows.to_numpy() for rows in slots.drop_duplicates().groupby("position").groups.values()
-    ]
-    described = np.concatenate(
-        [details(slices[start : start + BLOCK]) for start in range(0, len(slices), BLOCK)]
-    )
+    groups = slots.drop_duplicates().groupby("position").groups.values()
+    at_positions = [rows.to_numpy() for rows in groups]
+    starts = range(0, len(slices), BLOCK)
+    described = np.concatenate([details(slices[start : start + BLOCK]) for start in starts])
     present = pandas.crosstab(slots["scan"], slots["position"]).clip(upper=1).to_numpy(np.float32)
     found = {}
     for start in range(0, len(subjects), BLOCK):
@@ -65,8 +65,8 @@ def near_duplicates(slices, table):
     ]
 
 
-def details(slices):
-    """What tells one head from another, of length 1 a slice: small pictures less their blur.
+def details(slices: np.ndarray) -> np.ndarray:
+    """Returns what tells one head from another: small pictures less their blur, of length 1.
 
     The slice's centre of mass is moved to its middle, so that a head may lie elsewhere; the blur
     takes away what all heads share.
@@ -87,8 +87,8 @@ def details(slices):
     return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), FAINT)
 
 
-def _centred(slices):
-    """Float32 `(n, H, W)` in [0, 1], each moved by whole pixels; what leaves comes in opposite."""
+def _centred(slices: np.ndarray) -> np.ndarray:
+    """Returns float32 slices `(n, H, W)` in [0, 1], their centres of mass rolled to the middle."""
     pictures = np.asarray(slices, np.float32) / 255
     middles = (np.array(pictures.shape[1:]) - 1) / 2
     for number, picture in enumerate(pictures):
@@ -100,9 +100,11 @@ def _centred(slices):
     return pictures
 
 
-def _averages(length, side):
-    """Matrix `(cells, length)` that averages pixels over cells of `side` pixels, about the middle;
-    a pixel on a border counts for both in part, or a grid of odd cells would pass for detail."""
+def _averages(length: int, side: float) -> np.ndarray:
+    """Returns the matrix `(cells, length)` that averages pixels over cells of `side` pixels.
+
+    A pixel on a border counts for both cells in part, or a grid of odd cells would pass for detail.
+    """
     cells = int(np.ceil(length / side - 1e-6))
     borders = (np.arange(cells + 1) - cells / 2) * side + length / 2
     pixels = np.arange(length)
@@ -111,11 +113,10 @@ def _averages(length, side):
     return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _positions(table, scan):
-    """A number for each slice's position `(N,)`: of its plane and millimetre; else of its index;
-    else of its place in the scan."""
-    position = np.floor(pandas.to_numeric(table["position_mm"]) + 0.5)  # `round` joins halves
-    index = pandas.to_numeric(table["index"])
+def _positions(table: pandas.DataFrame, scan: np.ndarray) -> np.ndarray:
+    """Returns a number `(N,)` for each slice's plane and millimetre; else index; else order."""
+    numbers: Any = table[["position_mm", "index"]].apply(pandas.to_numeric)
+    position, index = (numbers["position_mm"] + 0.5) // 1, numbers["index"]  # `round` joins halves
     place = position.fillna(index).fillna(table.groupby(scan).cumcount())
     kinds = [table["plane"], position.isna(), index.isna()]
     return table.groupby([*kinds, place], dropna=False).ngroup().to_numpy()

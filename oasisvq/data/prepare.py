@@ -1,61 +1,116 @@
-"""A source made into slices on disk, scan by scan; what was interrupted goes on, and machines may
-share the work."""
+"""A source made into slices on disk, scan by scan, once; and such a prepared folder read again."""
 
 import contextlib
 import glob
 import hashlib
+import itertools
 import json
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 from tqdm import tqdm
 
+from oasisvq.core.errors import DatasetError
+from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_array, write_text
+from oasisvq.data.demographics import KNOWN, join_sheet, read_sheets
 from oasisvq.data.near_duplicates import near_duplicates
-from oasisvq.core.errors import DatasetError, VolumeError
-from oasisvq.core.files import sha256, sweep, whole_file, write_array, write_text
-from oasisvq.core.locks import one_at_a_time
-from oasisvq.data.demographics import join_sheet, read_sheets
-from oasisvq.data.sources.base import WHOLE, BadScan, FinishedPart, Scan, open_source
+from oasisvq.data.oasis import COLLECTIONS
+from oasisvq.data.sources.archives import Archives
+from oasisvq.data.sources.base import WHOLE, BadScan, FinishedPart, Scan, Shard, Source
+from oasisvq.data.sources.folders import open_folder
+from oasisvq.data.sources.synthetic import Demo
+from oasisvq.data.splits import SPLITS, join_people
 from oasisvq.data.volumes import resized
 
+PREPARED = ("slices.npy", "slices.csv", "dataset.json")  # the files of a prepared folder
+FORMAT = 2  # raise it when these files change
 FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
-FORMAT = 2  # raise it when the files of a prepared folder change
 EARLY = 20  # scans; if the first so many are all bad, so are the rest
-COLUMNS = (
-    "subject", "session", "source", "plane", "index", "position_mm", "height", "width", "split",
-)  # fmt: skip
-TEXT_COLUMNS = dict.fromkeys(("subject", "session", "source", "plane", "split"), str)
-SHOWN = 10  # problems that the closing summary names
+WHO = ("subject", "session", "source", "plane")
+WHERE = ("index", "position_mm", "height", "width")
+COLUMNS = (*WHO, *WHERE, "split")
+TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split"), str)
+MOST_PROBLEMS = 10  # that the closing summary names
 # What a prepared folder's contents depend on, beside the files of the source.
-SLICE_FIELDS = (
-    "plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern", "demo_subjects",
-    "oasis1_image", "disc_numbers",
-)  # fmt: skip
+CUT = ("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern")
+SLICE_FIELDS = (*CUT, "demo_subjects", "oasis1_image", "disc_numbers")
 
 
-def prepare(hyperparameters, data_dir, shard=WHOLE):
-    """The folder with the slices of a source, made now unless it is there already.
+def is_prepared(folder: Path) -> bool:
+    """Tells whether a folder holds slices that were made before, see `prepare`."""
+    return all((folder / name).is_file() for name in PREPARED)
 
-    Args:
-        hyperparameters: `Hyperparameters`; which source, and which slices.
-        data_dir: Path of the folder that prepared slices, and downloads, go to.
-        shard: `Shard`, the only scans that are to be made now. Whoever finds those of all
-            others made, by processes that share `data_dir`, puts them together.
+
+def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[str, str]]:
+    """Reads a folder that `prepare` made.
 
     Returns:
-        Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes
-        depend on the source and the options alone, not on interruptions nor on shares.
-        `None` if scans of other shards are missing still.
+        The slices, uint8 `(N, H, W)`, memory-mapped; a pandas table with a row for each, in which
+        texts are never NaN; the contents of `dataset.json`; and, from `join_people`, the one name
+        of each subject that shows the same head as another.
+
+    Raises:
+        DatasetError: If the files are damaged, or do not belong together.
+    """
+    try:
+        slices = np.load(folder / "slices.npy", mmap_mode="r")
+        table: Any = pandas.read_csv(folder / "slices.csv", dtype=TEXT_COLUMNS)
+        description = json.loads((folder / "dataset.json").read_text())
+        missing = {*COLUMNS, *KNOWN} - set(table)
+        if missing or not isinstance(description, dict):
+            raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
+        for column in (*WHERE, "age", "cdr"):
+            table[column] = pandas.to_numeric(table[column])
+        table = table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
+        if not set(table["split"]) <= {*SPLITS, ""}:
+            raise ValueError(f"unknown split: {set(table['split'])}")
+        pairs = description.get("near_duplicates")
+        people = join_people(pair["subjects"] for pair in pairs or ())
+    # Of a damaged header NumPy also raises what Python's tokenizer and parser do.
+    except Exception as error:
+        raise DatasetError(
+            f"{folder}: not a prepared dataset ({error}). Delete the folder to have it made again"
+        ) from error
+    if slices.ndim != 3 or slices.dtype != np.uint8 or len(table) != len(slices):
+        raise DatasetError(
+            f"{folder}: slices.npy and slices.csv do not belong together ({slices.shape} "
+            f"{slices.dtype}, {len(table)} rows). Delete the folder to have it made again"
+        )
+    if pairs is None:  # made by an earlier version
+        description["near_duplicates"] = near_duplicates(slices, table)
+        people = join_people(pair["subjects"] for pair in description["near_duplicates"])
+    return slices, table, description, people
+
+
+def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
+    """Returns the folder with the slices of a source, made now unless it is there already.
+
+    Args:
+        config: `DataConfig`; which source, and which slices. A folder that was prepared before is
+            itself a source.
+        data_dir: Path of the folder that prepared slices, and downloads, go to.
+        shard: The only scans that are to be made now. Whoever finds those of all other shards
+            made, by processes that share `data_dir`, puts all of them into one folder.
+
+    Returns:
+        Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes depend on
+        the source and the options alone, not on interruptions nor on shards. `None` if scans of
+        other shards are missing still.
 
     Raises:
         DatasetError: If the source cannot be used; the message says why.
-        ArchiveError, DownloadError: If one of its archives cannot be read, or had.
+        ArchiveError, DownloadError: If one of its archives cannot be read, or downloaded.
     """
-    source = open_source(hyperparameters, data_dir)
-    options = {name: getattr(hyperparameters, name) for name in SLICE_FIELDS}
+    if is_prepared(Path(config.dataset)):
+        return Path(config.dataset)
+    source = open_source(config, data_dir)
+    options = {name: getattr(config, name) for name in SLICE_FIELDS}
     identity = options | {"format": FORMAT, "files": source.fingerprint}
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     folder = data_dir / f"{source.name}-{digest}"
@@ -67,31 +122,44 @@ def prepare(hyperparameters, data_dir, shard=WHOLE):
             f"{data_dir}: cannot be written ({error.strerror}). Give another --data-dir"
         ) from error
     if shard != WHOLE:
-        _make_share(source, shard, folder, partial, hyperparameters.max_bad_scans)
+        _make_shard(source, shard, folder, partial, config.max_bad_scans)
     with _alone(folder):
         if folder.is_dir():
             _check_ready(source, folder)
         elif shard != WHOLE and not _holds_all(partial, source):
             return None
         else:
-            _wait_for_shares(folder)
+            _wait_for_shards(folder)
             store = Store(partial)
             sheets = source.sheets(fetch=True)
-            _make_records(source, store, hyperparameters.max_bad_scans)
-            _check_bad(source, store, hyperparameters.max_bad_scans)
+            _make_records(source, store, config.max_bad_scans)
+            _check_bad(source, store, config.max_bad_scans)
             _assemble(source, store, options, sheets, partial / "whole")
             (partial / "whole").rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def _alone(folder):
-    """Held by who puts slices together, and for a moment by who begins a share: so that a share
-    which is at work is seen, and none begins while its records may be put away."""
+def open_source(config: Any, data_dir: Path) -> Source:
+    """Returns the source that a `DataConfig` names; the archives of OASIS lie in `data_dir`.
+
+    Raises:
+        DatasetError: If there is no such source, or nothing in it to read.
+    """
+    if config.dataset == "demo":
+        return Demo(config)
+    return Archives(config, data_dir) if config.dataset in COLLECTIONS else open_folder(config)
+
+
+def _alone(folder: Path) -> contextlib.AbstractContextManager:
+    """Holds a lock: while the records of all shards are made one folder, no shard begins.
+
+    Whoever begins a shard holds it for a moment, too, so that a shard at work is seen.
+    """
     return one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"prepares {folder}")
 
 
-def _make_share(source, shard, folder, partial, max_bad_scans):
+def _make_shard(source: Source, shard: Shard, folder: Path, partial: Path, most: float) -> None:
     """Records a shard's scans, beside other processes that record theirs."""
     name = f"{shard.number}-of-{shard.count}"
     mutex = folder.with_name(f".{folder.name}.{name}.mutex")
@@ -100,10 +168,10 @@ def _make_share(source, shard, folder, partial, max_bad_scans):
             if folder.is_dir():
                 return
             at_work.enter_context(one_at_a_time(mutex, f"prepares shard {name} of {folder}"))
-        _make_records(source, Store(partial, name), max_bad_scans, shard)
+        _make_records(source, Store(partial, name), most, shard)
 
 
-def _wait_for_shares(folder):
+def _wait_for_shards(folder: Path) -> None:
     """Waits until no shard of the folder is at work; the next one cannot begin before we end."""
     for mutex in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*-of-*.mutex")):
         with one_at_a_time(mutex, f"prepares a shard of {folder}"):
@@ -111,18 +179,21 @@ def _wait_for_shares(folder):
         mutex.unlink(missing_ok=True)
 
 
-def _holds_all(partial, source):
-    """Whether the scans of all shards are made."""
+def _holds_all(partial: Path, source: Source) -> bool:
+    """Tells whether the scans of all shards are made."""
     names = {path.name for path in partial.glob("*.npz")}
     return all(_record_name(key) in names for key in source.needed())
 
 
-def _check_ready(source, folder):
-    """Compares a folder with the archives and sheets at hand. What a sheet says is brought up to
-    date; other archives than it was made from are the user's to decide on."""
+def _check_ready(source: Source, folder: Path) -> None:
+    """Compares a folder with the archives and sheets at hand.
+
+    What a sheet says is brought up to date, and what an earlier version left out is added; other
+    archives than it was made from are the user's to decide on.
+    """
     try:
-        description = json.loads((folder / "dataset.json").read_text())
-        parts, sheets = description["parts"], description["sheets"]
+        known = json.loads((folder / "dataset.json").read_text())
+        parts, sheets = known["parts"], known["sheets"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # whoever opens the folder will say so
     for name, record in source.records().items():
@@ -133,94 +204,97 @@ def _check_ready(source, folder):
             )
     paths = source.sheets(fetch=False)
     changed = paths and _sums(paths) != sheets
-    if not changed and "near_duplicates" in description:
-        return
-    try:
-        table = pandas.read_csv(folder / "slices.csv", dtype=TEXT_COLUMNS)
-        table = table[list(COLUMNS)].fillna(dict.fromkeys(TEXT_COLUMNS, ""))
-        slices = np.load(folder / "slices.npy", mmap_mode="r")
-        if "near_duplicates" not in description:  # made by an earlier version
-            description["near_duplicates"] = near_duplicates(slices, table)
-    except (OSError, EOFError, ValueError, LookupError):
-        return  # as above
-    if changed:
-        description |= _write_table(table, paths, folder)
-    _write_description(description, folder)
+    if changed or "near_duplicates" not in known:
+        with contextlib.suppress(DatasetError):  # as above
+            _, table, description, _ = read_prepared(folder)
+            if changed:
+                description |= _write_table(table[list(COLUMNS)], paths, folder)
+            _write_description(description, folder)
 
 
 class Store:
-    """What of a source is done, on disk: a file for each scan, written whole or not at all.
+    """What is known of a source so far, on disk: a file for each finding, written whole or not.
 
     Args:
         folder: Path of the folder for it.
-        share: Name of the shard that the process makes, or `""`. With a name, it leaves
-            alone what others may be at.
+        shard: Name of the shard that the process makes, or `""`. With a name, it leaves alone what
+            other processes may be writing.
     """
 
-    def __init__(self, folder, share=""):
-        self.folder, self.share = folder, share
+    def __init__(self, folder: Path, shard: str = ""):
+        self.folder, self.shard = folder, shard
         folder.mkdir(parents=True, exist_ok=True)
-        if not share:
+        if not shard:
             shutil.rmtree(folder / "whole", ignore_errors=True)
             sweep(folder)
-        self.facts = {}  # from key to what is known of a scan, or of a part of the source
+        self.facts: dict[str, dict[str, Any]] = {}  # by key, see `Finding`
         for path in folder.glob("[!.]*.npz"):  # not what others are writing
             try:
-                facts = self._read_facts(path)
+                with np.load(path) as arrays:
+                    facts = json.loads(arrays["facts"].tobytes())
                 self.facts[facts["key"]] = facts
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
                 path.unlink(missing_ok=True)  # torn by a failing machine; it is made again
 
-    def __contains__(self, key):
+    def __contains__(self, key: str) -> bool:
         return key in self.facts
 
-    def add(self, facts, pictures=()):
+    def add(self, facts: dict[str, Any], pictures: Iterable[np.ndarray] = ()) -> None:
         """Records `facts`, a dictionary with a `key`, and uint8 pictures of any shapes."""
         path = self._path(facts["key"])
-        arrays = {f"picture_{number:04d}": picture for number, picture in enumerate(pictures)}
+        arrays: Any = {f"picture_{number:04d}": picture for number, picture in enumerate(pictures)}
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with whole_file(path, self.share) as partial:
+        with whole_file(path, self.shard) as partial:
             np.savez(partial, facts=text, **arrays)
         self.facts[facts["key"]] = facts
 
-    def pictures(self, key):
+    def pictures(self, key: str) -> list[np.ndarray]:
+        """Returns the pictures that were recorded under a key."""
         with np.load(self._path(key)) as arrays:
             return [arrays[name] for name in sorted(arrays) if name != "facts"]
 
-    def forget(self, key):
+    def forget(self, key: str) -> None:
+        """Drops what was recorded under a key."""
         self._path(key).unlink(missing_ok=True)
         del self.facts[key]
 
-    def forget_others(self, part, sha256):
+    def forget_others(self, part: str, sha256: str | None) -> None:
         """Drops what came from an archive of this name with another checksum."""
         for key, facts in list(self.facts.items()):
             name, own = facts.get("origin") or (None, None)
             if name == part and own != sha256:
                 self.forget(key)
 
-    def _path(self, key):
+    def _path(self, key: str) -> Path:
         return self.folder / _record_name(key)
 
-    def _read_facts(self, path):
-        with np.load(path) as arrays:
-            return json.loads(arrays["facts"].tobytes())
 
-
-def _record_name(key):
+def _record_name(key: str) -> str:
     return f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
-def _make_records(source, store, max_bad_scans, shard=WHOLE):
-    """Records all scans of a source, or of a shard of it, those that cannot be used as such."""
+def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOLE) -> None:
+    """Records what a source, or a shard of it, has that the store lacks.
+
+    Raises:
+        DatasetError: If the first `EARLY` scans are all bad, and `most` allows less than all.
+    """
     total = None if source.count is None else len(shard.of(range(source.count)))
-    scans = source.scans(store, shard)
-    for scan in tqdm(scans, total=total, desc="Slicing", unit="scan", disable=None):
-        store.add(*(_record(scan) if isinstance(scan, Scan) else (scan.facts(), ())))
-        if len(store.facts) == EARLY and max_bad_scans < 1:
+    findings = source.scans(store, shard)
+    for finding in tqdm(findings, total=total, desc="Slicing", unit="scan", disable=None):
+        pictures = _to_uint8(finding.pictures) if isinstance(finding, Scan) else []
+        if isinstance(finding, Scan) and not pictures:
+            problem = (
+                f"subject {finding.subject} {finding.session}: all its slices are black. Choose "
+                "other slices with --slice-range, or take the scan out"
+            )
+            finding = BadScan(finding.key, problem, finding.origin)
+        store.add(finding.facts(), pictures)
+        if len(store.facts) == EARLY and most < 1:
             _check_bad(source, store, 1 - 1 / EARLY)
 
 
-def _check_bad(source, store, most):
+def _check_bad(source: Source, store: Store, most: float) -> None:
     """Raises `DatasetError` if more than this share of the scans is bad, or all are."""
     bad = sorted(key for key, facts in store.facts.items() if facts["kind"] == BadScan.kind)
     parts = [key for key, facts in store.facts.items() if facts["kind"] == FinishedPart.kind]
@@ -229,7 +303,7 @@ def _check_bad(source, store, most):
         raise DatasetError(f"{source.name}: holds no scan")
     if len(bad) > most * total or len(bad) == total:
         first = store.facts[bad[0]]["problem"]
-        if not store.share:
+        if not store.shard:
             for key in (*bad, *parts):  # once an archive is replaced, they are tried again
                 store.forget(key)
             if not parts:
@@ -240,41 +314,31 @@ def _check_bad(source, store, most):
         )
 
 
-def _record(scan):
-    """A scan's facts and its pictures as uint8; or facts alone if there is nothing to see."""
-    try:
-        return scan.facts(), _to_uint8(scan)
-    except VolumeError as error:
-        return BadScan(scan.key, str(error), scan.origin).facts(), ()
-
-
-def _to_uint8(scan):
-    """A scan's pictures, scaled together so that 255 is its full scale."""
-    stack = np.concatenate([picture.ravel() for picture in scan.pictures])
-    foreground = stack[stack > 0]
+def _to_uint8(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns a scan's pictures so that 255 is the full scale of all; `[]` if all are black."""
+    values = np.concatenate([picture.ravel() for picture in pictures])
+    foreground = values[values > 0]
     if not foreground.size:
-        raise VolumeError(
-            f"subject {scan.subject} {scan.session}: all its slices are black. Choose other slices "
-            "with --slice-range, or take the scan out"
-        )
+        return []
     full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
-    return [
-        np.round((picture / full_scale).clip(0, 1) * 255).astype(np.uint8)
-        for picture in scan.pictures
-    ]
+    scaled = ((picture / full_scale).clip(0, 1) * 255 for picture in pictures)
+    return [np.round(picture).astype(np.uint8) for picture in scaled]
 
 
-def _assemble(source, store, options, sheets, folder):
+def _assemble(
+    source: Source, store: Store, options: dict, sheets: list[Path], folder: Path
+) -> None:
     """Makes the three files of a prepared folder from the records, in the order of their keys."""
-    kinds = {"scan": [], "bad": [], "part": []}
-    for _, facts in sorted(store.facts.items()):
-        kinds[facts["kind"]].append(facts)
-    rows = [row for scan in kinds["scan"] for row in _rows(scan, source.name)]
-    table = pandas.DataFrame(rows, columns=COLUMNS)
-    sizes = {row[6:8] for row in rows}
-    shape = tuple(max(sides) for sides in zip(*sizes, strict=True))
+    scans, bad, parts = (
+        [facts for _, facts in sorted(store.facts.items()) if facts["kind"] == finding.kind]
+        for finding in (Scan, BadScan, FinishedPart)
+    )
+    rows = [row for scan in scans for row in _rows(scan, source.name)]
+    table: Any = pandas.DataFrame(rows, columns=COLUMNS)
+    sizes = {tuple(size) for scan in scans for size in scan["sizes"]}
+    shape = [max(sides) for sides in zip(*sizes, strict=True)]
     folder.mkdir()
-    pictures = (picture for scan in kinds["scan"] for picture in store.pictures(scan["key"]))
+    pictures = (picture for scan in scans for picture in store.pictures(scan["key"]))
     fitted = (fit_picture(picture, shape) for picture in pictures)
     write_array(folder / "slices.npy", (len(rows), *shape), fitted)
     slices = np.load(folder / "slices.npy", mmap_mode="r")
@@ -282,15 +346,15 @@ def _assemble(source, store, options, sheets, folder):
         "source": source.name,
         "options": options,
         "subjects": int(table["subject"].nunique()),
-        "scans": len(kinds["scan"]),
+        "scans": len(scans),
         "slices": len(table),
-        "image_shape": list(shape),
+        "image_shape": shape,
         "sizes_found": sorted(map(list, sizes)),
         "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
         "0; brighter ones are clipped",
-        "bad_scans": {facts["key"]: facts["problem"] for facts in kinds["bad"]},
-        "notes": {facts["key"]: facts["notes"] for facts in kinds["scan"] if facts["notes"]},
-        "parts": {facts["key"]: facts["record"] for facts in kinds["part"]},
+        "bad_scans": {facts["key"]: facts["problem"] for facts in bad},
+        "notes": {facts["key"]: facts["notes"] for facts in scans if facts["notes"]},
+        "parts": {facts["key"]: facts["record"] for facts in parts},
         "near_duplicates": near_duplicates(slices, table),
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
         **_write_table(table, sheets, folder),
@@ -299,7 +363,7 @@ def _assemble(source, store, options, sheets, folder):
     _summarise(description)
 
 
-def _write_table(table, sheets, folder):
+def _write_table(table: Any, sheets: list[Path], folder: Path) -> dict[str, Any]:
     """Writes `slices.csv`, what the sheets say of each session included; returns facts of that."""
     table, without_row = join_sheet(table, read_sheets(sheets))
     table["index"] = table["index"].astype("Int64")
@@ -308,44 +372,41 @@ def _write_table(table, sheets, folder):
     return {"sheets": _sums(sheets), "sessions_without_a_row": without_row}
 
 
-def _sums(sheets):
+def _sums(sheets: list[Path]) -> dict[str, str]:
     return {path.name: sha256(path) for path in sheets}
 
 
-def _write_description(description, folder):
+def _write_description(description: dict[str, Any], folder: Path) -> None:
     description["sha256"] = {n: sha256(folder / n) for n in ("slices.npy", "slices.csv")}
     write_text(folder / "dataset.json", description)
 
 
-def _rows(scan, source_name):
-    """The rows of `slices.csv` for a scan's facts, in the order of `COLUMNS`."""
+def _rows(scan: dict[str, Any], source_name: str) -> Iterator[tuple]:
+    """Yields the rows of `slices.csv` for a scan's facts, in the order of `COLUMNS`."""
     who = scan["subject"], scan["session"], scan["source"] or source_name, scan["plane"]
-    for index, position, size in zip(
-        scan["indices"], scan["positions_mm"], scan["sizes"], strict=True
-    ):
+    columns = scan["indices"], scan["positions_mm"], scan["sizes"]
+    for index, position, size in zip(*columns, strict=True):
         yield (*who, index, position, *size, scan["split"])
 
 
-def _summarise(description):
-    """The closing lines: what was made, what was left out and why."""
-    print(
-        f"{description['source']}: {description['slices']:,} slices of {description['scans']} scans"
-    )
-    bad, notes = description["bad_scans"], description["notes"]
-    lines = [*bad.values(), *(note for of_scan in notes.values() for note in of_scan)]
+def _summarise(description: dict[str, Any]) -> None:
+    """Prints what was made, and what was left out and why."""
+    bad, scans = description["bad_scans"], description["scans"]
+    print(f"{description['source']}: {description['slices']:,} slices of {scans} scans")
+    lines = [*bad.values(), *itertools.chain(*description["notes"].values())]
     if bad:
         print(f"Left out: {len(bad)}")
-    for line in lines[:SHOWN]:
+    for line in lines[:MOST_PROBLEMS]:
         print(f"  {line}")
-    if len(lines) > SHOWN:
-        print(f"  and {len(lines) - SHOWN} more, in dataset.json")
+    if len(lines) > MOST_PROBLEMS:
+        print(f"  and {len(lines) - MOST_PROBLEMS} more, in dataset.json")
     missing = len(description["sessions_without_a_row"])
     if missing and description["sheets"]:
         print(f"{missing} sessions have no row in the subject sheet; what it tells is unknown")
 
 
-def fit_picture(picture, shape):
-    """A uint8 picture `(H, W)` amid black of another `shape`, never squashed.
+def fit_picture(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Returns a uint8 picture `(H, W)` amid black of another `shape`, never squashed.
 
     One that is too large in either direction is made smaller in both alike.
     """

@@ -1,14 +1,24 @@
 """A head brought to the atlas that OASIS-1 lies in: repeats averaged, heads registered to T88."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
+from SimpleITK import Image
 
 from oasisvq.core.errors import VolumeError
-from oasisvq.data.volumes import Volume
+from oasisvq.data.volumes import Volume, load_icbm
+
+# With more than one thread, sums are added in an order that changes from run to run, and so do the
+# results.
+sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 # The grid of OASIS-1's T88 volumes as `read_volume` gives it: RAS, 1 mm, 0 mm at its centre.
 ATLAS_SHAPE = (176, 208, 176)
@@ -54,27 +64,26 @@ LEAST_INSIDE = 0.9  # of the brain inside the scan
 REPEAT_LIKENESS = 0.85  # correlation of two repeats over the head, at 2 mm
 
 
-def average_repeats(volumes, names):
-    """The mean of the repeats of one session, each moved onto the best of them.
+def average_repeats(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[Volume, list[str]]:
+    """Returns the mean of the repeats of one session, each moved onto the best of them.
 
     Args:
         volumes: The repeats, a list of `Volume`.
         names: Their names, for messages and for `left_out`.
 
     Returns:
-        The mean as a `Volume` on the reference repeat's grid, and the names of the repeats
-        that were left out, because their grid differs or they show something else.
+        The mean as a `Volume` on the reference repeat's grid, and the names of the repeats that
+        were left out, because their grid differs or they show something else.
 
     Raises:
         VolumeError: If no more than half of the repeats show the same head.
     """
     if len(volumes) == 1:
         return volumes[0], []
-    reference = _best_repeat(volumes)
-    target = volumes[reference]
+    target = _best_repeat(volumes)
     kept, left_out = [target.voxels], []
-    for index, (volume, name) in enumerate(zip(volumes, names, strict=True)):
-        if index == reference:
+    for volume, name in zip(volumes, names, strict=True):
+        if volume is target:
             continue
         voxels = _moved_onto(target, volume) if _grid(volume) == _grid(target) else None
         if voxels is None:
@@ -86,65 +95,55 @@ def average_repeats(volumes, names):
             f"{', '.join(names)}: expected repeats of one head. Received: {len(kept)} of "
             f"{len(volumes)} that agree. Take out the scans that do not belong to the session"
         )
-    mean = np.mean(kept, axis=0, dtype=np.float32)
+    mean = np.asarray(np.mean(kept, axis=0, dtype=np.float32))
     return Volume(mean, target.voxel_size, target.origin), left_out
 
 
-def _grid(volume):
-    """What two repeats must share. Not the origin: scanners move it, and heads move in it."""
+def _grid(volume: Volume) -> tuple:
+    """Returns what two repeats must share: not the origin, which scanners and heads move."""
     return volume.voxels.shape, tuple(volume.voxel_size)
 
 
-def _best_repeat(volumes):
-    """Index of the repeat that is most like the others, as they lie, at 8 mm: there the small
-    motion between repeats hardly counts."""
-    coarse = [_voxels(_coarser(_image(volume), LEVELS[0])) for volume in volumes]
+def _best_repeat(volumes: Sequence[Volume]) -> Volume:
+    """Returns the repeat that is most like the others at 8 mm, where their motion is small."""
+    coarse = [(_grid(volume), _coarser(_image(volume), LEVELS[0])) for volume in volumes]
     alike = [
-        sum(
-            _correlation(coarse[one], coarse[other])
-            for other in range(len(volumes))
-            if _grid(volumes[other]) == _grid(volumes[one])
-        )
-        for one in range(len(volumes))
+        sum(_correlation(one, other) for own, other in coarse if own == grid)
+        for grid, one in coarse
     ]
-    return int(np.argmax(alike))
+    return volumes[int(np.argmax(alike))]
 
 
-def _moved_onto(target, volume):
-    """Voxels of `volume` moved rigidly onto `target`; None if the two do not match."""
-    sitk = _simpleitk()
-    fixed, moving = (
-        _image(Volume(v.voxels, *_grid(target)[1:], (0, 0, 0))) for v in (target, volume)
-    )
+def _moved_onto(target: Volume, volume: Volume) -> np.ndarray | None:
+    """Returns the voxels of `volume` moved rigidly onto `target`; `None` if they do not match."""
+    fixed, moving = (_image(dataclasses.replace(v, origin=(0, 0, 0))) for v in (target, volume))
     transform = sitk.Euler3DTransform()
     transform.SetCenter(_head_centre(_coarser(fixed, LEVELS[0])).tolist())
     for level in LEVELS[1:]:
         small = _coarser(fixed, level)
-        head = _voxels(small) > _threshold(_voxels(small))
-        mask = sitk.Cast(small > _threshold(_voxels(small)), sitk.sitkUInt8)
-        _register(small, mask, _coarser(moving, level), transform, "correlation")
+        head = _tissue(small)
+        _register(small, head, _coarser(moving, level), transform, "correlation")
     moved = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
-    likeness = _correlation(_voxels(_coarser(moved, level))[head], _voxels(small)[head])
+    likeness = _correlation(_coarser(moved, level), small, head)
     return _voxels(moved) if likeness >= REPEAT_LIKENESS else None
 
 
-def to_atlas(volume, name, scaling=True):
+def to_atlas(volume: Volume, name: str, scaling: bool = True) -> Volume:
     """Registers a whole head to the ICBM brain, placed as the anatomy of OASIS-1 is.
 
     Args:
         volume: `Volume` of a head, upright in RAS. A mirrored one is not recognised as such.
         name: What to call it in messages.
-        scaling: Whether the head is also brought to the atlas's size (12 parameters), as
-            OASIS-1 did, or only moved (6 parameters).
+        scaling: Whether the head is also brought to the atlas's size (12 parameters), as OASIS-1
+            did, or only moved (6 parameters).
 
     Returns:
-        `Volume` of `ATLAS_SHAPE` and 1 mm with `ATLAS_ORIGIN`, in the input's own
-        intensities, at least 0; 0 where the scan ends.
+        `Volume` of `ATLAS_SHAPE` and 1 mm with `ATLAS_ORIGIN`, in the input's own intensities, at
+        least 0; 0 where the scan ends.
 
     Raises:
         VolumeError: If no such head was found, or not all of its brain.
     """
-    sitk = _simpleitk()
     image = _image(volume)
     transform = _atlas_transform(image, scaling)
     _check(image, transform, name)
@@ -152,9 +151,11 @@ def to_atlas(volume, name, scaling=True):
     return Volume(_voxels(moved).clip(0), (1.0, 1.0, 1.0), ATLAS_ORIGIN)
 
 
-def _atlas_transform(image, scaling):
-    """The transform that takes points of the atlas (mm) to points of the head: many starts
-    moved at a fixed scale, the best of them refined, and the best of those refined again."""
+def _atlas_transform(image: Image, scaling: bool) -> Any:
+    """Returns the transform that takes points of the atlas (mm) to points of the head.
+
+    Many starts are moved at a fixed scale, the best of them refined, and the best of these again.
+    """
     coarse, middle, fine = (_coarser(image, level) for level in LEVELS)
     choices = itertools.product(START_HEIGHTS, START_PITCHES, START_SCALES if scaling else [None])
     starts = [_start(coarse, *choice) for choice in choices]
@@ -167,13 +168,12 @@ def _atlas_transform(image, scaling):
     return transform
 
 
-def _refined(middle, start):
-    """A start moved, at a free scale if it has one, then by all 12 parameters.
+def _refined(middle: Image, start: Any) -> Any:
+    """Returns a start moved, at a free scale if it has one, then by all 12 parameters.
 
-    By correlation: mutual information let one head in twenty run away here, the brain into
-    the scalp. It stays with the first level, blind to shading, and the last, more exact.
+    By correlation: mutual information let one head in twenty run away here, the brain into the
+    scalp. It stays with the first level, blind to shading, and the last, more exact.
     """
-    sitk = _simpleitk()
     _register(*_target("head", LEVELS[1]), middle, start, "correlation")
     transform = start
     if isinstance(start, sitk.Similarity3DTransform):
@@ -184,10 +184,11 @@ def _refined(middle, start):
     return transform
 
 
-def _start(coarse, height, pitch, scale):
-    """A transform that takes the atlas's centre to `height` mm above the head's and nods it by
-    `pitch` degrees; with no `scale`, of the kind that keeps sizes."""
-    sitk = _simpleitk()
+def _start(coarse: Image, height: float, pitch: float, scale: float | None) -> Any:
+    """Returns a transform that puts the head `height` mm higher and nods it by `pitch` degrees.
+
+    It goes from the atlas's centre to the head's; without `scale`, it is one that keeps sizes.
+    """
     transform = sitk.Similarity3DTransform() if scale else sitk.Euler3DTransform()
     angle = np.radians(pitch)
     transform.SetTranslation((_head_centre(coarse) + (0, 0, height)).tolist())
@@ -196,19 +197,16 @@ def _start(coarse, height, pitch, scale):
     return transform
 
 
-def _likeness(image, transform, level):
-    """Correlation of the head with the template over the brain, at `level` mm."""
-    sitk = _simpleitk()
-    template = _target("brain", level)[0]
-    inside = _voxels(_target("inside", level)[1]) > 0
-    moved = _voxels(sitk.Resample(image, template, transform))
-    return _correlation(moved[inside], _voxels(template)[inside])
+def _likeness(image: Image, transform: Any, level: float) -> float:
+    """Returns the correlation of the head with the template over the brain, at `level` mm."""
+    template, inside = _target("inside", level)
+    return _correlation(sitk.Resample(image, template, transform), template, inside)
 
 
-def _check(image, transform, name):
+def _check(image: Image, transform: Any, name: str) -> None:
     """Raises `VolumeError` unless the transform has brought a head to the atlas."""
     likeness = _likeness(_coarser(image, LEVELS[1]), transform, LEVELS[1])
-    matrix, offset = _matrix(transform)
+    matrix, offset = np.reshape(transform.GetMatrix(), (3, 3)), transform.GetTranslation()
     left, scales, right = np.linalg.svd(matrix)
     turn = np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1, 1)))
     brain = np.argwhere(brain_mask())[::100] + ATLAS_ORIGIN
@@ -231,32 +229,21 @@ def _check(image, transform, name):
         )
 
 
-def _matrix(transform):
-    """A linear transform as matrix (3, 3) and offset (3,) in mm."""
-    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    ends = [transform.TransformPoint(axis) for axis in np.eye(3).tolist()]
-    return np.transpose(ends) - offset[:, None], offset
+@functools.cache
+def brain_mask() -> np.ndarray:
+    """Returns the ICBM brain on the T88 grid: boolean `ATLAS_SHAPE`, to strip the skull with."""
+    return _placed(load_icbm()[1], order=0) > 0
 
 
 @functools.cache
-def brain_mask():
-    """The ICBM brain on the T88 grid: boolean `ATLAS_SHAPE`, to strip the skull with."""
-    from nilearn.datasets import load_mni152_brain_mask  # not at the top: it takes a second
-
-    return _placed(load_mni152_brain_mask(resolution=1), order=0) > 0
-
-
-@functools.cache
-def _template():
-    """The skull-stripped ICBM T1 on the T88 grid, voxels in [0, 1]."""
-    from nilearn.datasets import load_mni152_template
-
-    voxels = _placed(load_mni152_template(resolution=1), order=1) * brain_mask()
+def _template() -> Volume:
+    """Returns the skull-stripped ICBM T1 on the T88 grid, voxels in [0, 1]."""
+    voxels = _placed(load_icbm()[0], order=1) * brain_mask()
     return Volume(voxels, (1.0, 1.0, 1.0), ATLAS_ORIGIN)
 
 
-def _placed(picture, order):
-    """A nilearn image resampled onto the T88 grid: float32 `ATLAS_SHAPE`."""
+def _placed(picture: Any, order: int) -> np.ndarray:
+    """Returns a nilearn image resampled onto the T88 grid: float32 `ATLAS_SHAPE`."""
     atlas = np.eye(4)
     atlas[:3, 3] = ATLAS_ORIGIN
     to_voxels = np.linalg.inv(picture.affine) @ ATLAS_TO_ICBM @ atlas
@@ -265,16 +252,17 @@ def _placed(picture, order):
 
 
 @functools.cache
-def _distance():
-    """How far each voxel of the atlas lies from the brain, in mm: `ATLAS_SHAPE`."""
+def _distance() -> Any:
+    """Returns how far each voxel of the atlas lies from the brain, in mm: `ATLAS_SHAPE`."""
     return ndimage.distance_transform_edt(~brain_mask())
 
 
 @functools.cache
-def _target(kind, level):
-    """Image and mask, at `level` mm, to register a head to: the "head" with its scalp, or the
-    "brain" and the dark ring around it ("inside": without)."""
-    sitk = _simpleitk()
+def _target(kind: str, level: float) -> tuple[Image, Image]:
+    """Returns image and mask, at `level` mm, to register a head to.
+
+    Of the "head" with its scalp, or the "brain" and the dark ring around it ("inside": without).
+    """
     distance = _distance()
     height = np.arange(ATLAS_SHAPE[2]) + ATLAS_ORIGIN[2]
     voxels = _template().voxels
@@ -291,47 +279,36 @@ def _target(kind, level):
     return picture, sitk.Cast(mask > 0.5, sitk.sitkUInt8)
 
 
-def _simpleitk():
-    """SimpleITK, imported when it is needed, at one thread: with more, sums are added in
-    an order that changes from run to run, and so do the results."""
-    import SimpleITK as sitk  # noqa: N813
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return sitk
-
-
-def _image(volume):
-    """A `Volume` as a SimpleITK image in the same mm coordinates (no flip to its LPS: both
-    sides of every registration are RAS)."""
-    image = _simpleitk().GetImageFromArray(np.ascontiguousarray(volume.voxels.T, dtype=np.float32))
+def _image(volume: Volume) -> Image:
+    """Returns a `Volume` as a SimpleITK image, in RAS as it is: both sides of every match are."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T, dtype=np.float32))
     image.SetSpacing(tuple(volume.voxel_size))
     image.SetOrigin(tuple(volume.origin))
     return image
 
 
-def _voxels(image):
-    """The voxels `(X, Y, Z)` of a SimpleITK image."""
-    return _simpleitk().GetArrayFromImage(image).T
+def _voxels(image: Image) -> np.ndarray:
+    """Returns the voxels `(X, Y, Z)` of a SimpleITK image."""
+    return sitk.GetArrayFromImage(image).T
 
 
-def _coarser(image, level):
-    """The image at voxels of about `level` mm, each the mean of those it covers."""
+def _coarser(image: Image, level: float) -> Image:
+    """Returns the image at voxels of about `level` mm, each the mean of those it covers."""
     factors = [max(round(level / size), 1) for size in image.GetSpacing()]
-    return _simpleitk().BinShrink(image, factors)
+    return sitk.BinShrink(image, factors)
 
 
-def _register(fixed, mask, moving, transform, metric="information", rigid=False):
-    """Moves `transform` until `moving` looks like `fixed` within `mask`; if `rigid`, without its
-    scale."""
-    sitk = _simpleitk()
+def _register(
+    fixed: Image, mask: Image, moving: Image, transform: Any, metric: str = "", rigid: bool = False
+) -> None:
+    """Moves `transform` until `moving` looks like `fixed` within `mask`; if `rigid`, unscaled."""
     method = sitk.ImageRegistrationMethod()
-    if metric == "information":
-        method.SetMetricAsMattesMutualInformation(32)
-    else:
+    if metric == "correlation":
         method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(mask)
-    method.SetMetricSamplingStrategy(method.NONE)  # every voxel: no chance in the result
+    method.SetMetricSamplingStrategy(method.NONE)  # every voxel: nothing random in the result
     method.SetInterpolator(sitk.sitkLinear)
     spacing = max(fixed.GetSpacing())
     method.SetOptimizerAsRegularStepGradientDescent(
@@ -347,23 +324,23 @@ def _register(fixed, mask, moving, transform, metric="information", rigid=False)
         method.Execute(fixed, moving)
 
 
-def _correlation(one, other):
-    """Pearson's correlation of two arrays of one shape; 0 where one is constant."""
-    one, other = one.ravel() - one.mean(), other.ravel() - other.mean()
-    norm = np.sqrt(np.dot(one, one) * np.dot(other, other))
-    return float(np.dot(one, other) / norm) if norm > 0 else 0.0
+def _correlation(one: Image, other: Image, mask: Image | None = None) -> float:
+    """Returns Pearson's correlation of two images on one grid; 0 where one is constant."""
+    inside = slice(None) if mask is None else _voxels(mask) > 0
+    a, b = (_voxels(image)[inside] for image in (one, other))
+    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
+    norm = np.sqrt(np.dot(a, a) * np.dot(b, b))
+    return float(np.dot(a, b) / norm) if norm > 0 else 0.0
 
 
-def _threshold(voxels):
-    """The intensity above which there is tissue, not air."""
-    return float(voxels.mean())
+def _tissue(image: Image) -> Image:
+    """Returns the mask of what is brighter than air."""
+    return sitk.Cast(image > float(_voxels(image).mean()), sitk.sitkUInt8)
 
 
-def _head_centre(image):
-    """Centre of mass (3,) in mm of the upper 120 mm of what is brighter than air: the neck,
-    of which a scan holds more or less, does not count."""
-    voxels, spacing = _voxels(image), np.array(image.GetSpacing())
-    tissue = voxels > _threshold(voxels)
+def _head_centre(image: Image) -> np.ndarray:
+    """Returns the centre of mass `(3,)` in mm of a head's upper 120 mm, without the neck."""
+    tissue, spacing = _voxels(_tissue(image)) > 0, np.array(image.GetSpacing())
     areas = tissue.sum((0, 1)) * spacing[0] * spacing[1]
     top = np.flatnonzero(areas > 1000).max(initial=0)
     tissue[:, :, : max(top - round(120 / spacing[2]), 0)] = False

@@ -1,14 +1,19 @@
 """One guarded reader: an Analyze or NIfTI image, a file or bytes, to an oriented float volume."""
 
+import contextlib
 import dataclasses
 import io
 import logging
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
 from isal import igzip
+from nibabel import affines, orientations
+from PIL import Image
 
 from oasisvq.core.errors import VolumeError
 
@@ -33,22 +38,22 @@ class Volume:
     """
 
     voxels: np.ndarray
-    voxel_size: tuple[float, float, float]
-    origin: tuple[float, float, float]
+    voxel_size: tuple[float, ...]
+    origin: tuple[float, ...]
 
 
-def is_volume(path):
-    """Whether the file's name is that of a volume (the `.img` beside a `.hdr` is not)."""
+def is_volume(path: str | Path) -> bool:
+    """Tells whether a file's name is that of a volume (the `.img` beside a `.hdr` is not)."""
     return Path(path).name.lower().endswith(VOLUME_SUFFIXES)
 
 
-def read_volume(path, axes=None):
+def read_volume(path: str | Path, axes: str = "") -> Volume:
     """Reads a `.nii`, `.nii.gz` or `.hdr`/`.img` file.
 
     Args:
         path: The file; of a pair, the `.hdr`.
         axes: Where the axes of an Analyze image run to, as `"ASL"`; its header cannot say.
-            Default: `"LAS"`, as nibabel takes it. NIfTI headers know better and are followed.
+            Default: as nibabel takes it, `"LAS"`. NIfTI headers know better and are followed.
 
     Returns:
         A `Volume` whose voxels are all finite.
@@ -57,22 +62,36 @@ def read_volume(path, axes=None):
         VolumeError: Whatever is wrong with the file.
     """
     path = Path(path)
-    try:
+    with guarded(path, "volume"):
         if path.suffix.lower() == ".hdr":
             image = path.with_suffix(".IMG" if path.suffix.isupper() else ".img")
             with path.open("rb") as header, image.open("rb") as data:
                 return volume_from_pair(header, data, path, axes)
         packed = path.suffix.lower() == ".gz"
-        with igzip.open(path) if packed else path.open("rb") as stream, _no_warnings():
+        with igzip.open(path) if packed else path.open("rb") as stream:
             return _volume_from_single(stream, path)
+
+
+@contextlib.contextmanager
+def guarded(name: object, kind: str) -> Iterator[None]:
+    """Raises a `VolumeError` whatever goes wrong in its block, and mutes warnings.
+
+    What nibabel and NumPy only warn of either makes no difference, or ends in an error of ours.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except VolumeError:
         raise
-    # igzip has errors of its own for damaged streams, beside OSError and EOFError.
+    # On damaged files nibabel, igzip and Pillow raise many kinds of exception, and promise none.
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise VolumeError(
+            f"{name}: cannot be read as a {kind} ({type(error).__name__}: {error}). "
+            "Fetch the file again, or take it out of the folder"
+        ) from error
 
 
-def volume_from_pair(header, data, name, axes=None):
+def volume_from_pair(header: BinaryIO, data: BinaryIO, name: object, axes: str = "") -> Volume:
     """Reads an Analyze or NIfTI pair from two binary streams; see `read_volume`.
 
     Args:
@@ -83,27 +102,19 @@ def volume_from_pair(header, data, name, axes=None):
     Raises:
         VolumeError: Whatever is wrong with the image.
     """
-    try:
-        header = _read(header, LARGEST_HEADER)
-        nifti = PAIR_MAGIC.get(header[344:348]) or PAIR_MAGIC.get(header[4:8])
+    with guarded(name, "volume"):
+        start = _read(header, LARGEST_HEADER)
+        nifti = PAIR_MAGIC.get(start[344:348]) or PAIR_MAGIC.get(start[4:8])
         image_class = nifti or nibabel.Spm2AnalyzeImage
-        with _no_warnings():
-            length = _claimed_length(header, image_class, name)
-        holders = image_class.make_file_map()
-        holders["header"].fileobj = io.BytesIO(header)
-        holders["image"].fileobj = io.BytesIO(_read_exactly(data, b"", length, name))
-        for extra in set(holders) - {"header", "image"}:
-            holders[extra].fileobj = io.BytesIO()  # a .mat file, which is not looked for
-        with _no_warnings():
-            return _oriented(image_class.from_file_map(holders), name, None if nifti else axes)
-    except VolumeError:
-        raise
-    # nibabel raises many kinds of exception on a damaged header, and promises none.
-    except Exception as error:
-        raise _unreadable(name, error) from error
+        voxels = _read_exactly(data, b"", _claimed_length(start, image_class, name), name)
+        files = image_class.make_file_map()
+        # A .mat file, which SPM puts beside the two, is not looked for.
+        for kind in files:
+            files[kind].fileobj = io.BytesIO({"header": start, "image": voxels}.get(kind, b""))
+        return _oriented(image_class.from_file_map(files), name, "" if nifti else axes)
 
 
-def _volume_from_single(stream, name):
+def _volume_from_single(stream: Any, name: object) -> Volume:
     """Reads a NIfTI file that holds header and voxels, `.nii`, from a binary stream."""
     header = _read(stream, 540)  # as long as that of NIfTI-2
     image_class = SINGLE_MAGIC.get(header[344:348]) or SINGLE_MAGIC.get(header[4:8])
@@ -113,14 +124,15 @@ def _volume_from_single(stream, name):
     return _oriented(image_class.from_bytes(_read_exactly(stream, header, length, name)), name)
 
 
-def _claimed_length(header, image_class, name):
-    """Bytes up to the end of the voxels, by a header that makes sense; the rest is not read yet."""
-    header = image_class.header_class.from_fileobj(io.BytesIO(header))
-    shape, dtype, offset = (
-        header.get_data_shape(),
-        header.get_data_dtype(),
-        header.get_data_offset(),
-    )
+def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
+    """Returns how many bytes there are up to the end of the voxels, by a header that makes sense.
+
+    Raises:
+        VolumeError: If the header makes no sense.
+    """
+    claims = image_class.header_class.from_fileobj(io.BytesIO(header))
+    shape, dtype = claims.get_data_shape(), claims.get_data_dtype()
+    offset = claims.get_data_offset()
     if len(shape) < 3 or min(shape) < 1 or any(size != 1 for size in shape[3:]):
         raise VolumeError(
             f"{name}: expected one volume of three axes. Received: shape {shape}. "
@@ -143,10 +155,9 @@ def _claimed_length(header, image_class, name):
     return int(offset) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
-def _read_exactly(stream, already, length, name):
-    """`already` and the rest of a stream that must be `length` bytes long, as its header says:
-    another length would load as scrambled voxels."""
-    data = already + _read(stream, length + 1 - len(already))
+def _read_exactly(stream: Any, start: bytes, length: int, name: object) -> bytes:
+    """Returns `start` and the rest of a stream: another length would load as scrambled voxels."""
+    data = start + _read(stream, length + 1 - len(start))
     if len(data) != length:
         found = f"{len(data):,} bytes" if len(data) < length else "more bytes"
         raise VolumeError(
@@ -156,9 +167,8 @@ def _read_exactly(stream, already, length, name):
     return data
 
 
-def _read(stream, length):
-    """At most `length` bytes, in pieces: memory grows with what is there, not with what a header
-    claims."""
+def _read(stream: Any, length: int) -> bytes:
+    """Reads at most `length` bytes; memory grows with what is there, not with what is claimed."""
     pieces = []
     while length > 0 and (piece := stream.read(min(length, PIECE))):
         pieces.append(piece)
@@ -166,16 +176,16 @@ def _read(stream, length):
     return b"".join(pieces)
 
 
-def _oriented(image, name, axes=None):
-    """A nibabel image as a `Volume`."""
+def _oriented(image: Any, name: object, axes: str = "") -> Volume:
+    """Returns a nibabel image as a `Volume`."""
     shape = image.shape[:3]
     affine = _affine_of_axes(axes, shape, image.header.get_zooms()[:3]) if axes else image.affine
     turn = nibabel.io_orientation(affine)
     # Lone axes behind the third are dropped; flips and turns are views, not copies.
     voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
     voxels = nibabel.apply_orientation(voxels, turn)
-    affine = affine @ nibabel.orientations.inv_ornt_aff(turn, shape)
-    voxel_size = tuple(float(size) for size in nibabel.affines.voxel_sizes(affine))
+    affine = affine @ orientations.inv_ornt_aff(turn, shape)
+    voxel_size = tuple(float(size) for size in affines.voxel_sizes(affine))
     origin = tuple(float(x) for x in affine[:3, 3])
     if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
         raise VolumeError(f"{name}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
@@ -190,26 +200,30 @@ def _affine_of_axes(axes, shape, sizes):
     """The affine `(4, 4)` of a grid whose axes run as told, with 0 mm at its middle."""
     directions = np.zeros((3, 3))
     # For each axis of the file, which axis of the world it follows, and which way.
-    for axis, (end, sign) in enumerate(nibabel.orientations.axcodes2ornt(axes)):
+    for axis, (end, sign) in enumerate(orientations.axcodes2ornt(axes)):
         directions[int(end), axis] = sign * abs(float(sizes[axis]))
     middle = (np.array(shape) - 1) / 2
-    return nibabel.affines.from_matvec(directions, -directions @ middle)
+    return affines.from_matvec(directions, -directions @ middle)
 
 
-def _no_warnings():
-    """What nibabel and NumPy only warn of either makes no difference, or ends in our own error."""
-    return warnings.catch_warnings(action="ignore")
+def load_icbm() -> tuple[Any, Any]:
+    """Returns the ICBM-152 T1 template and its brain mask that nilearn ships, nibabel images."""
+    # Not at the top: nilearn takes two seconds and 90 MB, which most sources do without.
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
+    return load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
 
 
-def _unreadable(name, error):
-    return VolumeError(
-        f"{name}: cannot be read as a volume ({type(error).__name__}: {error}). "
-        "Fetch the file again, or take it out of the folder"
-    )
+def slice_indices(
+    size: int, voxel_size: float, origin: float, slice_range: Sequence, slice_unit: str, count: int
+) -> np.ndarray:
+    """Returns the voxel indices of evenly spaced slices along an axis of `size` voxels.
 
-
-def slice_indices(size, voxel_size, origin, slice_range, slice_unit, count):
-    """Voxel indices of `count` evenly spaced slices along an axis of `size` voxels.
+    Args:
+        size, voxel_size, origin: Of the volume along the axis; in voxels, mm and mm.
+        slice_range: First and last position.
+        slice_unit: Their unit, `"fraction"` of the axis or `"mm"` of the volume's coordinates.
+        count: How many slices.
 
     Returns:
         Integer array of at most `count` indices, each once, inside the volume.
@@ -219,16 +233,35 @@ def slice_indices(size, voxel_size, origin, slice_range, slice_unit, count):
     if ends[1] < -0.5 or ends[0] > size - 0.5:
         return np.array([], dtype=int)
     ends = ends.clip(0, size - 1)
-    middle = np.linspace(*ends, count) if count > 1 else [ends.mean()]
+    middle = np.linspace(ends[0], ends[1], count) if count > 1 else [ends.mean()]
     return np.unique(np.round(middle).astype(int))
 
 
-def cut_slice(volume, plane, index):
-    """One slice as a picture: float `(H, W)`, the top or the front up, the left on the left.
+def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, list]:
+    """Returns the slices that a `DataConfig` wants: pictures, indices, and positions in mm.
 
-    Axial and coronal slices have the subject's left on the left; sagittal
-    ones face right. Pixels are 1 mm wide and high, so that nothing looks
-    squashed and heads from different scanners keep their sizes.
+    Raises:
+        VolumeError: If the wanted range lies outside of the volume.
+    """
+    axis = AXES[config.plane]
+    size, spacing, origin = volume.voxels.shape[axis], volume.voxel_size[axis], volume.origin[axis]
+    wanted = config.slice_range, config.slice_unit, config.slices_per_volume
+    indices = slice_indices(size, spacing, origin, *wanted)
+    if not len(indices):
+        raise VolumeError(
+            f"{name}: no slice lies in --slice-range. Its {config.plane} slices lie from "
+            f"{origin:g} to {origin + (size - 1) * spacing:g} mm"
+        )
+    pictures = [cut_slice(volume, config.plane, index) for index in indices]
+    return pictures, indices.tolist(), (origin + indices * spacing).tolist()
+
+
+def cut_slice(volume: Volume, plane: str, index: int) -> np.ndarray:
+    """Returns one slice as a picture: float `(H, W)`, the top or the front up, left on the left.
+
+    Axial and coronal slices have the subject's left on the left; sagittal ones face right. Pixels
+    are 1 mm wide and high, so that nothing looks squashed and heads from different scanners keep
+    their sizes.
     """
     axis = AXES[plane]
     across, up = [other for other in range(3) if other != axis]
@@ -236,13 +269,11 @@ def cut_slice(volume, plane, index):
     height_mm, width_mm = volume.voxel_size[up], volume.voxel_size[across]
     height, width = round(picture.shape[0] * height_mm), round(picture.shape[1] * width_mm)
     if picture.shape != (height, width):
-        picture = resized(picture, max(height, 1), max(width, 1))
+        return resized(picture, max(height, 1), max(width, 1))
     return picture
 
 
-def resized(picture, height, width):
-    """A float picture `(H, W)` at another size, by bilinear interpolation over the area."""
-    from PIL import Image
-
+def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns a float picture `(H, W)` at another size, by bilinear interpolation over the area."""
     image = Image.fromarray(np.ascontiguousarray(picture, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -4,6 +4,8 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyperparameters import PRESETS, Hyperparameters, Parser, add_data_dir
 from oasisvq.core.errors import HyperparameterError
@@ -121,3 +123,56 @@ def test_every_value_is_explained_in_help():
     described = [part.help(field.name) for part in parts for field in dataclasses.fields(part)]
     assert len(described) == len(Hyperparameters.names())
     assert all(described)
+
+
+# Any values
+
+
+@st.composite
+def configurations(draw):
+    """Draws any values within the fields' ranges."""
+    values = {}
+    for name, _, _, field in Hyperparameters._options():
+        limits, default = field.metadata, field.default
+        low, high = limits["low"], limits["high"]
+        if name in ("slice_range", "validation_fraction", "test_fraction", "discs"):
+            continue
+        if limits["choices"]:
+            values[name] = draw(st.sampled_from(limits["choices"]))
+        elif isinstance(default, bool):
+            values[name] = draw(st.booleans())
+        elif isinstance(default, int):
+            values[name] = draw(st.integers(low, high if high is not None else 10**9))
+        elif isinstance(default, float):
+            values[name] = draw(st.floats(low, high))
+        elif isinstance(default, tuple):
+            values[name] = tuple(draw(st.lists(st.integers(low, high), min_size=1)))
+        else:
+            values[name] = draw(st.text())
+    fractions = st.floats(0, 0.45)
+    values["validation_fraction"], values["test_fraction"] = draw(fractions), draw(fractions)
+    values["slice_range"] = tuple(sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))))
+    values["discs"] = ",".join(map(str, draw(st.lists(st.integers(1, 12)))))
+    return values
+
+
+@given(configurations())
+def test_every_configuration_comes_back_from_json(values):
+    chosen = Hyperparameters().replace(**values)
+    text = json.dumps(chosen.to_dictionary())
+    assert Hyperparameters.from_dictionary(json.loads(text)) == chosen
+
+
+@given(
+    configurations(),
+    st.sampled_from(Hyperparameters.names()),
+    st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.lists(st.none(), max_size=2)),
+)
+def test_any_other_value_is_refused_in_one_line_or_taken_as_it_is(values, name, value):
+    stored = {**Hyperparameters().replace(**values).to_dictionary(), name: value}
+    try:
+        chosen = Hyperparameters.from_dictionary(stored)
+    except HyperparameterError as error:
+        assert name.replace("_", "-") in str(error) or "fraction" in str(error)
+        return
+    assert chosen.to_dictionary()[name] == value

@@ -1,36 +1,65 @@
 """Invented subjects: the ICBM-152 T1 template, deformed. Real anatomy, no real person."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
-from oasisvq.data.volumes import AXES, Volume, slice_indices
+from oasisvq.core.errors import DatasetError
+from oasisvq.data.sources.base import WHOLE, Scan, Shard, Source
+from oasisvq.data.volumes import AXES, Volume, load_icbm, slice_indices
 
 
-def load_template():
-    """The skull-stripped ICBM-152 template that nilearn ships, as a `Volume` of 1 mm.
+class Demo(Source):
+    """The invented subjects of `--dataset demo`."""
 
-    Cropped to the brain and a margin; voxels in [0, 1], float32.
+    def __init__(self, config: Any):
+        self.name, self.config, self.count = "demo", config, config.demo_subjects
+        self.fingerprint = ["demo 1"]  # raise the number when the invention changes
+
+    def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Scan]:
+        """Yields the scans of a shard that a `Store` lacks."""
+        config, template = self.config, load_template()
+        cut = (config.plane, config.slice_range, config.slice_unit, config.slices_per_volume)
+        for key, number in self._missing(range(config.demo_subjects), store, shard):
+            pictures, indices, positions = invent_slices(template, number, *cut)
+            if not len(indices):
+                raise DatasetError("--dataset demo: no slice of the template is in --slice-range")
+            who = key, f"invented_{number:04d}", "", "", config.plane
+            yield Scan(*who, list(pictures), indices.tolist(), positions.tolist())
+
+
+def load_template() -> Volume:
+    """Returns the skull-stripped ICBM-152 template that nilearn ships, as a `Volume` of 1 mm.
+
+    It is cropped to the brain and a margin; voxels are float32 in [0, 1].
     """
-    # Not at the top: it takes a second, and `--help` should not.
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-
-    template, mask = load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
+    template, mask = load_icbm()
     voxels = template.get_fdata(dtype=np.float32) * (mask.get_fdata() > 0)
     box = ndimage.find_objects((voxels > 0).astype(int))[0]
     box = tuple(slice(max(side.start - 12, 0), side.stop + 12) for side in box)
     origin = template.affine[:3, 3] + [side.start for side in box]
-    return Volume(voxels[box], (1.0, 1.0, 1.0), tuple(float(x) for x in origin))
+    return Volume(voxels[box], (1.0, 1.0, 1.0), tuple(origin.tolist()))
 
 
-def invent_slices(template, number, plane, slice_range, slice_unit, count):
-    """Slices of invented subject `number`, the same at every call.
+def invent_slices(
+    template: Volume, number: int, plane: str, slice_range: Sequence, slice_unit: str, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns slices of invented subject `number`, the same at every call.
 
-    A smooth random warp moves the anatomy, then contrast, a bias field and
-    noise make it another scan.
+    A smooth random warp moves the anatomy, then contrast, a bias field and noise make it another
+    scan.
+
+    Args:
+        template: From `load_template`.
+        number: Of the subject, from 0.
+        plane: `"axial"`, `"coronal"` or `"sagittal"`.
+        slice_range, slice_unit, count: As in `slice_indices`.
 
     Returns:
-        Float32 pictures `(count, H, W)` of at least 0, their indices `(count,)`
-        and positions `(count,)` in mm.
+        Float32 pictures `(count, H, W)` of at least 0, their indices `(count,)` and positions
+        `(count,)` in mm.
     """
     random = np.random.default_rng([number, 152])
     voxels, axis = template.voxels, AXES[plane]
@@ -59,9 +88,13 @@ def invent_slices(template, number, plane, slice_range, slice_unit, count):
     return pictures, indices, origin + indices
 
 
-def _smooth_field(random, waves, spread, grids, shape):
-    """A sum of cosine waves of random heights, longer ones higher, of standard deviation
-    `spread` over the volume; `grids` are the wanted coordinates along each axis."""
+def _smooth_field(
+    random: np.random.Generator, waves: int, spread: float, grids: Sequence, shape: Sequence
+) -> np.ndarray:
+    """Returns a sum of cosine waves of random heights, longer ones higher, at wanted coordinates.
+
+    Its standard deviation over the volume is `spread`; `grids` are the coordinates along each axis.
+    """
     frequencies = np.arange(waves)
     heights = random.normal(size=(waves,) * 3)
     heights /= 1 + sum(np.meshgrid(*[frequencies**2] * 3, indexing="ij"))

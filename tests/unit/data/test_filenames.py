@@ -3,9 +3,12 @@
 import re
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.filenames import names_in_path
+from oasisvq.data.splits import SPLITS
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,26 @@ def test_a_pattern_that_finds_no_subject_is_refused():
     pattern = re.compile(r"(?P<subject>P\d+)?_\d+")
     with pytest.raises(DatasetError, match="finds no subject"):
         names_in_path("_12.png", pattern)
+
+
+@pytest.mark.parametrize("volume", [False, True])
+@given(path=st.lists(st.from_regex(r"[A-Za-z0-9 ._()-]{1,12}", fullmatch=True), min_size=1))
+def test_every_path_has_a_subject(volume, path):
+    assume(not any(part.strip(".") == "" for part in path))
+    subject, session, index, split = names_in_path("/".join(path), volume=volume)
+    assert subject
+    assert isinstance(session, str)
+    assert index is None or 0 <= index < 10**9
+    assert split in ("", *SPLITS)
+
+
+@given(st.integers(1, 9999), st.integers(1, 9), st.integers(0, 255))
+def test_names_of_oasis_are_read_for_what_they_are(subject, session, index):
+    name = f"OAS1_{subject:04d}_MR{session}.{index}.png"
+    assert names_in_path(name) == (f"OAS1_{subject:04d}", f"MR{session}", index, "")
+
+
+@given(st.from_regex(r"[a-z]{3,9}_?[0-9]{0,3}[a-z]", fullmatch=True), st.integers(0, 999))
+def test_slices_of_one_name_are_one_subject(name, index):
+    one, other = (names_in_path(f"{name}-{n}.png")[0] for n in (index, index + 1))
+    assert one == other

@@ -1,22 +1,11 @@
-"""Near-duplicates found among subjects, and kept in one split."""
-
-import json
-import shutil
-from pathlib import Path
+"""Near-duplicates found among subjects, however they differ, and none where there are none."""
 
 import numpy as np
 import pandas
 import pytest
-from PIL import Image
 from scipy import ndimage
 
-import dataset as dataset_module
-from dataset import OASIS, describe, subject_split
 from oasisvq.data.near_duplicates import details, near_duplicates
-from oasisvq.core.errors import DatasetError
-from hyperparameters import Hyperparameters
-
-REAL = Path(__file__).parents[2] / "shared/data/oasis1_coronal"
 
 
 def rows(subjects, index=(0,), session=""):
@@ -111,7 +100,7 @@ def test_blocks_make_no_difference(brains, monkeypatch):
     copies = np.concatenate([brains, brains[:4] ** 0.9])
     whole = found(copies)
     assert len(whole) == 4
-    monkeypatch.setattr("duplicates.BLOCK", 3)
+    monkeypatch.setattr("oasisvq.data.near_duplicates.BLOCK", 3)
     assert found(copies) == whole
 
 
@@ -120,90 +109,3 @@ def test_slices_of_any_size_have_details(random, shape):
     slices = random.integers(0, 256, (2, *shape)).astype(np.uint8)
     lengths = np.linalg.norm(details(slices), axis=1)
     np.testing.assert_allclose(lengths, 0 if shape == (1, 1) else 1, atol=1e-4)
-
-
-# The split
-
-
-def write_brain(path, brain):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(slices_of(brain)).save(path)
-
-
-def opened(tmp_path, **options):
-    chosen = Hyperparameters(dataset=str(tmp_path / "in"), **options)
-    return OASIS(chosen, tmp_path / "data")
-
-
-def test_near_duplicates_are_dealt_out_under_the_first_name(brains, tmp_path):
-    for n, name in enumerate(["d", "b", "e", "c"]):  # d like e, e like c: one person, c
-        brain = brains[0 if n != 1 else 1]
-        write_brain(tmp_path / f"in/sub-{name}/slice_1.png", brain)
-    for seed in range(20):
-        dataset = opened(tmp_path, split_seed=seed, test_fraction=0.4)
-        splits = dict(zip(dataset.table["subject"], dataset.table["split"], strict=True))
-        assert len(splits) == 4
-        first = subject_split("sub-c", Hyperparameters(split_seed=seed, test_fraction=0.4))
-        assert {splits[f"sub-{name}"] for name in "cde"} == {first}
-    assert describe(dataset).splitlines()[1].endswith("one split: sub-c and sub-d and sub-e")
-
-
-def test_ready_made_folders_give_up_what_was_trained_on(brains, tmp_path):
-    where = {"train": (0, 1), "validate": (0, 2), "test": (1, 2, 3)}
-    for split, heads in where.items():
-        for head in heads:
-            name = f"case_{head}{len(split)}_slice_0.png"
-            write_brain(tmp_path / f"in/{split}/{name}", brains[head])
-    dataset = opened(tmp_path)
-    assert dataset.subjects("train") == ["case_05", "case_08", "case_14", "case_15"]
-    assert dataset.subjects("validation") == ["case_24", "case_28"]
-    assert dataset.subjects("test") == ["case_34"]
-    dataset.save_split("test", tmp_path / "kept")
-    kept = OASIS(Hyperparameters(dataset=str(tmp_path / "kept")))
-    assert kept.subjects("test") == ["case_34"]
-    assert "Near" not in describe(kept)  # what it tells of lies elsewhere
-
-
-def test_a_folder_of_an_earlier_version_is_searched_once(brains, tmp_path, monkeypatch):
-    for name, n in {"a": 0, "b": 1, "c": 0}.items():
-        write_brain(tmp_path / f"in/sub-{name}/slice_1.png", brains[n])
-    path = opened(tmp_path).folder / "dataset.json"
-    description = json.loads(path.read_text())
-    expected = description.pop("near_duplicates")
-    assert [pair["subjects"] for pair in expected] == [["sub-a", "sub-c"]]
-    path.write_text(json.dumps(description))
-    assert opened(tmp_path).description["near_duplicates"] == expected
-    with monkeypatch.context() as patched:
-        patched.setattr("preparation.near_duplicates", None)
-        assert opened(tmp_path).people["sub-c"] == "sub-a"
-    path.write_text(json.dumps(description))
-    for damage in (b"\x00garbage", b"subject,session\n", b""):
-        path.with_name("slices.csv").write_bytes(damage)
-        with pytest.raises(DatasetError, match="Delete the folder"):
-            opened(tmp_path)
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"real slices are not at {REAL}")
-def test_real_near_duplicates_end_on_one_side(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "SAME_PERSON", {})
-    names = ["OAS1_0079", "OAS1_0193", "OAS1_0070", "OAS1_0077", "OAS1_0246", "OAS1_0258"]
-    for name in names:
-        shutil.copytree(REAL / f"{name}_MR1", tmp_path / f"in/{name}_MR1")
-    pair = names[:2]
-    apart = [
-        seed
-        for seed in range(40)
-        if len({subject_split(name, Hyperparameters(split_seed=seed)) for name in pair}) == 2
-    ]
-    assert apart
-    for seed in apart:
-        dataset = opened(tmp_path, split_seed=seed)
-        ((found, _),) = [tuple(pair.values()) for pair in dataset.description["near_duplicates"]]
-        assert found == pair  # not the two most alike after them
-        assert dataset.table.set_index("subject").loc[pair, "split"].nunique() == 1
-
-
-@pytest.mark.parametrize("plane", ["axial", "coronal"])
-def test_invented_subjects_are_different_people(tmp_path, plane):
-    chosen = Hyperparameters(dataset="demo", demo_subjects=24, slices_per_volume=2, plane=plane)
-    assert OASIS(chosen, tmp_path).description["near_duplicates"] == []

@@ -1,0 +1,74 @@
+"""The split of subjects into training, validation and test, from a hash of each one's name."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from oasisvq.core.errors import DatasetError
+
+if TYPE_CHECKING:  # `dataset.py --help` need not wait for pandas
+    import pandas
+
+SPLITS = ("train", "validation", "test")
+TEST_SLICES = "test_slices"  # the folder of a run folder that keeps those of the test subjects
+# Near-duplicates under two names, kept in one split even where only one of them is at hand.
+SAME_PERSON = {"OAS1_0193": "OAS1_0079"}
+
+
+def assign_splits(table: "pandas.DataFrame", config: Any, people: dict[str, str]) -> list[str]:
+    """Returns each slice's split: the source's own if it has one, else that of the subject's name.
+
+    Subjects who are one person come into one split; if the source's own has them in several, into
+    the one most trained on, so that nothing scored was trained on.
+
+    Args:
+        table: A row a slice, with its `subject`, and the `split` of the source or `""`.
+        config: `DataConfig`, for the fractions and the seed of the split.
+        people: From `join_people`.
+
+    Raises:
+        DatasetError: If the source puts one subject into two splits, or only some slices into any.
+    """
+    ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
+    twice = ready_made["subject"][ready_made["subject"].duplicated()]
+    if len(twice):
+        raise DatasetError(
+            f"subject {twice.iloc[0]} lies in more than one of the source's train, validate and "
+            "test folders, and so would be trained on and scored. Move its slices into one"
+        )
+    unknown = table.loc[table["split"] == "", "subject"]
+    if len(unknown) and len(ready_made):
+        raise DatasetError(
+            f"slices of subject {unknown.min()} lie in none of the source's train, validate and "
+            "test folders, but others do. Move them into one"
+        )
+    names = table["subject"].map(lambda subject: people.get(subject, subject))
+    if not len(ready_made):
+        return [subject_split(name, config) for name in names]
+    return [SPLITS[n] for n in table["split"].map(SPLITS.index).groupby(names).transform("min")]
+
+
+def join_people(pairs: Iterable[Iterable[str]]) -> dict[str, str]:
+    """Returns the one name of each subject of some pairs, and of `SAME_PERSON`.
+
+    It is the first, in alphabetical order, of all names that the subject is paired with, directly
+    or through others.
+    """
+    people: dict[str, str] = {}
+    for pair in (list(pair) for pair in [*pairs, *SAME_PERSON.items()]):
+        one, other = sorted(people.get(name, name) for name in pair)
+        joined = {*pair, other, *(name for name, first in people.items() if first == other)}
+        people |= dict.fromkeys(joined, one)
+    return people
+
+
+def subject_split(subject: str, config: Any) -> str:
+    """Returns the split of a subject, from a hash of its name.
+
+    Adding subjects moves nobody, but for near-duplicates of a name that comes before theirs.
+    """
+    name = f"{config.split_seed}:{SAME_PERSON.get(subject, subject)}"
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48  # [0, 1)
+    if place < config.test_fraction:
+        return "test"
+    return "validation" if place < config.test_fraction + config.validation_fraction else "train"
