@@ -55,7 +55,8 @@ def join_people(pairs: Iterable[Iterable[str]]) -> dict[str, str]:
     or through others.
     """
     people: dict[str, str] = {}
-    for pair in (list(pair) for pair in [*pairs, *SAME_PERSON.items()]):
+    everyone: list[Iterable[str]] = [*pairs, *SAME_PERSON.items()]
+    for pair in everyone:
         one, other = sorted(people.get(name, name) for name in pair)
         joined = {*pair, other, *(name for name, first in people.items() if first == other)}
         people |= dict.fromkeys(joined, one)

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 from isal import igzip
 from nibabel import affines, orientations
+from nibabel.volumeutils import shape_zoom_affine
 from PIL import Image
 
 from oasisvq.core.errors import VolumeError
@@ -177,14 +178,17 @@ def _read(stream: Any, length: int) -> bytes:
 
 
 def _oriented(image: Any, name: object, axes: str = "") -> Volume:
-    """Returns a nibabel image as a `Volume`."""
+    """Returns a nibabel image as a `Volume`, by its affine or by where its axes run to."""
     shape = image.shape[:3]
-    affine = _affine_of_axes(axes, shape, image.header.get_zooms()[:3]) if axes else image.affine
-    turn = nibabel.io_orientation(affine)
+    turn = orientations.axcodes2ornt(axes) if axes else nibabel.io_orientation(image.affine)
     # Lone axes behind the third are dropped; flips and turns are views, not copies.
     voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
     voxels = nibabel.apply_orientation(voxels, turn)
-    affine = affine @ orientations.inv_ornt_aff(turn, shape)
+    if axes:  # 0 mm lies in the middle
+        sizes = np.abs(image.header.get_zooms()[:3])[np.argsort(turn[:, 0])]
+        affine = shape_zoom_affine(voxels.shape, sizes, x_flip=False)
+    else:
+        affine = image.affine @ orientations.inv_ornt_aff(turn, shape)
     voxel_size = tuple(float(size) for size in affines.voxel_sizes(affine))
     origin = tuple(float(x) for x in affine[:3, 3])
     if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
@@ -194,16 +198,6 @@ def _oriented(image: Any, name: object, axes: str = "") -> Volume:
             f"{name}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
         )
     return Volume(voxels, voxel_size, origin)
-
-
-def _affine_of_axes(axes, shape, sizes):
-    """The affine `(4, 4)` of a grid whose axes run as told, with 0 mm at its middle."""
-    directions = np.zeros((3, 3))
-    # For each axis of the file, which axis of the world it follows, and which way.
-    for axis, (end, sign) in enumerate(orientations.axcodes2ornt(axes)):
-        directions[int(end), axis] = sign * abs(float(sizes[axis]))
-    middle = (np.array(shape) - 1) / 2
-    return affines.from_matvec(directions, -directions @ middle)
 
 
 def load_icbm() -> tuple[Any, Any]:

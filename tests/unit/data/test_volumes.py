@@ -1,8 +1,11 @@
 """The guarded reader, and slices cut the right way up."""
 
+import itertools
+
 import nibabel
 import numpy as np
 import pytest
+from nibabel import affines, orientations
 
 from oasisvq.core.errors import VolumeError
 from oasisvq.data.volumes import Volume, cut_slice, read_volume, slice_indices
@@ -66,6 +69,36 @@ def test_the_axes_of_oasis_are_read_as_ras(tmp_path, axes, trailing):
     np.testing.assert_array_equal(volume.voxels, phantom())
     assert volume.voxel_size == (1.25, 1, 1)
     assert volume.origin == (-2.5 * 1.25, -3.5, -4.5)  # 0 mm is the middle
+
+
+EVERY_AXES = [
+    "".join(axis[flip] for axis, flip in zip(order, flips, strict=True))
+    for order in itertools.permutations(("LR", "PA", "IS"))
+    for flips in itertools.product((0, 1), repeat=3)
+]
+
+
+@pytest.mark.parametrize("axes", EVERY_AXES)
+def test_given_axes_turn_a_volume_as_the_affine_would_that_runs_along_them(tmp_path, random, axes):
+    shape, sizes = (6, 7, 10), (1.25, 0.9, 3.3)
+    data = random.integers(0, 999, shape).astype(">i2")
+    header = nibabel.Spm2AnalyzeImage.header_class(endianness=">")
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(shape)
+    header.set_zooms(sizes)
+    (tmp_path / "a.hdr").write_bytes(header.binaryblock)
+    (tmp_path / "a.img").write_bytes(data.tobytes(order="F"))
+    volume = read_volume(tmp_path / "a.hdr", axes)
+    # For each axis of the file, which axis of the world it follows, and which way.
+    directions = np.zeros((3, 3))
+    for axis, (end, sign) in enumerate(orientations.axcodes2ornt(axes)):
+        directions[int(end), axis] = sign * float(np.float32(sizes[axis]))
+    middle = (np.array(shape) - 1) / 2
+    affine = affines.from_matvec(directions, -directions @ middle)
+    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(data.astype(np.float32), affine))
+    np.testing.assert_array_equal(volume.voxels, image.get_fdata())
+    assert volume.voxel_size == tuple(affines.voxel_sizes(image.affine))
+    assert volume.origin == tuple(image.affine[:3, 3])
 
 
 def test_a_nifti_pair_is_believed_rather_than_the_axes_given(tmp_path):
