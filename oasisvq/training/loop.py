@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 
@@ -87,26 +88,26 @@ class Loop:
         model.optimizer.build(model.trainable_variables)
         self.variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
         self.train_step = self.compile_step(model.train_step)
-        self.test_step = tf.function(self._on_every_device(model.test_step))
+        self.test_step = self._compile(model.test_step)
         self.progress, self.best_weights = self.checkpoint.restore(self.variables, model.weights)
 
     def compile_step(self, step):
         """Returns a training step of the model as a function of a batch, for every device."""
-        return tf.function(self._on_every_device(self._undoable(step)))
+        return self._compile(self._undoable(step))
 
-    def _on_every_device(self, step):
-        """Returns a function that runs a step on every device's share of a batch.
+    def _compile(self, step):
+        # Of one closure made several times, TensorFlow would say that it is traced too often.
+        return tf.function(functools.partial(self._run_on_every_device, step))
+
+    def _run_on_every_device(self, step, batch):
+        """Runs a step on every device's share of a batch.
 
         The metrics that it returns are those of the whole batch: any device's will do.
         """
-
-        def run(batch):
-            found = self.strategy.run(step, args=(batch,))
-            return tf.nest.map_structure(
-                lambda value: self.strategy.experimental_local_results(value)[0], found
-            )
-
-        return run
+        found = self.strategy.run(step, args=(batch,))
+        return tf.nest.map_structure(
+            lambda value: self.strategy.experimental_local_results(value)[0], found
+        )
 
     def _undoable(self, step):
         """Returns the step, undone if it led to numbers that are not finite, where that is allowed.
