@@ -1,4 +1,4 @@
-"""Every picture: the one file that draws with matplotlib."""
+"""Draws every picture: no other file uses matplotlib."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the prior may know of a slice: where it lies, and the age, sex and CDR of its subject."""
+"""Checks and describes what the prior may know of a slice: its place, and of whom it is."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Codes drawn from the prior: one draw, and the plain loop that defines how grids are sampled."""
+"""Draws codes from the prior, and defines by a plain loop how whole grids are sampled."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The fast sampler of code grids, in which each layer of the prior keeps what it has computed.
+"""Samples code grids fast: each layer of the prior keeps what it has computed.
 
 The stream of `PixelCNN` that knows the rows above is computed a row at a time, the one that knows
 its own row too a position at a time.
@@ -85,7 +85,7 @@ def _sample(prior, uniforms, conditions, given, options, progress):
     here = _PositionStream(prior, condition)
     embeddings = np.asarray(prior.embedding.embeddings)  # (K, E)
     for row in range(len(codes)):
-        # Also a row that is wholly known: what is summed up for it leaves its place to a later row.
+        # A row that is wholly known is started too: its sums must free their place in the ring.
         here.start_row(row, above.outputs(row))
         if unknown[row].any():
             for column in range(len(codes[row])):
@@ -100,7 +100,7 @@ def _sample(prior, uniforms, conditions, given, options, progress):
 
 
 class _RowStream:
-    """The stream `above` of `PixelCNN`, which knows the rows above, a row at a time.
+    """Computes the stream `above` of `PixelCNN`, which knows the rows above, a row at a time.
 
     Its arrays hold the positions of a row one after the other, at each position all grids:
     `(w B, F)`. So one product serves the row, and the next position is B further on.
@@ -117,7 +117,7 @@ class _RowStream:
         self.column_attention = _ColumnAttention(prior.above_columns, batch, height, width)
 
     def outputs(self, row):
-        """Returns what each block puts out at a row, arrays `(w B, F)`, from the rows above it."""
+        """Returns the output of each block at a row, arrays `(w B, F)`, from the rows above it."""
         x = self.conv.take_row(row, self.bias(row))
         outputs = []
         for number, block in enumerate(self.blocks):
@@ -129,7 +129,7 @@ class _RowStream:
 
 
 class _PositionStream:
-    """The stream `here` of `PixelCNN`, which knows its own row too, a position at a time.
+    """Computes the stream `here` of `PixelCNN`, which knows its own row too, a position at a time.
 
     Its arrays are `(F, B)`, so that channels stacked are one piece of memory.
     """
@@ -170,7 +170,7 @@ class _PositionStream:
 
 
 class _RowBlock:
-    """A `ResidualBlock` of the vertical stack, a row at a time."""
+    """Computes a `ResidualBlock` of the vertical stack, a row at a time."""
 
     def __init__(self, layer, batch, width):
         self.first, self.last = _dense(layer.conv1), _dense(layer.conv2)
@@ -185,9 +185,9 @@ class _RowBlock:
 
 
 class _PositionBlock:
-    """A `ResidualBlock` of one row's height, a position at a time.
+    """Computes a `ResidualBlock` of one row's height, a position at a time.
 
-    A product's bias is its weight of a last channel of ones, which is faster than adding it.
+    The bias of a product is the weight of a channel of ones, which is faster than adding it.
     """
 
     def __init__(self, layer, batch, width):
@@ -195,8 +195,7 @@ class _PositionBlock:
         self.first_kernel = kernel[:, : layer.filters].copy()  # (inner, F)
         self.context_kernel, self.first_bias = kernel[:, layer.filters :].copy(), bias[:, None]
         inner = len(kernel)
-        # What the masked convolution sees: (w + 1, inner + 1, B), of which the first is left of
-        # the grid.
+        # What the masked convolution sees, (w + 1, inner + 1, B); the first is left of the grid.
         line = np.ones((width + 1, inner + 1, batch), np.float32)
         line[0, :-1] = 0
         self.places = [line[column + 1, :-1] for column in range(width)]
@@ -226,7 +225,7 @@ class _PositionBlock:
 
 
 class _RowConvolution:
-    """A `PixelConvLayer` that adds each row to the sums of the rows below that see it."""
+    """Computes a `PixelConvLayer` by adding each row to the sums of the rows that see it."""
 
     def __init__(self, kernel, layer, batch, width):
         rows, columns, channels, self.filters = kernel.shape
@@ -256,7 +255,7 @@ class _RowConvolution:
 
 
 class _Attention:
-    """What the three ways through an `AxialAttention` have in common."""
+    """Holds what the three ways through an `AxialAttention` have in common."""
 
     def __init__(self, layer):
         self.project, self.combine = np.asarray(layer.project.kernel).copy(), _dense(layer.combine)
@@ -266,7 +265,7 @@ class _Attention:
 
 
 class _RowAttention(_Attention):
-    """Attention of a whole row to itself."""
+    """Computes the attention of a whole row to itself."""
 
     def __init__(self, layer, batch, width):
         super().__init__(layer)
@@ -287,7 +286,7 @@ class _RowAttention(_Attention):
 
 
 class _ColumnAttention(_Attention):
-    """Attention of a row to itself and the rows above, in each column."""
+    """Computes the attention of a row to itself and the rows above, in each column."""
 
     def __init__(self, layer, batch, height, width):
         super().__init__(layer)
@@ -308,7 +307,7 @@ class _ColumnAttention(_Attention):
 
 
 class _CausalRowAttention(_Attention):
-    """Attention of a position to itself and those before it in its row, `(F, B)`."""
+    """Computes the attention of a position to itself and those before it in its row, `(F, B)`."""
 
     def __init__(self, layer, batch, width):
         super().__init__(layer)
