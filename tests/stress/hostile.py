@@ -1,6 +1,6 @@
 """Changes the files of a run at random, and opens it: one line, or a run like any other.
 
-    python tests/stress/hostile.py --run-dir RUN [--mutations 1000] [--seed 0]
+    python -m tests.stress.hostile --run-dir RUN [--mutations 1000] [--seed 0]
 
 Of each file bytes are flipped, cut off, doubled or put in anew, and of text, numbers and words are
 exchanged. Each mutation is tried twice: as it is, when the hashes in `pixelcnn.json` must find it
@@ -21,17 +21,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 FILES = (
-    "config.json", "pixelcnn.json", "vqvae.weights.h5", "pixelcnn.weights.h5",
-    "features.weights.h5", "training_codes.npz", "mean_slices.npz", "split.csv",
-    "test_slices/slices.npy", "test_slices/slices.csv", "test_slices/dataset.json",
-)  # fmt: skip
+    "config.json",
+    "pixelcnn.json",
+    "vqvae.weights.h5",
+    "pixelcnn.weights.h5",
+    "features.weights.h5",
+    "training_codes.npz",
+    "mean_slices.npz",
+    "split.csv",
+    "test_slices/slices.npy",
+    "test_slices/slices.csv",
+    "test_slices/dataset.json",
+)
 STRANGE = (
-    b"-1", b"0", b"1e999", b"NaN", b"null", b"99999999999", b"[]", b"{}", b'"\\u0000"', b"../..",
-    b"__import__('os')", b"(1, 2", b"|O", b"True", b"'",
-)  # fmt: skip
+    *(b"-1", b"0", b"1e999", b"NaN", b"null", b"99999999999", b"[]", b"{}", b'"\\u0000"'),
+    *(b"../..", b"__import__('os')", b"(1, 2", b"|O", b"True", b"'"),
+)
 LONGEST = 120  # seconds for one mutation
 
 
@@ -55,7 +61,7 @@ def main():
 
 
 def attack(run, name, mutations, seed):
-    """What else happened than should, and how often which of the two did."""
+    """Returns what else happened than should, and how often which of the two did."""
     problems, counts = [], {"refused": 0, "loaded": 0}
     context, next_one = multiprocessing.get_context("spawn"), 0
     pristine = {path: (run / path).read_bytes() for path in (name, "pixelcnn.json")}
@@ -71,6 +77,10 @@ def attack(run, name, mutations, seed):
             child.start()
             theirs.close()
             try:
+                untouched = ours.recv()
+                if untouched != "loaded":  # then no refusal would prove anything
+                    problems.append(f"{run}, as it was: {untouched}")
+                    next_one = total
                 while next_one < total:
                     if not ours.poll(LONGEST):
                         raise EOFError
@@ -92,31 +102,35 @@ def attack(run, name, mutations, seed):
 
 
 def open_mutated(pipe, run, name, seed, first, last):
-    """In a process of its own: sends the outcome of each mutation."""
+    """Sends the outcome of the run as it is, and of each mutation, in a process of its own."""
     from oasisvq.core.script import import_tensorflow_quietly
 
     import_tensorflow_quietly()
-    from oasisvq.runs import folder as runs
+    import modules
+    from oasisvq.core.files import sha256
+    from oasisvq.evaluation.features import build_feature_network
+    from oasisvq.runs.folder import PRIOR_FACTS
 
-    pristine, facts = (run / name).read_bytes(), (run / runs.PRIOR_FACTS).read_bytes()
+    pristine, facts = (run / name).read_bytes(), (run / PRIOR_FACTS).read_bytes()
     models = {}
     # Of the same configuration, models need to be built but once.
-    for build in ("build_vqvae", "build_prior"):
-        setattr(runs.Run, build, remembered(getattr(runs.Run, build), models))
-    runs.build_feature_network = remembered(runs.build_feature_network, models)
+    modules.build_vqvae = remembered(modules.build_vqvae, models)
+    modules.build_prior = remembered(modules.build_prior, models)
+    build_features = remembered(build_feature_network, models)
+    pipe.send(outcome(run, build_features))
     for number in range(first, last):
         draw = random.Random(f"{seed} {name} {number // 2}")
         (run / name).write_bytes(mutated(pristine, draw, text=not name.endswith((".h5", ".npz"))))
-        if number % 2 and name != runs.PRIOR_FACTS:
-            known = json.loads(facts) | {name: runs.sha256(run / name)}
-            (run / runs.PRIOR_FACTS).write_text(json.dumps(known))
-        pipe.send(outcome(runs, run))
+        if number % 2 and name != PRIOR_FACTS:
+            known = json.loads(facts) | {name: sha256(run / name)}
+            (run / PRIOR_FACTS).write_text(json.dumps(known))
+        pipe.send(outcome(run, build_features))
         (run / name).write_bytes(pristine)
-        (run / runs.PRIOR_FACTS).write_bytes(facts)
+        (run / PRIOR_FACTS).write_bytes(facts)
 
 
 def remembered(build, models):
-    """`build`, which gives what it gave the last time if the argument is the same."""
+    """Returns `build`, but one that gives the last model again if the argument is the same."""
 
     def once(argument):
         last = models.get(build.__name__)
@@ -127,24 +141,30 @@ def remembered(build, models):
     return once
 
 
-def outcome(runs, folder):
-    """`"refused"`, `"loaded"`, or what else happened."""
+def outcome(folder, build_features):
+    """Opens a run: returns `"refused"`, `"loaded"`, or what else happened."""
     import numpy as np
 
+    from dataset import open_test_slices
+    from hyperparameters import Hyperparameters
+    from modules import load_prior, load_vqvae
+    from oasisvq.core.errors import RunFolderError
+    from oasisvq.runs.folder import MEAN_SLICES, open_run
+
     try:
-        run = runs.open_run(folder)
+        run = open_run(folder, Hyperparameters)
         if run.image_shape[0] * run.image_shape[1] > 2**18 or big(run.hyperparameters):
             return "loaded"  # a configuration like any other, whose model would fill the memory
-        run.load_vqvae()
-        run.load_prior()
-        run.load_feature_network()
+        load_vqvae(run)
+        load_prior(run)
+        run.load_weights(build_features(run.image_shape))
         run.split()
         run.training_codes()
         run.training_conditions()
-        run.read_arrays(runs.MEAN_SLICES, "all", others=True)
-        slices = run.test_slices()
+        run.read_arrays(MEAN_SLICES, "all", others=True)
+        slices = open_test_slices(run)
         slices.images(np.arange(min(2, len(slices.table))))
-    except runs.RunFolderError as error:
+    except RunFolderError as error:
         return "refused" if str(error) else "an error without a word"
     except BaseException as error:  # whatever it is, it should not be
         return f"{type(error).__name__}: {str(error)[:300]}"
@@ -152,12 +172,14 @@ def outcome(runs, folder):
 
 
 def big(chosen):
-    widths = chosen.width, chosen.prior_filters, chosen.num_embeddings * chosen.embedding_dim / 64
-    return max(widths) > 512 or max(chosen.residual_blocks, chosen.prior_residual_blocks) > 16
+    """Tells whether the models of a configuration would take too long to build."""
+    vqvae, prior = chosen.vqvae, chosen.prior
+    widths = vqvae.width, prior.filters, vqvae.num_embeddings * vqvae.embedding_dim / 64
+    return max(widths) > 512 or max(vqvae.residual_blocks, prior.residual_blocks) > 16
 
 
 def mutated(content, draw, text):
-    """The bytes, otherwise."""
+    """Returns the bytes with one to five changes."""
     content = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 5))):
         place, kind = draw.randrange(len(content) or 1), draw.randrange(6 if text else 4)

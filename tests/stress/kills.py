@@ -1,6 +1,6 @@
 """Kills training at random moments, and compares where it ends with a run left alone.
 
-    python tests/stress/kills.py [--kills 50] [--seed 0]
+    python -m tests.stress.kills [--kills 50] [--seed 0]
 
 A small run on invented subjects is trained once to its end. Then others of the same flags are
 killed (SIGKILL) at moments drawn evenly over both stages, started again with the same command, and
@@ -12,6 +12,7 @@ be those of the first bit by bit, and no half-written file may be left. With `--
 import argparse
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,15 +24,13 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-FLAGS = [
-    "--dataset", "demo", "--demo-subjects", "12", "--slices-per-volume", "3", "--epochs", "3",
-    "--num-embeddings", "64", "--width", "8", "--residual-blocks", "1", "--batch-size", "4",
-    "--warm-up-steps", "8", "--feature-steps", "4", "--prior-epochs", "3", "--prior-filters", "8",
-    "--prior-residual-blocks", "2", "--prior-batch-size", "4",
-]  # fmt: skip
-SECONDS_OF_TRAINING = ("seconds", "peak_memory")  # what two runs cannot have in common
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = shlex.split(
+    "--dataset demo --demo-subjects 12 --slices-per-volume 3 --epochs 3 --num-embeddings 64 "
+    "--width 8 --residual-blocks 1 --batch-size 4 --warm-up-steps 8 --feature-steps 4 "
+    "--prior-epochs 3 --prior-filters 8 --prior-residual-blocks 2 --prior-batch-size 4"
+)
+COST = ("seconds", "peak_memory")  # what two runs cannot have in common
 LONGEST = 600  # seconds
 
 
@@ -48,7 +47,7 @@ def main():
 
 
 def kill_and_compare(folder, arguments):
-    """What went otherwise than it should, in words."""
+    """Returns a sentence for each thing that went wrong."""
     began = time.monotonic()
     start(folder, "alone").wait(LONGEST)
     length = time.monotonic() - began
@@ -88,22 +87,19 @@ def kill_and_compare(folder, arguments):
 
 
 def start(folder, name, *flags):
-    """Starts training, or goes on with it; checkpoints are saved every second or so."""
-    command = [
-        sys.executable, str(HERE / "train_and_keep.py"), *FLAGS, "--run-dir", str(folder / name),
-        "--data-dir", str(folder / "data"), "--checkpoint-minutes", "0.02", *flags,
-    ]  # fmt: skip
-    errors = (folder / f"{name}.log").open("a")
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+    """Starts training, or resumes it; checkpoints are saved every second or so."""
+    command = [sys.executable, "-m", "tests.stress.train_and_keep", *FLAGS, *flags]
+    command += ["--run-dir", folder / name, "--data-dir", folder / "data"]
+    command += ["--checkpoint-minutes", "0.02"]
+    with (folder / f"{name}.log").open("a") as errors:
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
 
 
 def contents(folder, name):
-    """Dictionary from names to what a finished run holds: bytes and arrays."""
+    """Returns what a finished run holds: a dictionary from names to bytes and arrays."""
     run = folder / name
-    subprocess.run(
-        [sys.executable, str(ROOT / "predict.py"), "--run-dir", str(run), "--num-samples", "2"],
-        check=True, capture_output=True, timeout=LONGEST,
-    )  # fmt: skip
+    command = [sys.executable, ROOT / "predict.py", "--run-dir", run, "--num-samples", "2"]
+    subprocess.run(command, check=True, capture_output=True, timeout=LONGEST)
     held = {"files": sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())}
     held["files"] = [path for path in held["files"] if "tfevents" not in path]
     for path in held["files"]:
@@ -116,14 +112,15 @@ def contents(folder, name):
                 held |= {f"{path}: {key}": arrays[key] for key in arrays if key != "progress"}
                 if "progress" in arrays:
                     facts = json.loads(arrays["progress"].tobytes())
-                    held[f"{path}: progress"] = {
-                        key: facts[key] for key in facts if key not in SECONDS_OF_TRAINING
-                    }
+                    held[f"{path}: progress"] = {k: facts[k] for k in facts if k not in COST}
     return held
 
 
 def weights(path):
-    """Arrays of an HDF5 file. Its bytes hold names of layers too, numbered in each process."""
+    """Returns the arrays of an HDF5 file.
+
+    Its bytes hold the names of layers too, which every process numbers anew.
+    """
     found = {}
 
     def note(key, item):
@@ -136,7 +133,7 @@ def weights(path):
 
 
 def differences(wanted, found):
-    """Names of what is not the same."""
+    """Returns a sentence for each thing that is not the same."""
     return [
         f"{name} differs"
         for name in sorted({*wanted, *found})

@@ -1,7 +1,7 @@
 """Breaks the code in one place at a time, and counts which breaks the tests notice.
 
     pip install "cosmic-ray>=8.7"
-    python tests/stress/mutants.py [--each 40] [--seed 0] [--processes 2] [--only NAME ...]
+    python -m tests.stress.mutants [--each 40] [--seed 0] [--processes 2] [--only NAME ...]
 
 Of what must not break silently (the split, the masks, the quantiser, the sampler, SSIM, downloads)
 so many mutants each are drawn from all that Cosmic Ray makes, and each is given to the tests of its
@@ -28,18 +28,22 @@ from cosmic_ray.work_item import TestOutcome
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
+SPLIT_TESTS = "tests/unit/data/test_splits.py tests/unit/data/test_properties.py"
+MODEL_TESTS = "tests/scripts/test_modules.py"
 # Name: file, its parts that are mutated (none: all), the tests that must notice.
 TARGETS = {
-    "split": (
-        "dataset.py", ("_split", "join_people", "person", "subject_split"),
-        "tests/test_dataset.py tests/test_properties.py",
+    "split": ("oasisvq/data/splits.py", (), SPLIT_TESTS),
+    "masks": ("modules.py", ("PixelConvLayer", "ResidualBlock"), MODEL_TESTS),
+    "quantiser": ("modules.py", ("VectorQuantizer",), MODEL_TESTS),
+    "draw": ("oasisvq/sampling/draw.py", (), "tests/unit/sampling"),
+    "sampler": ("oasisvq/sampling/incremental.py", (), "tests/unit/sampling"),
+    "SSIM": (
+        "oasisvq/evaluation/image_scores.py",
+        (),
+        "tests/unit/evaluation/test_image_scores.py",
     ),
-    "masks": ("modules.py", ("PixelConvLayer", "ResidualBlock"), "tests/test_modules.py"),
-    "quantiser": ("modules.py", ("VectorQuantizer",), "tests/test_modules.py"),
-    "sampler": ("sampling.py", (), "tests/test_sampling.py"),
-    "SSIM": ("scores.py", (), "tests/test_scores.py"),
-    "download": ("download.py", (), "tests/test_download.py"),
-}  # fmt: skip
+    "download": ("oasisvq/data/download.py", (), "tests/unit/data/test_download.py"),
+}
 
 
 def main():
@@ -57,7 +61,7 @@ def main():
 
 
 def examine(folder, name, arguments):
-    """How many of a target's mutants were killed, and of how many."""
+    """Returns how many of a target's mutants were killed, and of how many."""
     file, parts, tests = TARGETS[name]
     copies = [copied(folder / f"{name}-{number}") for number in range(arguments.processes)]
     began = time.monotonic()
@@ -85,7 +89,7 @@ def examine(folder, name, arguments):
 
 
 def copied(folder):
-    """The project's files in a folder of their own."""
+    """Copies the project's files to a folder, and returns it."""
     names = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True
     ).stdout.split("\0")
@@ -104,7 +108,7 @@ def passes(copy, tests):
 
 
 def drawn(folder, path, parts, arguments):
-    """So many of the mutations that there are of a file's parts."""
+    """Draws some of all the mutations that there are of a file's parts."""
     with use_db(str(folder / "work.sqlite"), WorkDB.Mode.create) as database:
         init([path], database, {})
         items = [item.mutations[0] for item in database.work_items]
@@ -120,15 +124,13 @@ def drawn(folder, path, parts, arguments):
 
 
 def tried(task):
-    """The difference that a mutant is if it survives, or `None`."""
+    """Returns the difference that a mutant is if it survives, or `None`."""
     queue, file, mutant, tests, longest = task
     copy = queue.get()
     try:
         os.chdir(copy)
-        mutation = type(mutant)(
-            file, mutant.operator_name, mutant.occurrence, mutant.start_pos, mutant.end_pos,
-            mutant.operator_args,
-        )  # fmt: skip
+        where = mutant.occurrence, mutant.start_pos, mutant.end_pos
+        mutation = type(mutant)(file, mutant.operator_name, *where, mutant.operator_args)
         result = mutate_and_test([mutation], command(tests), longest)
         return result.diff if result.test_outcome == TestOutcome.SURVIVED else None
     finally:

@@ -1,7 +1,7 @@
 """All the heavy proofs, one after the other, in bounded time.
 
     pip install "cosmic-ray>=8.7"
-    python tests/stress/run_all.py [--hours 3]
+    python -m tests.stress.run_all [--hours 3]
 
 Kills in write loops, kills of training, changed files, broken code. What has not ended after so
 many hours is stopped, with its children, and counts as failed.
@@ -16,9 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import kills
-
-HERE = Path(__file__).resolve().parent
+from tests.stress import kills
 
 
 def main():
@@ -31,11 +29,11 @@ def main():
         if kills.start(Path(folder), "run").wait(kills.LONGEST):
             sys.exit((Path(folder) / "run.log").read_text())
         for proof in (
-            ["write_loops.py"],
-            ["kills.py"],
-            ["kills.py", "--signal", "TERM", "--kills", "10"],
-            ["hostile.py", "--run-dir", str(Path(folder) / "run")],
-            ["mutants.py", "--each", "24"],
+            ["write_loops"],
+            ["kills"],
+            ["kills", "--signal", "TERM", "--kills", "10"],
+            ["hostile", "--run-dir", str(Path(folder) / "run")],
+            ["mutants", "--each", "24"],
         ):
             print(f"\n{' '.join(proof)}", flush=True)
             if not passes(proof, end - time.monotonic()):
@@ -44,9 +42,9 @@ def main():
 
 
 def passes(proof, seconds):
-    """Whether a script ends well, and in time."""
-    command = [sys.executable, str(HERE / proof[0]), *proof[1:]]
-    process = subprocess.Popen(command, start_new_session=True)  # a group of its own
+    """Tells whether a script ends well, and in time."""
+    command = [sys.executable, "-m", f"tests.stress.{proof[0]}", *proof[1:]]
+    process = subprocess.Popen(command, cwd=kills.ROOT, start_new_session=True)  # a group
     try:
         return process.wait(max(seconds, 0)) == 0
     except subprocess.TimeoutExpired:

@@ -1,28 +1,24 @@
-"""train.py, with the stages' last checkpoints kept in the run folder for kills.py to look at."""
+"""Runs train.py, and keeps the last checkpoint of each stage for kills.py to compare."""
 
 import shutil
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import train  # noqa: E402
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
+import train
+from oasisvq.core.script import import_tensorflow_quietly, run_script
 
 
 def main():
-    if "--help" not in sys.argv:
-        import_tensorflow_quietly()
-        from oasisvq.runs import folder as runs
+    """Trains as train.py does; its flags are the same."""
+    import_tensorflow_quietly()
+    from oasisvq.runs.folder import Run
 
-        record = runs.Run.record_prior
+    record = Run.record_prior
 
-        def keep_and_record(run):
-            for stage in ("vqvae", "pixelcnn"):
-                shutil.copy(run.checkpoint(stage), run.folder / f"kept_{stage}.npz")
-            record(run)
+    def keep_and_record(run):
+        for stage in ("vqvae", "pixelcnn"):
+            shutil.copy(run.checkpoint_path(stage), run.folder / f"kept_{stage}.npz")
+        record(run)
 
-        runs.Run.record_prior = keep_and_record
+    Run.record_prior = keep_and_record
     train.main()
 
 
