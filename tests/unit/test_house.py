@@ -204,7 +204,8 @@ CHECKS = [
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_house_keeps_its_rules(check):
-    assert check(ROOT) == []
+    problems = check(ROOT)
+    assert not problems, "\n".join(problems)
 
 
 # A small project that keeps the rules, and faults to plant in it.
