@@ -1,4 +1,6 @@
-"""How fast an archive of OASIS-1 is sliced, beside nothing but decompressing it.
+"""Compares slicing an archive of OASIS-1 with nothing but decompressing it.
+
+    python tests/benchmarks/archive_slicing.py [--sessions 4] [--rounds 5]
 
 Builds an archive of real sizes in OASIS-1's layout (the ICBM-152 template with noise, four raw
 scans a session, packed as `gzip -6` does), then alternates, all from the disk's cache:
@@ -8,42 +10,35 @@ decompression by Python's gzip, decompression by igzip, and slicing with the def
 import argparse
 import gzip
 import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+import _project  # noqa: F401
 import numpy as np
 from isal import igzip
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from archive_builder import oasis1_session, write_archive
+from timing import alternate
 
 from hyperparameters import Hyperparameters
-from oasisvq.data.prepare import Store
-from oasisvq.data.sources.base import BadScan, open_source
+from oasisvq.data.prepare import Store, open_source
+from oasisvq.data.sources.base import BadScan
 from oasisvq.data.sources.synthetic import load_template
+from support.archive_builder import oasis1_session, write_archive
 
 PIECE = 2**20  # bytes
 ATLAS_SHAPE, RAW_SHAPE = (176, 208, 176), (128, 256, 256)
 
 
 def fit(voxels, shape):
-    """The middle of a volume, or the volume amid zeros, along each axis."""
-    fitted = np.zeros(shape, np.float32)
-    cuts = [
-        (slice(max(0, (old - new) // 2), max(0, (old - new) // 2) + min(old, new)),
-         slice(max(0, (new - old) // 2), max(0, (new - old) // 2) + min(old, new)))
-        for old, new in zip(voxels.shape, shape, strict=True)
-    ]  # fmt: skip
-    fitted[tuple(to for _, to in cuts)] = voxels[tuple(cut for cut, _ in cuts)]
-    return fitted
+    """Returns the middle of a volume, amid zeros along the axes where it is too small."""
+    starts = [max(old - new, 0) // 2 for old, new in zip(voxels.shape, shape, strict=True)]
+    cut = zip(starts, shape, strict=True)
+    middle = voxels[tuple(slice(start, start + size) for start, size in cut)]
+    missing = [new - old for old, new in zip(middle.shape, shape, strict=True)]
+    return np.pad(middle, [(count // 2, count - count // 2) for count in missing])
 
 
 def build(folder, sessions):
-    """An archive of real sizes; returns its path."""
+    """Builds an archive of real sizes, and returns its path."""
     random = np.random.default_rng(0)
     brain = fit(load_template().voxels * 2500, ATLAS_SHAPE)
     files = {}
@@ -56,20 +51,23 @@ def build(folder, sessions):
 
 
 def drain(module, path):
+    """Decompresses a file to its end."""
     with module.open(path) as file:
         while file.read(PIECE):
             pass
 
 
 def slice_all(folder):
-    hyperparameters = Hyperparameters(dataset="oasis1", discs="1")
+    """Slices all sessions of the archive, which must all be good."""
+    config = Hyperparameters().replace(dataset="oasis1", discs="1").data
     with tempfile.TemporaryDirectory() as store:
-        scans = [*open_source(hyperparameters, folder).scans(Store(Path(store)))]
+        scans = [*open_source(config, folder).scans(Store(Path(store)))]
     assert not any(isinstance(scan, BadScan) for scan in scans)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Times the three in turns, and prints how fast each is beside igzip."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -79,18 +77,12 @@ def main():
         ways = {
             "gzip": lambda: drain(gzip, path),
             "igzip": lambda: drain(igzip, path),
-            "slicing": lambda: slice_all(Path(folder)),
+            "slicing": lambda: slice_all(Path(folder)),  # the first time records the SHA-256
         }
-        ways["slicing"]()  # records the archive's SHA-256, once
-        seconds = {name: [] for name in ways}
-        for _ in range(arguments.rounds):
-            for name, way in ways.items():
-                began = time.perf_counter()
-                way()
-                seconds[name].append(time.perf_counter() - began)
+        seconds = alternate(ways, arguments.rounds)
         print(f"{arguments.sessions} sessions, {path.stat().st_size / 1e6:.0f} MB packed")
         for name, values in seconds.items():
-            speeds = [igzip / own for igzip, own in zip(seconds["igzip"], values, strict=True)]
+            speeds = [fast / own for fast, own in zip(seconds["igzip"], values, strict=True)]
             median = statistics.median(values)
             print(
                 f"{name:8} {median:.2f} s, {median / arguments.sessions:.2f} s a session; igzip's "

@@ -1,4 +1,4 @@
-"""How much faster the input pipeline delivers slices than training takes them.
+"""Measures how much faster the input pipeline delivers slices than training takes them.
 
     python tests/benchmarks/input_pipeline.py [--dataset PATH] [--data-dir DIR]
 
@@ -7,52 +7,53 @@ training's own, without the model; a step of training is one on a batch that is 
 """
 
 import statistics
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import _project  # noqa: F401
+import numpy as np
 
-from hyperparameters import Parser, add_flags, hyperparameters_from_flags
+from dataset import OASIS
+from hyperparameters import Hyperparameters, Parser, add_data_dir
+from modules import VQVAETrainer
+from oasisvq.core.script import run_script
+from oasisvq.training.batches import Batches
+from oasisvq.training.loop import Loop, build_optimizer
 
 ROUNDS = 5
 STEPS = 5
 
 
 def main():
+    """Times both, and prints their ratio."""
     parser = Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", default="data")
-    add_flags(parser)
+    add_data_dir(parser)
+    Hyperparameters.add_flags(parser)
     arguments = parser.parse_args()
-    chosen = hyperparameters_from_flags(arguments)
+    chosen = Hyperparameters().with_flags(arguments)
 
-    import numpy as np
-
-    from dataset import OASIS
-    from oasisvq.runs.folder import Run
-    from oasisvq.training.loop import Stage, batches_at_random, build_optimizer, feed
-
-    dataset = OASIS(chosen, arguments.data_dir)
+    dataset = OASIS(chosen.data, arguments.data_dir)
     rows = dataset.rows("train")
-    vqvae = Run(Path(), chosen, dataset.image_shape, dataset.variance()).build_vqvae()
-    optimizer = build_optimizer(chosen.learning_rate, 1000)
-    stage = Stage(
-        "vqvae", vqvae, optimizer, dataset.read, rows, rows[:1], chosen.batch_size, 1, chosen.seed
-    )
-    step = stage.compiled_train_step
-    (one, _), *_ = feed(dataset.read, batches_at_random(rows, stage.batch_size, 0, 0)[:1])
-    step(one)
+    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance(), chosen.vqvae, chosen.run.seed)
+    vqvae.compile(build_optimizer(chosen.vqvae.learning_rate, 1000))
+
+    def read(rows):
+        images = dataset.read(rows)
+        return images, images
+
+    batches = Batches(read, rows, chosen.vqvae.batch_size)
+    loop, one = Loop(vqvae, batches, batches), next(batches.shuffled(0))
+    loop.train_step(one)
 
     delivered, consumed = [], []
     for number in range(ROUNDS):
         began, slices = time.perf_counter(), 0
-        for images, _ in feed(dataset.read, batches_at_random(rows, stage.batch_size, 0, number)):
+        for images, *_ in batches.shuffled(number):
             slices += len(images)
         delivered.append(slices / (time.perf_counter() - began))
         began = time.perf_counter()
         for _ in range(STEPS):
-            np.asarray(step(one)["loss"])
-        consumed.append(STEPS * len(one) / (time.perf_counter() - began))
+            np.asarray(loop.train_step(one)["loss"])
+        consumed.append(STEPS * len(one[0]) / (time.perf_counter() - began))
     ratios = [a / b for a, b in zip(delivered, consumed, strict=True)]
     print(
         f"{len(rows):,} slices of {dataset.image_shape}: pipeline "
@@ -63,4 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,4 +1,4 @@
-"""On paper, from figures measured here: what 100,000 volumes take to prepare and to train on.
+"""Estimates, from figures measured here, what 100,000 volumes take to prepare and to train on.
 
     python tests/benchmarks/many_volumes.py --volumes FOLDER [--scans 100000] [--copies 24]
 
@@ -15,21 +15,31 @@ import math
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+import _project  # noqa: F401
+import numpy as np
+import pandas
+
+from dataset import OASIS
+from hyperparameters import DataConfig, PriorConfig, VQVAEConfig
+from modules import PixelCNN, VQVAETrainer
+from oasisvq.data import near_duplicates as duplicates
+from oasisvq.data import prepare as preparation
+from oasisvq.data.volumes import is_volume
+from oasisvq.training.batches import Batches
+from oasisvq.training.loop import Loop, build_optimizer
+from oasisvq.training.stages import code_reader, encode_slices
 
 STEPS, ROUNDS = 3, 5
 NOISE_SLICES = 4000
 
 
 class Watch:
-    """Seconds that a function takes whenever it is called, added up."""
+    """Adds up the seconds that a function takes whenever it is called."""
 
     def __init__(self, function):
         self.function, self.seconds = function, 0.0
@@ -43,11 +53,12 @@ class Watch:
 
 
 def measure_preparation(volumes, copies, place):
-    """The prepared folder, what a scan took, a dictionary of seconds and bytes, and what is noted
-    of one, as JSON."""
-    from hyperparameters import Hyperparameters
-    from oasisvq.data import prepare as preparation
+    """Measures the preparation of the volumes, each several times under other names.
 
+    Returns:
+        The prepared folder; a dictionary of seconds and bytes a scan; and the facts of one scan, as
+        JSON.
+    """
     (place / "volumes").mkdir()
     for number in range(copies):
         source = volumes[number % len(volumes)].resolve()
@@ -63,19 +74,16 @@ def measure_preparation(volumes, copies, place):
         seen["read"] = time.perf_counter() - began
         assemble(source, store, *others)
 
-    make, duplicates = Watch(preparation._make_records), Watch(preparation.near_duplicates)
-    with (
-        mock.patch("preparation._make_records", make),
-        mock.patch("preparation._assemble", watched_assemble),
-        mock.patch("preparation.near_duplicates", duplicates),
-    ):
-        chosen = Hyperparameters(dataset=str(place / "volumes"))
-        folder = preparation.prepare(chosen, place / "data")
+    make, search = Watch(preparation._make_records), Watch(preparation.near_duplicates)
+    watched = {"_make_records": make, "_assemble": watched_assemble, "near_duplicates": search}
+    with mock.patch.multiple(preparation, **watched):
+        config = DataConfig(dataset=str(place / "volumes"))
+        folder = preparation.prepare(config, place / "data")
     files = {name: (folder / name).stat().st_size for name in ("slices.npy", "slices.csv")}
     totals = {
         "make": make.seconds,
         "read": seen["read"],
-        "join": assemble.seconds - duplicates.seconds,
+        "join": assemble.seconds - search.seconds,
         "source": sum(path.stat().st_size for path in (place / "volumes").iterdir()),
         "records": seen["records"],
         "slices": files["slices.npy"],
@@ -85,30 +93,20 @@ def measure_preparation(volumes, copies, place):
 
 
 def measure_duplicates(shape):
-    """Seconds a slice, and seconds a pair of slices at one position, of `near_duplicates`."""
-    import numpy as np
-    import pandas
-
-    from oasisvq.data import near_duplicates as duplicates
-
+    """Returns the seconds that `near_duplicates` takes for a slice, and for a pair of slices."""
     slices = np.random.default_rng(0).integers(0, 256, (NOISE_SLICES, *shape), np.uint8)
     names = [f"{number:06d}" for number in range(NOISE_SLICES)]
     table = pandas.DataFrame({"subject": names, "session": "", "plane": "axial"})
     table = table.assign(index=0, position_mm=0.0)
     details, began = Watch(duplicates.details), time.perf_counter()
-    with mock.patch("duplicates.details", details):
+    with mock.patch.object(duplicates, "details", details):
         duplicates.near_duplicates(slices, table)
     compared = time.perf_counter() - began - details.seconds
     return details.seconds / NOISE_SLICES, compared / NOISE_SLICES**2
 
 
 def measure_memory(folder, facts):
-    """Bytes a slice, or of the facts a scan, that preparing and training hold in memory."""
-    import numpy as np
-    import pandas
-
-    from oasisvq.data.near_duplicates import details
-
+    """Returns the bytes that preparing and training hold for a slice; the facts, for a scan."""
     slices = np.load(folder / "slices.npy", mmap_mode="r")
     table = pandas.read_csv(folder / "slices.csv")
     before = own_memory()
@@ -116,74 +114,61 @@ def measure_memory(folder, facts):
     return {
         "facts": (own_memory() - before) / len(kept),
         "table": table.memory_usage(deep=True).sum() / len(table),
-        "details": details(slices[:1]).nbytes,
+        "details": duplicates.details(slices[:1]).nbytes,
         "codes": 2 * math.prod(-(-side // 4) for side in slices.shape[1:]),
     }
 
 
 def own_memory():
-    """Bytes that this process has allocated."""
+    """Returns the bytes that this process has allocated."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def measure_training(folder):
-    """Seconds a slice of a step of either stage, and of encoding: medians."""
-    import numpy as np
-
-    from dataset import OASIS
-    from hyperparameters import Hyperparameters
-    from oasisvq.runs.folder import Run
-    from oasisvq.training.loop import Stage, batches_at_random, build_optimizer, feed
-    from train import code_reader, encode
-
-    chosen = Hyperparameters(dataset=str(folder))
-    dataset = OASIS(chosen)
-    run = Run(Path(), chosen, dataset.image_shape, dataset.variance())
-    rows = dataset.rows("all")[:128]
-    vqvae, prior = run.build_vqvae(), run.build_prior()
-    codes = encode(vqvae, dataset, rows[:32])
+    """Returns the seconds a slice of a step of either stage, medians, and of encoding."""
+    dataset, seed = OASIS(DataConfig(dataset=str(folder))), 0
+    rows, vqvae_config, prior_config = dataset.rows("all")[:128], VQVAEConfig(), PriorConfig()
+    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance(), vqvae_config, seed)
+    prior = PixelCNN(vqvae.code_shape, vqvae.num_embeddings, prior_config, seed)
+    codes = encode_slices(vqvae, dataset, rows[:32])
     began = time.perf_counter()
-    encode(vqvae, dataset, rows)
+    encode_slices(vqvae, dataset, rows)
     found = {"encode": (time.perf_counter() - began) / len(rows)}
-    readers = {
-        "VQ-VAE": (vqvae, dataset.read, rows, chosen.batch_size),
-        "prior": (prior, code_reader(codes, dataset.conditions(rows[:32])), np.arange(32),
-                  chosen.prior_batch_size),
-    }  # fmt: skip
-    for name, (model, read, some, batch_size) in readers.items():
-        stage = Stage(
-            name, model, build_optimizer(1e-3, 1000), read, some, some[:1], batch_size, 1, 0
-        )
-        ((batch, _),) = feed(read, batches_at_random(some, stage.batch_size, 0)[:1])
-        stage.compiled_train_step(batch)
+
+    def read_images(rows):
+        images = dataset.read(rows)
+        return images, images
+
+    read_codes = code_reader(codes, dataset.conditions(rows[: len(codes)]))
+    stages = {
+        "VQ-VAE": (vqvae, Batches(read_images, rows, vqvae_config.batch_size)),
+        "prior": (prior, Batches(read_codes, np.arange(len(codes)), prior_config.batch_size)),
+    }
+    for name, (model, batches) in stages.items():
+        model.compile(build_optimizer(1e-3, 1000))
+        loop, batch = Loop(model, batches, batches), next(batches.shuffled(0))
+        loop.train_step(batch)
         times = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
             for _ in range(STEPS):
-                np.asarray(stage.compiled_train_step(batch)["loss"])
-            times.append((time.perf_counter() - began) / STEPS / stage.batch_size)
+                np.asarray(loop.train_step(batch)["loss"])
+            times.append((time.perf_counter() - began) / STEPS / batches.step_size)
         found[name] = statistics.median(times)
     return found
 
 
 def main():
+    """Measures all parts, and prints what they come to for the wanted number of scans."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--volumes", type=Path, required=True, help="a folder of volumes")
     parser.add_argument("--scans", type=int, default=100_000)
     parser.add_argument("--copies", type=int, default=24, help="scans prepared (default: 24)")
     arguments = parser.parse_args()
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-
-    import numpy as np
-
-    from oasisvq.core.script import import_tensorflow_quietly
-    from oasisvq.data.volumes import is_volume
-
     volumes = sorted(path for path in arguments.volumes.iterdir() if is_volume(path))
     scans = arguments.scans
     with tempfile.TemporaryDirectory() as place:
-        import_tensorflow_quietly()
         folder, scan, facts = measure_preparation(volumes, arguments.copies, Path(place))
         count, height, width = np.load(folder / "slices.npy", mmap_mode="r").shape
         per_scan = count / arguments.copies
@@ -222,10 +207,12 @@ def main():
 
     ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     disk = {
-        "the volumes": scan["source"], "records, while preparing": scan["records"],
-        "slices.npy": scan["slices"], "slices.csv": scan["table"],
+        "the volumes": scan["source"],
+        "records, while preparing": scan["records"],
+        "slices.npy": scan["slices"],
+        "slices.csv": scan["table"],
         "the run's test slices, a tenth": 0.1 * scan["slices"],
-    }  # fmt: skip
+    }
     held = {
         "prepare: facts of the scans, and the table": memory["facts"] + per_scan * memory["table"],
         "near-duplicates: the slices' details": per_scan * memory["details"],

@@ -1,4 +1,4 @@
-"""The search for each latent's nearest code beside that of the Keras example: time and memory.
+"""Compares the search for each latent's nearest code with the Keras example's: time and memory.
 
     python tests/benchmarks/nearest_code.py [--latents 65536] [--dimension 64] [--codes 512]
 
@@ -8,31 +8,35 @@ own: how far its peak rises at the first search, after its graph was traced on a
 """
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import _project  # noqa: F401
+import tensorflow as tf
+from timing import alternate, ratio_text
 
-from oasisvq.core.script import import_tensorflow_quietly, run_script
+from hyperparameters import VQVAEConfig
+from modules import VQVAETrainer
+from oasisvq.core.script import run_script
+from support.keras_examples import ExampleQuantizer
 
 ROUNDS = 15
 
 
 def main():
+    """Times both searches and measures their memory; or, in a process of its own, one's memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--latents", type=int, default=65_536)
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--codes", type=int, default=512)
     parser.add_argument("--memory-of", choices=("here", "example"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    import_tensorflow_quietly()
     latents, searches = build(arguments)
     if arguments.memory_of:
         print(extra_memory(searches[arguments.memory_of], latents))
         return
-    from timing import alternate, ratio_text
-
     here, example = (search(latents).numpy() for search in searches.values())
     agreeing = (here == example).all(axis=1).mean()
     functions = {name: lambda s=s: s(latents).numpy() for name, s in searches.items()}
@@ -51,17 +55,12 @@ def main():
 
 
 def build(arguments):
-    """The latents, and both searches as functions that give the codes themselves, `(N, D)`."""
-    import tensorflow as tf
-    from keras_examples import ExampleQuantizer
-
-    from modules import VectorQuantizer
-
-    shape = (arguments.latents, arguments.dimension)
-    latents = tf.random.stateless_normal(shape, [0, 0])
+    """Returns the latents `(N, D)`, and both searches: functions that give their codes `(N, D)`."""
+    latents = tf.random.stateless_normal((arguments.latents, arguments.dimension), [0, 0])
     codebook = tf.random.stateless_normal((arguments.codes, arguments.dimension), [0, 1])
-    here = VectorQuantizer(arguments.codes, arguments.dimension)
-    here.build((None, 1, 1, arguments.dimension))
+    sizes = {"num_embeddings": arguments.codes, "embedding_dim": arguments.dimension}
+    config = dataclasses.replace(VQVAEConfig(), width=2, rate_weight=0.0, **sizes)
+    here = VQVAETrainer((16, 16), 0.1, config, seed=0).quantizer
     here.start(codebook, 1.0)
     example = ExampleQuantizer(arguments.codes, arguments.dimension)
     example.embeddings.assign(tf.transpose(codebook))
@@ -73,7 +72,7 @@ def build(arguments):
 
 
 def extra_memory(search, latents):
-    """Bytes by which the process's peak rises."""
+    """Returns the bytes by which the process's peak rises."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     search(latents[:16])
     clear.write_text("5")  # the peak starts anew from what is held now
@@ -88,7 +87,7 @@ def extra_memory(search, latents):
 
 
 def measured(name):
-    """`extra_memory` in a process of its own."""
+    """Returns `extra_memory` of a search, in a process of its own."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[0])  # the line on peak memory follows

@@ -1,4 +1,4 @@
-"""Seconds and peak memory a session takes to become slices, for OASIS-1 and for OASIS-2.
+"""Measures the seconds and the peak memory of slicing one session of OASIS-1 and of OASIS-2.
 
     python tests/benchmarks/session_cost.py [--sessions 6] [--head HEAD.nii.gz]
 
@@ -16,17 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _project import ROOT
 from scipy import ndimage
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from archive_builder import oasis1_session, oasis2_session, write_archive
 
 from oasisvq.data.registration import _template
 from oasisvq.data.volumes import read_volume
+from support.archive_builder import oasis1_session, oasis2_session, write_archive
 
-ROOT = Path(__file__).resolve().parents[2]
 ATLAS_SHAPE, RAW_SHAPE = (176, 208, 176), (128, 256, 256)
 REPEATS = 4
 MEASURED = r"""
@@ -38,7 +34,7 @@ runpy.run_path("dataset.py", run_name="__main__")
 
 
 def invented_head():
-    """The template amid fluid, bone and scalp: RAS voxels of 1 mm."""
+    """Returns the template amid fluid, bone and scalp: RAS voxels of 1 mm."""
     brain = _template().voxels
     distance = ndimage.distance_transform_edt(brain == 0)
     around = np.select([distance < 4, distance < 8, distance < 14], [0.2, 0.05, 0.8], 0.0)
@@ -46,7 +42,7 @@ def invented_head():
 
 
 def raw_scan(head, random):
-    """A head as a raw scan sees it: 1.25 mm from left to right, a little moved, noisy."""
+    """Returns a head as in a raw scan: 1.25 mm from left to right, a little moved, noisy."""
     scale = 2500 / np.percentile(head[head > 0], 99)
     middle = (np.array(head.shape) - 1) / 2
     step = np.diag([1.25, 1, 1])
@@ -56,7 +52,7 @@ def raw_scan(head, random):
 
 
 def build(folder, sessions, head, random):
-    """Archives of both collections with this many sessions."""
+    """Builds archives of both collections with this many sessions."""
     atlas = np.abs(2500 * _template().voxels + random.normal(0, 15, ATLAS_SHAPE))
     raws = [raw_scan(head, random) for _ in range(REPEATS)]
     one, two = {}, {}
@@ -71,7 +67,7 @@ def build(folder, sessions, head, random):
 
 
 def measure(dataset, folder):
-    """Seconds and peak megabytes of one run of `dataset.py`."""
+    """Returns the seconds and the peak megabytes of one run of `dataset.py`."""
     flags = ["--dataset", dataset, "--discs", "1", "--data-dir", folder]
     began = time.perf_counter()
     run = subprocess.run(
@@ -83,6 +79,7 @@ def measure(dataset, folder):
 
 
 def main():
+    """Measures runs with one session and with more, and prints what each more costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=6)
     parser.add_argument("--head", type=Path, help="a whole head (default: an invented one)")

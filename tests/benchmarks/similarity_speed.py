@@ -1,4 +1,4 @@
-"""Scoring slices: `scores.slice_scores` beside scikit-image.
+"""Compares scoring slices, by `image_scores.slice_scores`, with scikit-image.
 
     python tests/benchmarks/similarity_speed.py [--dataset PATH] [--data-dir DIR] [--count 3000]
 
@@ -12,27 +12,27 @@ import concurrent.futures
 import math
 import os
 import statistics
-import sys
-from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+import _project  # noqa: F401
 import numpy as np
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from timing import alternate, ratio_text
 
 from dataset import OASIS
-from hyperparameters import Parser, add_data_dir, add_flags, hyperparameters_from_flags
-from oasisvq.evaluation import image_scores as scores
+from hyperparameters import Hyperparameters, Parser, add_data_dir
+from oasisvq.core.script import run_script
+from oasisvq.evaluation import image_scores
 
 BATCH_SIZE = 32
 
 
 def read_pairs(dataset, count):
-    """Float32 slices `(n, H, W, 1)` in [0, 1], those there are over and over, and others like
-    reconstructions of them."""
+    """Returns slices and what is like reconstructions of them: float32 `(n, H, W, 1)` in [0, 1].
+
+    If there are fewer than `count`, they come over and over.
+    """
     random = np.random.default_rng(0)
     images = dataset.images(np.resize(dataset.rows("all"), count))
     others = ndimage.gaussian_filter(images, (0, 0.7, 0.7, 0))
@@ -41,9 +41,9 @@ def read_pairs(dataset, count):
 
 
 def ours(images, others):
-    """Of all pairs: `(n, 3)`, SSIM, SSIM inside the brain and PSNR; MS-SSIM is dropped."""
+    """Returns SSIM, SSIM inside the brain and PSNR of all pairs, `(n, 3)`; MS-SSIM is dropped."""
     found = [
-        scores.slice_scores(images[start:][:BATCH_SIZE], others[start:][:BATCH_SIZE])
+        image_scores.slice_scores(images[start:][:BATCH_SIZE], others[start:][:BATCH_SIZE])
         for start in range(0, len(images), BATCH_SIZE)
     ]
     names = ("ssim", "ssim_brain", "psnr")
@@ -51,40 +51,42 @@ def ours(images, others):
 
 
 def ours_without_multiscale(images, others):
-    with mock.patch.object(scores, "SMALLEST_FOR_MULTISCALE", math.inf):
+    """Returns the same, without taking MS-SSIM."""
+    with mock.patch.object(image_scores, "SMALLEST_FOR_MULTISCALE", math.inf):
         return ours(images, others)
 
 
 def scikit_scores(image, other):
-    """SSIM, SSIM inside the brain and PSNR of a pair `(H, W, 1)`."""
+    """Returns SSIM, SSIM inside the brain and PSNR of a pair `(H, W, 1)`."""
     image, other = image[..., 0], other[..., 0]
-    ssim, full = structural_similarity(
-        image, other, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        data_range=1.0, full=True,
-    )  # fmt: skip
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    ssim, full = structural_similarity(image, other, data_range=1.0, full=True, **window)
     inside = full[5:-5, 5:-5]  # where the window fits, over which `ssim` is the mean too
     psnr = peak_signal_noise_ratio(image, other, data_range=1.0)
     return ssim, inside[image[5:-5, 5:-5] > 0].mean(), psnr
 
 
 def theirs(images, others):
+    """Returns scikit-image's scores of all pairs, `(n, 3)`, in a loop."""
     return np.array([scikit_scores(*pair) for pair in zip(images, others, strict=True)])
 
 
 def theirs_in_threads(images, others):
+    """Returns the same, the slices dealt out to as many threads as there are cores."""
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.array(list(pool.map(scikit_scores, images, others)))
 
 
 def main():
+    """Times all four in turns, and prints their ratios."""
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=3000, help="slices (default: 3000)")
     parser.add_argument("--rounds", type=int, default=7)
     add_data_dir(parser)
-    add_flags(parser)
+    Hyperparameters.add_flags(parser)
     parser.set_defaults(dataset="demo")
     arguments = parser.parse_args()
-    dataset = OASIS(hyperparameters_from_flags(arguments), arguments.data_dir)
+    dataset = OASIS(Hyperparameters().with_flags(arguments).data, arguments.data_dir)
     pairs = read_pairs(dataset, arguments.count)
     difference = np.abs(ours(*pairs) - theirs(*pairs)).max(axis=0)
     functions = (ours, ours_without_multiscale, theirs, theirs_in_threads)
@@ -108,4 +110,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,4 +1,4 @@
-"""The gradient of SSIM: `oasisvq.nn.losses.ssim` beside `tf.image.ssim`.
+"""Compares the gradient of SSIM, by `oasisvq.nn.losses.ssim`, with that of `tf.image.ssim`.
 
     python tests/benchmarks/ssim_gradient.py
 
@@ -6,13 +6,10 @@ Timed in turns, in one process: 16 slices of 176x176, the default batch.
 """
 
 import statistics
-import sys
-import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+import _project  # noqa: F401
 import tensorflow as tf
+from timing import alternate
 
 from oasisvq.nn.losses import ssim
 
@@ -20,6 +17,8 @@ ROUNDS, REPEATS = 9, 5
 
 
 def gradient_of(ssim, images):
+    """Returns a compiled function: the gradient of the mean SSIM with respect to other slices."""
+
     @tf.function
     def gradient(others):
         with tf.GradientTape() as tape:
@@ -30,20 +29,20 @@ def gradient_of(ssim, images):
     return gradient
 
 
-def seconds(function, others):
-    began = time.perf_counter()
-    for _ in range(REPEATS):
-        function(others)
-    return (time.perf_counter() - began) / REPEATS
-
-
 def main():
+    """Times both gradients, and prints their ratio and their largest difference."""
     images = tf.random.stateless_uniform((16, 176, 176, 1), (0, 1))
     others = tf.random.stateless_uniform((16, 176, 176, 1), (2, 3))
     ours = gradient_of(ssim, images)
     theirs = gradient_of(lambda a, b: tf.image.ssim(a, b, 1.0), images)
     difference = tf.reduce_max(tf.abs(ours(others) - theirs(others)))
-    ratios = [seconds(theirs, others) / seconds(ours, others) for _ in range(ROUNDS)]
+
+    def repeat(gradient):
+        for _ in range(REPEATS):
+            gradient(others)
+
+    seconds = alternate({"ours": lambda: repeat(ours), "theirs": lambda: repeat(theirs)}, ROUNDS)
+    ratios = [b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
     print(
         f"tf.image.ssim takes {statistics.median(ratios):.2f} times as long "
         f"({min(ratios):.2f} to {max(ratios):.2f}, {ROUNDS} rounds); "

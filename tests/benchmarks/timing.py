@@ -1,4 +1,4 @@
-"""Seconds that functions take, run in turns, so that other load on the machine meets all alike."""
+"""Times functions in turns, so that other load on the machine meets all of them alike."""
 
 import statistics
 import time
@@ -25,7 +25,7 @@ def alternate(functions, rounds):
 
 
 def ratio_text(slow, fast):
-    """The median, and the range, of the rounds' ratios: how many times as long `slow` takes.
+    """Returns how many times as long `slow` takes: the median and the range over the rounds.
 
     Args:
         slow, fast: Seconds of either side in the same rounds.
@@ -38,5 +38,5 @@ def ratio_text(slow, fast):
 
 
 def _number(value):
-    """Three figures, or a whole number above 100."""
+    """Returns three figures, or a whole number above 100."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

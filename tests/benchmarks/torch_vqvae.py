@@ -1,7 +1,7 @@
-"""The VQ-VAE of modules.py, its quantiser and its loss, as one writes them in PyTorch.
+"""Writes the VQ-VAE of modules.py, its quantiser and its loss in PyTorch.
 
-The same layers and numbers, channels last, all processors, Adam. Weights are carried over from the
-Keras model, and the first loss is checked to be the same.
+The layers and numbers are the same; it computes channels last, on all processors, with Adam.
+Weights are carried over from the Keras model, and the first loss is checked to be the same.
 """
 
 import os
@@ -17,7 +17,7 @@ __all__ = ["steps"]
 
 
 class ResidualBlocks(nn.Module):
-    """ReLU, 3x3, ReLU, 1x1 beside skip connections; a ReLU at the end."""
+    """Adds ReLU, 3x3, ReLU and 1x1 to skip connections; a ReLU comes last."""
 
     def __init__(self, width, count):
         super().__init__()
@@ -31,7 +31,7 @@ class ResidualBlocks(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """As `modules.VectorQuantizer` with a codebook that follows moving averages."""
+    """Quantises as `modules.VectorQuantizer` does, with a codebook that follows moving averages."""
 
     def __init__(self, keras_quantizer):
         super().__init__()
@@ -84,12 +84,13 @@ class Quantizer(nn.Module):
 
 
 class VQVAE(nn.Module):
-    """Encoder, quantiser and decoder of the default hyperparameters: images to the loss."""
+    """Takes images to the loss, by the encoder, quantiser and decoder of stride 4."""
 
-    def __init__(self, keras_vqvae, width=64, blocks=2):
+    def __init__(self, keras_vqvae):
         super().__init__()
-        dimension = keras_vqvae.quantizer.embedding_dim
-        self.variance, self.ssim_weight = keras_vqvae.variance, keras_vqvae.ssim_weight
+        self.variance, config = keras_vqvae.variance, keras_vqvae.config
+        self.ssim_weight, dimension = config.ssim_weight, config.embedding_dim
+        width, blocks = config.width, config.residual_blocks
         self.down1 = nn.Conv2d(1, width // 2, 4, stride=2, padding=1)
         self.down2 = nn.Conv2d(width // 2, width, 4, stride=2, padding=1)
         self.mix1 = nn.Conv2d(width, width, 3, padding=1)
@@ -106,7 +107,7 @@ class VQVAE(nn.Module):
         self._carry_over(keras_vqvae)
 
     def _carry_over(self, keras_vqvae):
-        """Takes the weights of the Keras layers, which come in the same order."""
+        """Copies the weights of the Keras layers, which come in the same order."""
         encoder = [self.down1, self.down2, self.mix1, *self._in_order(self.blocks1), self.latents]
         decoder = [self.mix2, *self._in_order(self.blocks2), self.up1, self.up2]
         for mine, model in ((encoder, keras_vqvae.encoder), (decoder, keras_vqvae.decoder)):
@@ -138,7 +139,7 @@ class VQVAE(nn.Module):
 
 
 def steps(keras_vqvae, images, count):
-    """So many training steps on a batch, as functions: as written, and compiled.
+    """Returns functions that take so many training steps on a batch: as written, and compiled.
 
     Args:
         keras_vqvae: `VQVAETrainer` of the default hyperparameters.
@@ -147,7 +148,7 @@ def steps(keras_vqvae, images, count):
     """
     torch.set_num_threads(os.cpu_count())
     batch = torch.tensor(images).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    expected = float(np.mean(keras_vqvae.losses(images, training=False)["loss"]))
+    expected = float(np.mean(keras_vqvae.slice_losses(images, training=False)[0]["loss"]))
     functions = {}
     for name in ("as written", "compiled"):
         model = VQVAE(keras_vqvae).to(memory_format=torch.channels_last)
@@ -166,7 +167,7 @@ def steps(keras_vqvae, images, count):
 
 
 def stepping(model, network, batch, count):
-    """A function that trains for so many steps."""
+    """Returns a function that trains for so many steps."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
 
     def run():

@@ -1,4 +1,4 @@
-"""Steps of training beside those of the Keras example, in turns, on a batch of noise each.
+"""Compares steps of training with those of the Keras example, in turns, on batches of noise.
 
     python tests/benchmarks/training_steps.py [--rounds 7] [--torch]
 
@@ -15,41 +15,30 @@ beside the same graph in PyTorch, see torch_vqvae.py.
 import argparse
 import dataclasses
 import functools
-import sys
-from pathlib import Path
 from unittest import mock
 
+import _project  # noqa: F401
+import keras
 import numpy as np
+import tensorflow as tf
+from timing import alternate, ratio_text
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
-
-import_tensorflow_quietly()
-
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras_examples import (  # noqa: E402
-    ExampleVQVAE,
-    example_decoder,
-    example_encoder,
-    example_prior,
-)
-from timing import alternate, ratio_text  # noqa: E402
-
-import modules  # noqa: E402
-from hyperparameters import Hyperparameters  # noqa: E402
-from oasisvq.runs.folder import Run  # noqa: E402
-from oasisvq.training.loop import Stage, build_optimizer  # noqa: E402
-from train import code_reader  # noqa: E402
+import modules
+from hyperparameters import PriorConfig, VQVAEConfig
+from oasisvq.core.script import run_script
+from oasisvq.nn.conditioning import CONDITION_COUNT
+from oasisvq.training.checkpoint import Progress
+from oasisvq.training.loop import build_optimizer
+from support.keras_examples import ExampleVQVAE, example_decoder, example_encoder, example_prior
+from support.models import loop_of
 
 BATCH, STEPS = 16, 5
 SHAPE, CODE_SHAPE, VARIANCE = (176, 176), (44, 44), 0.05
-DEFAULT = Hyperparameters()
+CONFIG = VQVAEConfig()
 
 
 class LookUps(keras.layers.Layer):
-    """A masked 7x7 convolution of type A over one-hot codes, as a sum of look-ups.
+    """Computes a masked 7x7 convolution of type A over one-hot codes, as a sum of look-ups.
 
     Call arguments:
         code_indices: int32 `(B, h, w)`.
@@ -85,12 +74,13 @@ class LookUps(keras.layers.Layer):
 
 
 def main():
+    """Times the steps of both stages and of parts of the first, and prints their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--torch", action="store_true")
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    codes = random.integers(0, DEFAULT.num_embeddings, (BATCH, *CODE_SHAPE)).astype(np.int32)
+    codes = random.integers(0, CONFIG.num_embeddings, (BATCH, *CODE_SHAPE)).astype(np.int32)
     images = random.random((BATCH, *SHAPE, 1), np.float32)
     print(f"{BATCH} slices a step; how many times as long as the other, median (range)")
     compare(prior_steps(codes), "the example's prior", arguments.rounds)
@@ -110,11 +100,10 @@ def compare(steps, other, rounds):
 
 
 def prior_steps(codes):
-    """A few steps of each prior, as functions."""
-    number = DEFAULT.num_embeddings
-    example, same = (
-        example_prior(CODE_SHAPE, number, first=first) for first in (None, LookUps(number))
-    )
+    """Returns functions that take a few steps of each prior."""
+    number = CONFIG.num_embeddings
+    example = example_prior(CODE_SHAPE, number)
+    same = example_prior(CODE_SHAPE, number, first=LookUps(number))
     carry_over(example, same)
     np.testing.assert_allclose(same(codes), example(codes), atol=1e-4)
     steps = {}
@@ -122,10 +111,9 @@ def prior_steps(codes):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         prior.compile(keras.optimizers.Adam(3e-4), loss, jit_compile=False)
         steps[name] = fitting(prior, (codes, codes))
-    own = Run(Path(), DEFAULT, SHAPE, VARIANCE).build_prior()
-    conditions = np.zeros((BATCH, 4), np.float32)
-    steps["the default prior"] = stepping(own, code_reader(codes, conditions), 3e-3)
-    return steps
+    own = modules.PixelCNN(CODE_SHAPE, number, PriorConfig(), seed=0)
+    conditions = np.zeros((BATCH, CONDITION_COUNT), np.float32)
+    return {**steps, "the default prior": stepping(own, (codes, conditions), 3e-3)}
 
 
 def carry_over(example, same):
@@ -136,70 +124,77 @@ def carry_over(example, same):
 
 
 def vqvae_steps(images):
-    """A few steps of each VQ-VAE, as functions."""
-    example = ExampleVQVAE(SHAPE, VARIANCE, DEFAULT.num_embeddings, DEFAULT.embedding_dim)
+    """Returns functions that take a few steps of each VQ-VAE."""
+    example = ExampleVQVAE(SHAPE, VARIANCE, CONFIG.num_embeddings, CONFIG.embedding_dim)
     example.compile(keras.optimizers.Adam(), jit_compile=False)
-    run = Run(Path(), DEFAULT, SHAPE, VARIANCE)
     layers = {
         "build_encoder": lambda shape, _, dimension, *others: example_encoder(shape, dimension),
         "build_decoder": lambda shape, _, dimension, *others: example_decoder(shape, dimension),
     }
-    without = dataclasses.replace(run, hyperparameters=Hyperparameters(ssim_weight=0.0))
     with mock.patch.multiple(modules, **layers):
-        same, same_with = without.build_vqvae(), run.build_vqvae()
-
-    def read(rows):
-        return tf.gather(images, rows)
-
+        same, same_with = build_vqvae(ssim_weight=0.0), build_vqvae()
     return {
         "the example's VQ-VAE": fitting(example, (images,)),
-        "its layers, our quantiser and loop": stepping(same, read, 1e-3),
-        "the same with SSIM in the loss": stepping(same_with, read, 1e-3),
-        "the default VQ-VAE": stepping(run.build_vqvae(), read, 1e-3),
+        "its layers, our quantiser and loop": stepping(same, (images,)),
+        "the same with SSIM in the loss": stepping(same_with, (images,)),
+        "the default VQ-VAE": stepping(build_vqvae(), (images,)),
     }
 
 
+def build_vqvae(**changes):
+    """Builds the default VQ-VAE, but for changes of its configuration."""
+    config = dataclasses.replace(CONFIG, **changes)
+    return modules.VQVAETrainer(SHAPE, VARIANCE, config, seed=0)
+
+
 def fitting(model, arrays):
-    """Steps as `fit` takes them."""
+    """Returns a function that takes the steps of a compiled model as `fit` does."""
     batches = tf.data.Dataset.from_tensors(arrays if len(arrays) > 1 else arrays[0])
     return lambda: model.fit(batches.repeat(STEPS), verbose=0, shuffle=False)
 
 
 def steps_in_part(images):
-    """A few steps of the default VQ-VAE: whole, and without some of what they do."""
-
-    def step(ssim_weight, **options):
-        chosen = Hyperparameters(ssim_weight=ssim_weight)
-        vqvae = Run(Path(), chosen, SHAPE, VARIANCE).build_vqvae()
-        vqvae.summarise = dict  # without the quantiser, no codes are counted
-        return stepping(vqvae, lambda rows: tf.gather(images, rows), 1e-3, **options)
-
+    """Returns functions that take steps of the default VQ-VAE, whole and without some parts."""
     return {
-        "a whole step": step(DEFAULT.ssim_weight),
-        "one without SSIM": step(0.0),
-        "one without SSIM and quantiser": step(0.0, quantize=False),
+        "a whole step": stepping(build_vqvae(), (images,)),
+        "one without SSIM": stepping(build_vqvae(ssim_weight=0.0), (images,)),
+        "one without SSIM and quantiser": stepping(
+            build_vqvae(ssim_weight=0.0), (images,), quantize=False
+        ),
     }
 
 
-def stepping(model, read, learning_rate, **options):
-    """Steps as training takes them, with `options` for the model's `losses`."""
+def stepping(model, arrays, learning_rate=1e-3, **options):
+    """Returns a function that takes the steps of a model as training does.
+
+    Args:
+        model: `VQVAETrainer` or `PixelCNN`.
+        arrays: A batch of what it learns from, see `loop_of`.
+        learning_rate: Float.
+        **options: For the model's `train_step`.
+    """
     rows = np.tile(np.arange(BATCH), STEPS)
     optimizer = build_optimizer(learning_rate, 10_000)
-    stage = Stage(model.name, model, optimizer, read, rows, rows[:1], BATCH, 1, 0)
-    stage.compiled_train_step = tf.function(functools.partial(stage.train_step, **options))
-    return lambda: stage.train_epoch(0)
+    loop = loop_of(model, *arrays, optimizer=optimizer, rows=rows, batch_size=BATCH)
+    loop.train_step = loop.compile_step(functools.partial(model.train_step, **options))
+
+    def run():
+        loop.progress = Progress()
+        loop.finish_epoch()
+
+    return run
 
 
 def torch_steps(images):
-    """A few steps of the default VQ-VAE here and in PyTorch, as functions."""
+    """Returns functions that take a few steps of the default VQ-VAE, here and in PyTorch."""
     try:
         import torch_vqvae
     except ImportError:
         print("PyTorch is not installed: left out")
         return {}
-    vqvae = Run(Path(), DEFAULT, SHAPE, VARIANCE).build_vqvae()
+    vqvae = build_vqvae()
     others = torch_vqvae.steps(vqvae, images, STEPS)  # checks that both lose the same
-    own = stepping(vqvae, lambda rows: tf.gather(images, rows), 1e-3)
+    own = stepping(vqvae, (images,))
     return {**{f"PyTorch, {name}": step for name, step in others.items()}, "here": own}
 
 

@@ -1,8 +1,8 @@
-"""What one would otherwise start from: the example "Vector-Quantized Variational Autoencoders" of
-Keras (https://keras.io/examples/generative/vq_vae/) in a form that Keras 3 takes.
+"""The models of the Keras example "Vector-Quantized Variational Autoencoders", for Keras 3.
 
-Its layers, sizes, losses and training by `fit` are kept. Changed is what Keras 3 refuses, or
-silently leaves untrained: weights come from `add_weight`, `tf.one_hot` stands in a layer, and the
+They are what one would otherwise start from (https://keras.io/examples/generative/vq_vae/). Layers,
+sizes, losses and training by `fit` are kept. Only what Keras 3 refuses, or silently leaves
+untrained, is changed: weights come from `add_weight`, `tf.one_hot` stands in a layer, and the
 masked kernel is a product in place of an assignment.
 """
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 class ExampleQuantizer(keras.layers.Layer):
-    """The nearest code by a table of all distances, fetched by a product with one-hot rows."""
+    """Finds the nearest code in a table of all distances, and fetches it by a one-hot product."""
 
     def __init__(self, num_embeddings, embedding_dim, beta=0.25):
         super().__init__()
@@ -31,12 +31,12 @@ class ExampleQuantizer(keras.layers.Layer):
         return x + tf.stop_gradient(quantized - x)
 
     def nearest_codes(self, flat):
-        """Latents `(N, D)` to their nearest codes `(N, D)`."""
+        """Returns the nearest codes `(N, D)` of latents `(N, D)`."""
         encodings = tf.one_hot(self.code_indices(flat), self.num_embeddings)  # (N, K)
         return tf.matmul(encodings, self.embeddings, transpose_b=True)
 
     def code_indices(self, flat):
-        """The codes of latents `(N, D)`: `(N,)`."""
+        """Returns the index of the nearest code of each latent: `(N, D)` to `(N,)`."""
         similarity = tf.matmul(flat, self.embeddings)
         distances = (
             tf.reduce_sum(flat**2, axis=1, keepdims=True)
@@ -47,7 +47,7 @@ class ExampleQuantizer(keras.layers.Layer):
 
 
 def example_encoder(image_shape, embedding_dim):
-    """From images `(B, H, W, 1)` to latents `(B, H / 4, W / 4, D)`."""
+    """Builds the encoder, from images `(B, H, W, 1)` to latents `(B, H / 4, W / 4, D)`."""
     images = keras.Input((*image_shape, 1))
     x = keras.layers.Conv2D(32, 3, activation="relu", strides=2, padding="same")(images)
     x = keras.layers.Conv2D(64, 3, activation="relu", strides=2, padding="same")(x)
@@ -55,7 +55,7 @@ def example_encoder(image_shape, embedding_dim):
 
 
 def example_decoder(image_shape, embedding_dim):
-    """From latents to images, linear."""
+    """Builds the decoder, from latents to images; its output is linear."""
     latents = keras.Input((image_shape[0] // 4, image_shape[1] // 4, embedding_dim))
     x = latents
     for filters in (64, 32):
@@ -66,7 +66,7 @@ def example_decoder(image_shape, embedding_dim):
 
 
 class ExampleVQVAE(keras.Model):
-    """Encoder, quantiser and decoder, with the example's own training step."""
+    """Encodes, quantises and decodes, with the example's own training step."""
 
     def __init__(self, image_shape, variance, num_embeddings, embedding_dim):
         super().__init__()
@@ -98,7 +98,7 @@ class ExampleVQVAE(keras.Model):
 
 
 class OneHot(keras.layers.Layer):
-    """Codes `(B, h, w)` as `(B, h, w, K)`."""
+    """Turns codes `(B, h, w)` into one-hot vectors `(B, h, w, K)`."""
 
     def __init__(self, num_embeddings):
         super().__init__()
@@ -109,7 +109,7 @@ class OneHot(keras.layers.Layer):
 
 
 class ExampleConvolution(keras.layers.Layer):
-    """A convolution of which the kernel beyond the middle, for type A with it, is 0."""
+    """Convolves with a kernel that is 0 beyond its middle, and for type A in the middle too."""
 
     def __init__(self, mask_type, **options):
         super().__init__()
@@ -130,7 +130,7 @@ class ExampleConvolution(keras.layers.Layer):
 
 
 class ExampleResidualBlock(keras.layers.Layer):
-    """1x1, masked 3x3, 1x1, beside a skip connection."""
+    """Adds a 1x1, a masked 3x3 and a 1x1 convolution to a skip connection."""
 
     def __init__(self, filters, convolution):
         super().__init__()
@@ -145,12 +145,12 @@ class ExampleResidualBlock(keras.layers.Layer):
 
 
 def example_prior(code_shape, num_embeddings, convolution=ExampleConvolution, first=None):
-    """The PixelCNN, from code indices `(B, h, w)` to logits `(B, h, w, K)`.
+    """Builds the PixelCNN, from code indices `(B, h, w)` to logits `(B, h, w, K)`.
 
     Args:
         convolution: The class of its masked convolutions.
-        first: What to put in place of one-hot codes and the first convolution:
-            from codes to `(B, h, w, 128)`.
+        first: What stands in place of the one-hot codes and the first convolution: a layer from
+            codes to `(B, h, w, 128)`.
     """
     code_indices = keras.Input(code_shape, dtype="int32")
     if first is None:
