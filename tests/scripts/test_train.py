@@ -25,11 +25,22 @@ ROOT = Path(train.__file__).parent
 def test_train_leaves_a_whole_run(place):
     names = {path.name for path in (place / "run").iterdir()}
     assert names >= {
-        "config.json", "split.csv", "vqvae.weights.h5", "pixelcnn.weights.h5", "pixelcnn.json",
-        "vqvae_history.csv", "pixelcnn_history.csv", "figures", "tensorboard", "test_slices",
-        "features.weights.h5", "training_codes.npz", "mean_slices.npz", "training.json",
+        "config.json",
+        "split.csv",
+        "vqvae.weights.h5",
+        "pixelcnn.weights.h5",
+        "pixelcnn.json",
+        "vqvae_history.csv",
+        "pixelcnn_history.csv",
+        "figures",
+        "tensorboard",
+        "test_slices",
+        "features.weights.h5",
+        "training_codes.npz",
+        "mean_slices.npz",
+        "training.json",
         "model_card.md",
-    }  # fmt: skip
+    }
     assert not [name for name in names if "checkpoint" in name or "partial" in name]
     history = pandas.read_csv(place / "run/vqvae_history.csv")
     for name in ("reconstruction_loss", "commitment_loss", "ssim", "perplexity", "codebook_usage"):
@@ -58,8 +69,10 @@ def test_one_line_is_all_that_stands_on_standard_error(tmp_path):
     (tmp_path / "in/case_1_slice_0.png").write_bytes(b"\x89PNG broken")
     done = subprocess.run(
         [sys.executable, ROOT / "train.py", "--dataset", tmp_path / "in"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "case_1_slice_0.png" in done.stderr

@@ -7,14 +7,24 @@ from oasisvq.core.errors import DatasetError
 from oasisvq.data.demographics import join_sheet, read_sheet, read_sheets
 
 OASIS1 = {
-    "ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"], "M/F": ["F", "m"], "Hand": ["R", "R"],
-    "Age": [74, 55], "Educ": [2, None], "CDR": [0, None], "nWBV": [0.743, 0.81],
-}  # fmt: skip
+    "ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"],
+    "M/F": ["F", "m"],
+    "Hand": ["R", "R"],
+    "Age": [74, 55],
+    "Educ": [2, None],
+    "CDR": [0, None],
+    "nWBV": [0.743, 0.81],
+}
 OASIS2 = {
-    "Subject ID": ["OAS2_0001", "OAS2_0001"], "MRI ID": ["OAS2_0001_MR1", "OAS2_0001_MR2"],
-    "Group": ["Nondemented", "Nondemented"], "Visit": [1, 2], "MR Delay": [0, 457],
-    "M/F": ["M", "M"], "Age": [87, 88], "CDR": [0, 0.5],
-}  # fmt: skip
+    "Subject ID": ["OAS2_0001", "OAS2_0001"],
+    "MRI ID": ["OAS2_0001_MR1", "OAS2_0001_MR2"],
+    "Group": ["Nondemented", "Nondemented"],
+    "Visit": [1, 2],
+    "MR Delay": [0, 457],
+    "M/F": ["M", "M"],
+    "Age": [87, 88],
+    "CDR": [0, 0.5],
+}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
