@@ -34,3 +34,17 @@ def interval_by_subject(values, subjects, seed=0):
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return {"mean": mean, "low": float(low), "high": float(high)}
+
+
+def format_interval(interval, precision):
+    """Returns a mean with its interval as text, as far as they are known.
+
+    Args:
+        interval: Dictionary, see `interval_by_subject`.
+        precision: How the numbers are formatted, as `".4f"`.
+    """
+    mean, low, high = interval["mean"], interval["low"], interval["high"]
+    if mean is None:
+        return "-"
+    text = f"{mean:{precision}}"
+    return text if low is None else f"{text} [{low:{precision}}, {high:{precision}}]"

@@ -1,8 +1,11 @@
-"""What a run is, where it came from and what it is not for, in its folder."""
+"""The model card of a run: what it is, where it came from and what it is not for."""
+
+from typing import Any
 
 from oasisvq.core.files import write_text
 from oasisvq.data.oasis import COLLECTIONS
-from oasisvq.runs.folder import REPORT
+from oasisvq.evaluation.intervals import format_interval
+from oasisvq.runs.folder import REPORT, Run
 
 __all__ = ["write_model_card"]
 
@@ -27,12 +30,11 @@ hold for the test subjects of this split, which come from the same source as tho
 """
 
 
-def write_model_card(run):
-    """Writes `model_card.md`: data, flags, versions, commit, time, memory, and the scores if
-    `similarity.json` is there.
+def write_model_card(run: Run) -> None:
+    """Writes `model_card.md` into a run folder whose stages are all done.
 
-    Args:
-        run: `Run` whose stages are all done.
+    It holds data, flags, versions, commit, time and memory, and the scores of `similarity.json`
+    if that is there.
     """
     config, training = run.facts()
     flags = config["hyperparameters"]
@@ -56,31 +58,30 @@ def write_model_card(run):
     write_text(run.folder / CARD, "\n".join(parts))
 
 
-def _table(title, facts):
-    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in facts.items())
+def _table(title: str, facts: dict[str, Any]) -> str:
+    """Returns a heading and a table in Markdown, a row a fact."""
+    rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
     return f"## {title}\n\n| | |\n|---|---|\n{rows}\n"
 
 
-def _shown(value):
+def _cell(value: Any) -> str:
+    """Returns a value as the text of a cell, which holds no bar and no line break."""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text.replace("|", "\\|").replace("\n", " ") or "(none)"
 
 
-def _scores(run):
-    """The scores of the run's own test subjects."""
+def _scores(run: Run) -> str:
+    """Returns the table of the scores of the run's own test subjects."""
     if not (run.folder / REPORT).is_file():
         return "## Scores\n\nNone yet: similarity.py puts them here.\n"
     report = run.report()
-    shown = {"of": f"{report['subjects']} test subjects, {report['slices']} slices"}
-    for name in ("ssim", "ssim_brain", "psnr"):
-        shown[name] = _interval(report["reconstruction"][name])
-    shown["no model: the mean training slice, ssim"] = _interval(
-        report["baselines"]["mean_slice"]["ssim"]
-    )
-    shown["prior, bits per code"] = _interval(report["prior"]["bits_per_code_interval"])
-    shown["prior, bits per pixel"] = f"{report['prior']['bits_per_pixel']:.4g}"
-    return _table("Scores (mean [95% interval over subjects])", shown)
-
-
-def _interval(value):
-    return f"{value['mean']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+    reconstruction, prior = report["reconstruction"], report["prior"]
+    intervals = {name: reconstruction[name] for name in ("ssim", "ssim_brain", "psnr")}
+    intervals["no model: the mean training slice, ssim"] = report["baselines"]["mean_slice"]["ssim"]
+    intervals["prior, bits per code"] = prior["bits_per_code_interval"]
+    scores = {
+        "of": f"{report['subjects']} test subjects, {report['slices']} slices",
+        **{name: format_interval(interval, ".4g") for name, interval in intervals.items()},
+        "prior, bits per pixel": f"{prior['bits_per_pixel']:.4g}",
+    }
+    return _table("Scores (mean [95% interval over subjects])", scores)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oasisvq.evaluation.intervals import interval_by_subject
+from oasisvq.evaluation.intervals import format_interval, interval_by_subject
 
 
 def test_interval_draws_subjects_not_slices():
@@ -40,3 +40,9 @@ def test_interval_leaves_out_unknown_values():
     assert known["mean"] == pytest.approx(0.3)
     nothing = interval_by_subject([np.nan], ["a"])
     assert nothing == {"mean": None, "low": None, "high": None}
+
+
+def test_intervals_are_formatted_as_far_as_they_are_known():
+    assert format_interval({"mean": 0.5, "low": 0.25, "high": 1.0}, ".2f") == "0.50 [0.25, 1.00]"
+    assert format_interval(interval_by_subject([0.5, 0.5], ["a", "a"]), ".3g") == "0.5"
+    assert format_interval(interval_by_subject([np.nan], ["a"]), ".3g") == "-"
