@@ -53,7 +53,7 @@ def build_feature_network(image_shape, dimension=64):
     # Keeps mean and variance in weights, which are saved with the others.
     standardised = keras.layers.Normalization(name="standardise", dtype="float32")(raw)
     outputs = {"features": standardised, "predictions": _dense(len(TASKS), seed=7)(x)}
-    return keras.Model(images, outputs, name="feature_network")
+    return keras.Model(images, outputs, name="features")
 
 
 def _dense(units, seed, activation=None):

@@ -1,19 +1,28 @@
 """similarity.py: its report, recomputed slice by slice, and what it refuses."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+import tensorflow as tf
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 import similarity
-import train
+from dataset import OASIS, open_test_slices
+from hyperparameters import Hyperparameters
+from modules import load_prior, load_vqvae
+from oasisvq.evaluation import run_scores
+from oasisvq.evaluation.code_scores import (
+    bits_by_position,
+    count_codes,
+    frequencies_by_position,
+)
+from oasisvq.evaluation.image_scores import slice_scores
 from oasisvq.runs.folder import open_run
+from oasisvq.sampling import incremental
 from support.scripts import refusal, run_main
-
-ROOT = Path(train.__file__).parent
 
 
 def test_similarity_panel(copy, capsys):
@@ -38,11 +47,11 @@ def test_similarity_panel(copy, capsys):
 
 
 def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
-    from oasisvq.sampling import incremental as sampling
-
-    codes = open_run(copy).training_codes()
+    codes = open_run(copy, Hyperparameters).training_codes()
     monkeypatch.setattr(
-        sampling, "sample_code_grids", lambda prior, uniforms, *_: np.resize(codes, uniforms.shape)
+        incremental,
+        "sample_code_grids",
+        lambda prior, uniforms, *_: np.resize(codes, uniforms.shape),
     )
     assert run_main(similarity, "--run-dir", copy) == 0
     found = json.loads((copy / "similarity.json").read_text())["panel"]["memorisation"]
@@ -50,27 +59,15 @@ def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
     assert found["closer_p"] < 0.2
 
 
-def test_the_panel_takes_whole_subjects(place):
-    from dataset import OASIS, Hyperparameters
-
-    slices = OASIS(Hyperparameters(dataset=str(place / "run/test_slices")))
-    rows = np.arange(len(slices.table))
-    few = similarity.whole_subjects(slices, rows, 3, seed=0)
-    assert len(few) == 4
-    assert slices.table["subject"].iloc[few].value_counts().tolist() == [2, 2]
-    assert similarity.whole_subjects(slices, rows, 100, seed=0).tolist() == rows.tolist()
-
-
-def test_a_position_of_another_unit_is_unknown_to_the_prior(copy, place):
-    opened = open_run(copy)
-    slices = opened.test_slices()
-    rows = np.arange(2)
-    np.testing.assert_array_equal(opened.conditions(slices, rows), slices.conditions(rows))
+def test_a_position_of_another_unit_is_unknown_to_the_prior(copy):
+    opened = open_run(copy, Hyperparameters)
+    slices, kept, rows = open_test_slices(opened), open_test_slices(opened), np.arange(2)
+    known = similarity.known_conditions(slices, rows, kept)
+    np.testing.assert_array_equal(known, slices.conditions(rows))
     slices.table["position_mm"] = 5.0
-    assert np.isnan(opened.conditions(slices, rows)[:, 0]).all()
-    np.testing.assert_array_equal(
-        opened.conditions(slices, rows)[:, 1], slices.conditions(rows)[:, 1]
-    )
+    known = similarity.known_conditions(slices, rows, kept)
+    assert np.isnan(known[:, 0]).all()
+    np.testing.assert_array_equal(known[:, 1], slices.conditions(rows)[:, 1])
 
 
 def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
@@ -92,7 +89,7 @@ def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
     assert report["prior"]["bits_per_code_uniform"] == 4
     bits = report["prior"]["bits_per_code"]
     assert bits > 0
-    pixels = (bits * 24 * 20 + similarity.SIDE_INFORMATION_BITS) / (96 * 80)
+    pixels = (bits * 24 * 20 + run_scores.SIDE_INFORMATION_BITS) / (96 * 80)
     assert report["prior"]["bits_per_pixel"] == pytest.approx(pixels)
     assert 1 <= report["codebook"]["perplexity_brain"] <= 16
     printed = capsys.readouterr().out
@@ -102,37 +99,30 @@ def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
 
 def test_similarity_scores_what_the_codes_give_back(copy):
     # Recomputed here from the saved weights, through encode and decode, with scikit-image.
-    from skimage.metrics import structural_similarity
-
     assert run_main(similarity, "--run-dir", copy) == 0
     table = pandas.read_csv(copy / "similarity.csv")
-    opened = open_run(copy)
-    slices, vqvae = opened.test_slices(), opened.load_vqvae()
+    opened = open_run(copy, Hyperparameters)
+    slices, vqvae = open_test_slices(opened), load_vqvae(opened)
     images = slices.images(np.arange(len(slices.table)))
     back = vqvae.decode(vqvae.encode(images)).numpy()
     for n in range(len(images)):
         expected = structural_similarity(
-            images[n, ..., 0], back[n, ..., 0], data_range=1.0, gaussian_weights=True, sigma=1.5,
+            images[n, ..., 0],
+            back[n, ..., 0],
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
             use_sample_covariance=False,
-        )  # fmt: skip
+        )
         assert table["ssim"][n] == pytest.approx(expected, abs=1e-4)
 
 
 def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypatch):
-    from dataset import OASIS
-    from modules import code_bits
-    from oasisvq.evaluation.code_scores import (
-        bits_by_position,
-        count_codes,
-        frequencies_by_position,
-    )
-    from oasisvq.evaluation.image_scores import slice_scores
-
-    monkeypatch.setattr(similarity, "BATCH_SIZE", 3)
+    monkeypatch.setattr(run_scores, "BATCH_SIZE", 3)
     assert run_main(similarity, "--run-dir", copy) == 0
     table = pandas.read_csv(copy / "similarity.csv")
-    opened = open_run(copy)
-    whole = OASIS(opened.hyperparameters, place / "data")
+    opened = open_run(copy, Hyperparameters)
+    whole = OASIS(opened.hyperparameters.data, place / "data")
     images = whole.images(whole.rows("test"))
     train, numbers = whole.rows("train"), whole.table["index"].to_numpy()
     for n, number in enumerate(table["index"]):
@@ -141,10 +131,11 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
         assert table["mean_slice_ssim"][n] == pytest.approx(expected["ssim"][0], abs=1e-5)
         black = slice_scores(images[[n]], np.zeros_like(images[[n]]))
         assert table["black_psnr"][n] == pytest.approx(black["psnr"][0], abs=1e-4)
-    vqvae = opened.load_vqvae()
+    vqvae = load_vqvae(opened)
     codes = vqvae.encode(images).numpy()
-    logits = opened.load_prior()((codes, whole.conditions(whole.rows("test"))))
-    bits = code_bits(codes, logits).numpy().mean(axis=(1, 2))
+    logits = load_prior(opened)((codes, whole.conditions(whole.rows("test"))))
+    bits = tf.nn.sparse_softmax_cross_entropy_with_logits(codes, logits) / np.log(2)
+    bits = bits.numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(table["prior_bits_per_code"], bits, rtol=1e-4)
     seen = np.stack([vqvae.encode(whole.images([row])).numpy()[0] for row in train])
     kept, conditions = opened.training_codes(), opened.training_conditions()
@@ -156,11 +147,8 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
 
 
 def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy, monkeypatch):
-    from oasisvq.evaluation import population as panel
-    from oasisvq.sampling import incremental as sampling
-
     drawn, shown = [], []
-    sample, compare = sampling.sample_code_grids, panel.compare
+    sample, compare = incremental.sample_code_grids, run_scores.compare
 
     def watch_sample(prior, uniforms, conditions):
         drawn.append(conditions)
@@ -170,19 +158,20 @@ def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy,
         shown.append((real, *others))
         return compare(real, *others)
 
-    monkeypatch.setattr(sampling, "sample_code_grids", watch_sample)
-    monkeypatch.setattr(panel, "compare", watch_compare)
+    monkeypatch.setattr(incremental, "sample_code_grids", watch_sample)
+    monkeypatch.setattr(run_scores, "compare", watch_compare)
     assert run_main(similarity, "--run-dir", copy, "--panel-slices", 2, "--seed", 3) == 0
-    opened = open_run(copy)
-    slices = opened.test_slices()
-    rows = similarity.whole_subjects(slices, np.arange(len(slices.table)), 2, 3)
+    opened = open_run(copy, Hyperparameters)
+    slices = open_test_slices(opened)
+    owners = slices.table["subject"].to_numpy()
+    rows = np.flatnonzero(run_scores.choose_whole_subjects(owners, 2, 3))
     assert 0 < len(rows) < len(slices.table)
     ((real, reconstructed, generated, subjects, keys, *_),) = shown
-    np.testing.assert_array_equal(drawn[0], opened.conditions(slices, rows))
+    np.testing.assert_array_equal(drawn[0], slices.conditions(rows))
     np.testing.assert_array_equal(real, slices.images(rows))
     assert list(subjects) == list(slices.table["subject"].iloc[rows])
     assert list(keys) == list(slices.position_keys(rows))
-    vqvae = opened.load_vqvae()
+    vqvae = load_vqvae(opened)
     np.testing.assert_allclose(reconstructed, vqvae.decode(vqvae.encode(real)).numpy(), atol=1e-5)
     assert (generated != reconstructed).any()
 

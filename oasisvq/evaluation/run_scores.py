@@ -1,0 +1,164 @@
+"""Scores of a run: its reconstructions and codes slice by slice, and its new brains."""
+
+import functools
+import math
+
+import numpy as np
+import pandas
+from tqdm import tqdm
+
+from oasisvq.evaluation.code_scores import bits_by_position, cells_with_brain
+from oasisvq.evaluation.features import measure_skill, network_outputs
+from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
+from oasisvq.evaluation.intervals import interval_by_subject
+from oasisvq.evaluation.population import compare
+from oasisvq.nn.metrics import CodebookUse
+
+BATCH_SIZE = 32
+BASELINES = ("black", "mean_slice")
+# What a reader of a slice's codes needs beside them, a byte each: the intensity that 1.0 stands
+# for, the slice's position, the subject's age, and sex with CDR.
+SIDE_INFORMATION_BITS = 32
+CLOSEST_SHOWN = 8
+MIXED_ROWS, MIXED_COLUMNS = "ABCD", 8
+
+
+def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencies):
+    """Scores the reconstructions and the codes of slices.
+
+    Args:
+        vqvae, prior: `VQVAETrainer` and `PixelCNN`, trained.
+        slices: `OASIS`.
+        rows: Integer array `(n,)`, which of its slices.
+        conditions: Float array `(n, 4)`, what the prior may know of them.
+        mean_slices: Dictionary, see `OASIS.mean_slices`.
+        frequencies: Float array `(h, w, K)`, see `frequencies_by_position`.
+
+    Returns:
+        The report (a dictionary, fit for JSON), and a table with a row a slice.
+    """
+    keys, batches = slices.position_keys(rows), []
+    use, use_of_brain = CodebookUse(vqvae.num_embeddings), CodebookUse(vqvae.num_embeddings)
+    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="Scoring", unit="batch", disable=None):
+        batch = slice(start, start + BATCH_SIZE)
+        images = slices.images(rows[batch])  # (B, H, W, 1)
+        codes = vqvae.encode(images).numpy()  # (B, h, w)
+        use.update_state(codes)
+        use_of_brain.update_state(codes, cells_with_brain(images, vqvae.config.downsample))
+        means = [mean_slices.get(key, mean_slices["all"]) for key in keys[batch]]
+        scores = {
+            "": slice_scores(images, vqvae.decode(codes).numpy()),
+            "black_": slice_scores(images, np.zeros_like(images)),
+            "mean_slice_": slice_scores(images, np.stack(means)[..., None]),
+            "prior_": {
+                "bits_per_code": prior.bits_per_code(codes, conditions[batch]).numpy(),
+                "bits_per_code_by_position": bits_by_position(frequencies, codes),
+            },
+        }
+        columns = {a + b: values for a, group in scores.items() for b, values in group.items()}
+        batches.append(pandas.DataFrame(columns))
+    table = slices.table.iloc[rows][["subject", "session", "plane", "index"]]
+    table = table.reset_index(drop=True).join(pandas.concat(batches, ignore_index=True))
+
+    def intervals(prefix):
+        return {
+            name: interval_by_subject(table[prefix + name], table["subject"])
+            for name in SCORE_NAMES
+        }
+
+    codes, pixels = math.prod(vqvae.code_shape), math.prod(vqvae.image_shape)
+    bits = table["prior_bits_per_code"]
+    whole, brain = use.result(), use_of_brain.result()
+    report = {
+        "subjects": int(table["subject"].nunique()),
+        "slices": len(table),
+        "reconstruction": intervals(""),
+        "baselines": {name: intervals(f"{name}_") for name in BASELINES},
+        "prior": {
+            "bits_per_code": float(bits.mean()),
+            "bits_per_pixel": (float(bits.mean()) * codes + SIDE_INFORMATION_BITS) / pixels,
+            "bits_per_code_uniform": math.log2(vqvae.num_embeddings),
+            "bits_per_code_by_position": float(table["prior_bits_per_code_by_position"].mean()),
+            "bits_per_code_interval": interval_by_subject(bits, table["subject"]),
+            "codes_per_slice": codes,
+        },
+        "codebook": {
+            "size": vqvae.num_embeddings,
+            "usage": float(whole["codebook_usage"]),
+            "perplexity": float(whole["perplexity"]),
+            "perplexity_brain": float(brain["perplexity"]),
+        },
+        "mean_slice_positions_known": float(np.mean([key in mean_slices for key in keys])),
+        "refitted": slices.refitted(rows),
+    }
+    return report, table
+
+
+def choose_extremes(table):
+    """Returns nine rows of a table of scores, the best, median and worst, and a title of each."""
+    order = np.argsort(table["ssim"].to_numpy())
+    middle = len(order) // 2
+    chosen = np.resize(np.concatenate([order[::-1][:3], order[middle:][:3], order[:3]]), 9)
+    kinds = np.repeat(["best", "median", "worst"], 3)
+    titles = [
+        f"{kind}: SSIM {table['ssim'][n]:.3f}\n{table['subject'][n]}"
+        for kind, n in zip(kinds, chosen, strict=True)
+    ]
+    return chosen, titles
+
+
+def choose_whole_subjects(subjects, count, seed):
+    """Returns which slices are of subjects that are drawn until they have `count` or more.
+
+    Args:
+        subjects: Array `(n,)`, whose slice each is.
+        count: Integer.
+        seed: Integer, draws the subjects.
+
+    Returns:
+        Boolean array `(n,)`.
+    """
+    order = np.random.default_rng(seed).permutation(np.unique(subjects))
+    sizes = np.cumsum([(subjects == subject).sum() for subject in order])
+    return np.isin(subjects, order[: np.searchsorted(sizes, count) + 1])
+
+
+def decode_into(slices, vqvae, codes):
+    """Decodes code grids `(n, h, w)` into a uint8 array `(n, H, W)`, which may lie on disk."""
+    starts = range(0, len(codes), BATCH_SIZE)
+    for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
+        images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
+        slices[start : start + BATCH_SIZE] = np.round(images * 255)
+
+
+def score_new_brains(network, real, reconstructed, generated, train, table, keys, seed):
+    """Compares new brains with real ones, and chooses some to look at.
+
+    Args:
+        network: The trained feature network.
+        real, reconstructed, generated, train, keys, seed: See `population.compare`.
+        table: The labels of the real slices, see `OASIS.labels`.
+
+    Returns:
+        The report (a dictionary, fit for JSON), and what its figures show: that of `compare`;
+        `closest`, the new brains nearest to training slices, these, and their distances; `mixed`,
+        half real and half generated slices in random order, and their names `mixed_names`.
+    """
+    outputs = functools.partial(network_outputs, network)
+    subjects = table["subject"]
+    report, shown = compare(real, reconstructed, generated, subjects, keys, train, outputs, seed)
+    report["training_slices"] = len(train)
+    report["network_skill"] = measure_skill(network, real, shown["glued"], table)
+
+    order = np.argsort(shown["distances"])[:CLOSEST_SHOWN]
+    pairs = generated[order, ..., 0], train[shown["rows"][order]] / 255
+    shown["closest"] = *pairs, shown["distances"][order]
+    # The generated ones were drawn for the conditions of other slices than the real ones here.
+    random = np.random.default_rng([seed, 2])
+    rows = random.permutation(len(real))[: len(MIXED_ROWS) * MIXED_COLUMNS]
+    is_real = random.permutation(np.arange(len(rows)) % 2 == 0)
+    shown["mixed"] = np.where(is_real[:, None, None], real[rows, ..., 0], generated[rows, ..., 0])
+    names = [f"{row}{column}" for row in MIXED_ROWS for column in range(1, MIXED_COLUMNS + 1)]
+    shown["mixed_names"] = names[: len(rows)]
+    report["mixed_real"] = [name for name, one in zip(names, is_real, strict=False) if one]
+    return report, shown
