@@ -84,19 +84,20 @@ class OASIS:
             DatasetError: If one is empty; the message gives the counts.
         """
         counts = {split: len(self.subjects(split)) for split in SPLITS}
-        for split in splits:
-            if not counts[split]:
-                raise DatasetError(
-                    f"{self.folder}: no {split} subject; its {sum(counts.values())} subjects "
-                    f"fall {counts}. Raise --{split}-fraction, deal them out anew with "
-                    "--split-seed, add subjects (to a folder for that split, if the source has "
-                    "such folders), or say with --subject-pattern which part of a name is the "
-                    "subject"
-                    if split != "train"
-                    else f"{self.folder}: no subject left to train on; its subjects fall "
-                    f"{counts}. Lower --validation-fraction and --test-fraction, deal them out "
-                    "anew with --split-seed, or add subjects"
-                )
+        empty = next((split for split in splits if not counts[split]), None)
+        if empty == "train":
+            raise DatasetError(
+                f"{self.folder}: no subject left to train on; its subjects fall {counts}. Lower "
+                "--validation-fraction and --test-fraction, deal them out anew with --split-seed, "
+                "or add subjects"
+            )
+        if empty:
+            raise DatasetError(
+                f"{self.folder}: no {empty} subject; its {sum(counts.values())} subjects fall "
+                f"{counts}. Raise --{empty}-fraction, deal them out anew with --split-seed, add "
+                "subjects (to a folder for that split, if the source has such folders), or say "
+                "with --subject-pattern which part of a name is the subject"
+            )
 
     def images(self, rows):
         """Returns slices as the models take them: float32 `(n, H, W, 1)` in [0, 1]."""
@@ -155,17 +156,14 @@ class OASIS:
         That is `"axial 12 mm"` in the volume's coordinates; for pictures `" 95"`, their number;
         `"all"` if that is unknown too.
         """
-        table = self.table.iloc[rows]
-        return [
-            f"{plane} {math.floor(position + 0.5)} mm"  # not `round`: it joins halves to even
-            if not math.isnan(position)
-            else "all"
-            if math.isnan(index)
-            else f"{plane} {int(index)}"
-            for plane, index, position in zip(
-                table["plane"], table["index"], table["position_mm"], strict=True
-            )
-        ]
+
+        def key(plane, index, position):
+            if not math.isnan(position):
+                return f"{plane} {math.floor(position + 0.5)} mm"  # `round` joins halves to even
+            return "all" if math.isnan(index) else f"{plane} {int(index)}"
+
+        columns = (self.table[name].iloc[rows] for name in ("plane", "index", "position_mm"))
+        return [key(*place) for place in zip(*columns, strict=True)]
 
     @property
     def position_column(self):
@@ -257,30 +255,24 @@ def _tensorflow():
     return tensorflow
 
 
-def describe(dataset):
+def describe(dataset, most=5):
     """Returns how many subjects and slices there are, of what size, in which split.
 
-    A second line names the near-duplicates, if there are any.
+    A second line names up to `most` people who are here under several names, if there are any.
     """
     parts = ", ".join(
         f"{split} {len(dataset.subjects(split))} ({len(dataset.rows(split)):,})" for split in SPLITS
     )
+    subjects = dataset.subject_splits()["subject"]
+    people = subjects.groupby(subjects.map(lambda name: dataset.people.get(name, name)), sort=False)
+    joined = [" and ".join(names) for _, names in people if len(names) > 1]
     height, width = dataset.image_shape
-    return (
-        f"{dataset.table['subject'].nunique()} subjects, {len(dataset.table):,} slices of "
-        f"{height}x{width}: {parts}{_describe_people(dataset)}"
-    )
-
-
-def _describe_people(dataset, most=5):
-    """Returns a line on the subjects here that show one head, or nothing."""
-    people = {}
-    for subject in dataset.subjects("all"):
-        people.setdefault(dataset.people.get(subject, subject), []).append(subject)
-    joined = [" and ".join(names) for names in people.values() if len(names) > 1]
-    more = f"; {len(joined) - most} more in dataset.json" if len(joined) > most else ""
-    line = f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}{more}"
-    return line if joined else ""
+    text = f"{len(subjects)} subjects, {len(dataset.table):,} slices of {height}x{width}: {parts}"
+    if joined:
+        text += f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}"
+    if len(joined) > most:
+        text += f"; {len(joined) - most} more in dataset.json"
+    return text
 
 
 def preview_rows(dataset, count=6):

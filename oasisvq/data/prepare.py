@@ -274,11 +274,7 @@ def _record_name(key: str) -> str:
 
 
 def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOLE) -> None:
-    """Records what a source, or a shard of it, has that the store lacks.
-
-    Raises:
-        DatasetError: If the first `EARLY` scans are all bad, and `most` allows less than all.
-    """
+    """Records what a source, or a shard of it, has that the store lacks."""
     total = None if source.count is None else len(shard.of(range(source.count)))
     findings = source.scans(store, shard)
     for finding in tqdm(findings, total=total, desc="Slicing", unit="scan", disable=None):

@@ -8,6 +8,7 @@ from typing import Any
 
 from oasisvq.core.errors import ArchiveError, VolumeError
 from oasisvq.data import acquire, oasis
+from oasisvq.data.acquire import Part
 from oasisvq.data.oasis import OASIS1, Session
 from oasisvq.data.sources import base
 from oasisvq.data.sources.base import BadScan, Finding, FinishedPart, Scan, Shard
@@ -30,7 +31,7 @@ class Archives(base.Source):
         ]
         self.fingerprint = ["archives 2", *self.needed(), *files]
 
-    def _image(self, part: acquire.Part) -> tuple[str, str]:
+    def _image(self, part: Part) -> tuple[str, str]:
         """Returns the wanted image of a part's sessions, see `oasis.image_of`."""
         return oasis.image_of(part.collection, self.config.oasis1_image)
 
@@ -39,12 +40,10 @@ class Archives(base.Source):
         return [part.name for part in self.parts]
 
     def records(self) -> dict[str, dict]:
-        """Returns the size and SHA-256 of each archive at hand, by its name."""
         paths = {part.name: part.path for part in self.parts if part.path}
         return {n: acquire.archive_record(path) for n, path in paths.items() if path.is_file()}
 
     def sheets(self, fetch: bool) -> list[Path]:
-        """Returns the paths of the subject sheets, those not at hand downloaded if `fetch`."""
         find = acquire.find_or_fetch_sheet if fetch else oasis.find_sheet
         paths = [find(self.data_dir, collection) for collection in oasis.COLLECTIONS[self.name]]
         return [path for path in paths if path]
@@ -58,12 +57,11 @@ class Archives(base.Source):
             origin = (part.name, record.get("sha256"))
             store.forget_others(*origin)
             if part.name not in store:
-                yield from self._scans_of(part, part.path, origin, store)
+                path = part.path or self.data_dir / part.name
+                yield from self._scans_of(part, path, origin, store)
                 yield FinishedPart(part.name, record, origin)
 
-    def _scans_of(
-        self, part: acquire.Part, path: Path, origin: tuple, store: Any
-    ) -> Iterator[Finding]:
+    def _scans_of(self, part: Part, path: Path, origin: tuple, store: Any) -> Iterator[Finding]:
         """Yields the scans of one archive that a `Store` lacks."""
         read = oasis.sessions_in_folder if path.is_dir() else oasis.sessions_in_archive
         sessions = read(path, part.collection, self._image(part), store)
@@ -75,7 +73,7 @@ class Archives(base.Source):
             acquire.forget_record(path)
             raise
 
-    def _scan(self, part: acquire.Part, origin: tuple, session: Session) -> Finding:
+    def _scan(self, part: Part, origin: tuple, session: Session) -> Finding:
         """Returns a session's slices, or why there are none."""
         config, collection = self.config, part.collection
         try:

@@ -63,7 +63,6 @@ class Pictures(_Folder):
         self.count = len(self.groups)
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        """Yields the scans of a shard that a `Store` lacks."""
         for key, (person, slices) in self._missing(sorted(self.groups.items()), store, shard):
             subject, session, split = person
             slices.sort(key=lambda entry: (entry[1] is None, entry[1] or 0, entry[0]))
@@ -85,7 +84,6 @@ class Volumes(_Folder):
         self.files, self.count = files, len(files)
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        """Yields the scans of a shard that a `Store` lacks."""
         yield from in_parallel(self._scan, self._missing(self.files, store, shard))
 
     def _scan(self, keyed: tuple[str, Path]) -> Finding:

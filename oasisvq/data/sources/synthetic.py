@@ -19,7 +19,6 @@ class Demo(Source):
         self.fingerprint = ["demo 1"]  # raise the number when the invention changes
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Scan]:
-        """Yields the scans of a shard that a `Store` lacks."""
         config, template = self.config, load_template()
         cut = (config.plane, config.slice_range, config.slice_unit, config.slices_per_volume)
         for key, number in self._missing(range(config.demo_subjects), store, shard):
