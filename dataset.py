@@ -25,27 +25,23 @@ BLOCK = 256  # slices in memory at a time
 class OASIS:
     """Brain slices with their subjects, from any of the sources of `--dataset`.
 
-    The first use makes `slices.npy`, `slices.csv` and `dataset.json` in a folder of their own below
-    `data_dir`; later uses with the same options read them again. A folder that holds these three
-    files is itself a source.
+    The first use makes `slices.npy`, `slices.csv` and `dataset.json` in a folder below `data_dir`;
+    later uses with the same options read them again. Such a folder is itself a source.
 
     Args:
-        config: `DataConfig`; which source, which slices, and which share of the subjects for
-            validation and test.
+        config: `DataConfig`; which source, which slices, and the shares of the split.
         data_dir: Folder for prepared slices. Defaults to `"data"`.
-        image_shape: `(H, W)` in pixels to fit the slices to (in a temporary file), for a model that
-            has a size already. Default: the largest height and width found.
+        image_shape: `(H, W)` in pixels to fit the slices to, in a temporary file. Default: the
+            largest height and width found.
 
     Attributes:
         slices: uint8 array `(N, H, W)`, memory-mapped; 255 stands for 1.0, the 99.8th percentile
             of the scan's pixels above 0.
         table: A row a slice: subject, session, source, plane, index, position_mm, height and width
-            before fitting, split, and the columns of the subject sheet (age, sex, cdr, …). Blank
-            is unknown.
+            before fitting, split, and the sheet's columns (age, sex, cdr, …). NaN is unknown.
         description: The contents of `dataset.json`.
-        people: Dictionary from each subject that shows the same head as another to the name that
-            decides the split of both.
-        folder: Where these lie.
+        people: Dictionary from each subject who shows the same head as another to their one name.
+        folder: Path of the folder in which these lie.
 
     Raises:
         DatasetError: If the source cannot be used; the message says why.
@@ -136,11 +132,9 @@ class OASIS:
         return float(np.average((levels - mean) ** 2, weights=counts))
 
     def mean_slices(self):
-        """Returns the mean training slices: one for each known place, and one over all.
+        """Returns the mean training slice of each of the `position_keys`, and of `"all"`.
 
-        Returns:
-            Dictionary from the keys of `position_keys`, and from `"all"`, to float32 `(H, W)` in
-            [0, 1].
+        Each is float32 `(H, W)` in [0, 1].
         """
         rows = self.rows("train")
         sums, counts = {}, {}
@@ -151,10 +145,9 @@ class OASIS:
         return {name: (sums[name] / counts[name] / 255).astype(np.float32) for name in sums}
 
     def position_keys(self, rows):
-        """Returns where each slice lies, as text.
+        """Returns where each slice lies, as `"axial 12 mm"` in the volume's coordinates.
 
-        That is `"axial 12 mm"` in the volume's coordinates; for pictures `" 95"`, their number;
-        `"all"` if that is unknown too.
+        For pictures it is `" 95"`, their number; `"all"` if that is unknown, too.
         """
 
         def key(plane, index, position):
@@ -171,10 +164,9 @@ class OASIS:
         return "index" if self.table["position_mm"].isna().all() else "position_mm"
 
     def conditions(self, rows):
-        """Returns what the prior may know of each slice: float32 `(n, 4)`, see `CONDITIONS`.
+        """Returns what the prior may know of each slice: float32 `(n, 4)`, the `CONDITIONS`.
 
-        Position, see `position_column`; age in years; sex, 0 female and 1 male; CDR. NaN is
-        unknown.
+        They are the `position_column`, age in years, sex as in `SEXES`, and CDR; NaN is unknown.
         """
         table = self.labels(rows).assign(sex=lambda table: table["sex"].map(SEXES))
         return np.stack([table[name].to_numpy(np.float32) for name in CONDITIONS], axis=1)
@@ -233,10 +225,7 @@ def open_test_slices(run):
 
 
 def array_on_disk(shape):
-    """Returns a uint8 array of zeros, memory-mapped from a temporary file that goes when it goes.
-
-    Tens of thousands of slices need not be in memory.
-    """
+    """Returns a uint8 array of zeros, memory-mapped from a temporary file that goes with it."""
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 

@@ -22,7 +22,7 @@ from oasisvq.data.demographics import KNOWN, join_sheet, read_sheets
 from oasisvq.data.near_duplicates import near_duplicates
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
-from oasisvq.data.sources.base import WHOLE, BadScan, FinishedPart, Scan, Shard, Source
+from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedPart, Scan, Shard, Source
 from oasisvq.data.sources.folders import open_folder
 from oasisvq.data.sources.synthetic import Demo
 from oasisvq.data.splits import SPLITS, join_people
@@ -141,21 +141,14 @@ def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
 
 
 def open_source(config: Any, data_dir: Path) -> Source:
-    """Returns the source that a `DataConfig` names; the archives of OASIS lie in `data_dir`.
-
-    Raises:
-        DatasetError: If there is no such source, or nothing in it to read.
-    """
+    """Returns the source that a `DataConfig` names; the archives of OASIS lie in `data_dir`."""
     if config.dataset == "demo":
         return Demo(config)
     return Archives(config, data_dir) if config.dataset in COLLECTIONS else open_folder(config)
 
 
 def _alone(folder: Path) -> contextlib.AbstractContextManager:
-    """Holds a lock: while the records of all shards are made one folder, no shard begins.
-
-    Whoever begins a shard holds it for a moment, too, so that a shard at work is seen.
-    """
+    """Holds the lock of whoever makes the folder, or begins a shard, so that neither is missed."""
     return one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"prepares {folder}")
 
 
@@ -186,10 +179,10 @@ def _holds_all(partial: Path, source: Source) -> bool:
 
 
 def _check_ready(source: Source, folder: Path) -> None:
-    """Compares a folder with the archives and sheets at hand.
+    """Brings a folder up to date with the sheets at hand, and with this version.
 
-    What a sheet says is brought up to date, and what an earlier version left out is added; other
-    archives than it was made from are the user's to decide on.
+    Raises:
+        DatasetError: If it was made from another archive than the one at hand.
     """
     try:
         known = json.loads((folder / "dataset.json").read_text())
@@ -215,10 +208,7 @@ def _check_ready(source: Source, folder: Path) -> None:
 class Store:
     """What is known of a source so far, on disk: a file for each finding, written whole or not.
 
-    Args:
-        folder: Path of the folder for it.
-        shard: Name of the shard that the process makes, or `""`. With a name, it leaves alone what
-            other processes may be writing.
+    With the name of a shard, it leaves alone what other processes may be writing.
     """
 
     def __init__(self, folder: Path, shard: str = ""):
@@ -247,6 +237,10 @@ class Store:
         with whole_file(path, self.shard) as partial:
             np.savez(partial, facts=text, **arrays)
         self.facts[facts["key"]] = facts
+
+    def found(self, kind: type[Finding]) -> list[dict[str, Any]]:
+        """Returns the facts of all findings of a class, in the order of their keys."""
+        return [facts for _, facts in sorted(self.facts.items()) if facts["kind"] == kind.kind]
 
     def pictures(self, key: str) -> list[np.ndarray]:
         """Returns the pictures that were recorded under a key."""
@@ -292,21 +286,19 @@ def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOL
 
 def _check_bad(source: Source, store: Store, most: float) -> None:
     """Raises `DatasetError` if more than this share of the scans is bad, or all are."""
-    bad = sorted(key for key, facts in store.facts.items() if facts["kind"] == BadScan.kind)
-    parts = [key for key, facts in store.facts.items() if facts["kind"] == FinishedPart.kind]
+    bad, parts = store.found(BadScan), store.found(FinishedPart)
     total = len(store.facts) - len(parts)
     if not total:
         raise DatasetError(f"{source.name}: holds no scan")
     if len(bad) > most * total or len(bad) == total:
-        first = store.facts[bad[0]]["problem"]
         if not store.shard:
-            for key in (*bad, *parts):  # once an archive is replaced, they are tried again
-                store.forget(key)
+            for facts in (*bad, *parts):  # once an archive is replaced, they are tried again
+                store.forget(facts["key"])
             if not parts:
                 shutil.rmtree(store.folder)
         raise DatasetError(
-            f"{first}. So it is with {len(bad)} of {total} scans; --max-bad-scans says how many "
-            "may be left out"
+            f"{bad[0]['problem']}. So it is with {len(bad)} of {total} scans; --max-bad-scans says "
+            "how many may be left out"
         )
 
 
@@ -325,10 +317,7 @@ def _assemble(
     source: Source, store: Store, options: dict, sheets: list[Path], folder: Path
 ) -> None:
     """Makes the three files of a prepared folder from the records, in the order of their keys."""
-    scans, bad, parts = (
-        [facts for _, facts in sorted(store.facts.items()) if facts["kind"] == finding.kind]
-        for finding in (Scan, BadScan, FinishedPart)
-    )
+    scans, bad, parts = (store.found(kind) for kind in (Scan, BadScan, FinishedPart))
     rows = [row for scan in scans for row in _rows(scan, source.name)]
     table: Any = pandas.DataFrame(rows, columns=COLUMNS)
     sizes = {tuple(size) for scan in scans for size in scan["sizes"]}

@@ -185,10 +185,7 @@ def _refined(middle: Image, start: Any) -> Any:
 
 
 def _start(coarse: Image, height: float, pitch: float, scale: float | None) -> Any:
-    """Returns a transform that puts the head `height` mm higher and nods it by `pitch` degrees.
-
-    It goes from the atlas's centre to the head's; without `scale`, it is one that keeps sizes.
-    """
+    """Returns a transform from the atlas's centre to `height` mm above the head's, nodded."""
     transform = sitk.Similarity3DTransform() if scale else sitk.Euler3DTransform()
     angle = np.radians(pitch)
     transform.SetTranslation((_head_centre(coarse) + (0, 0, height)).tolist())

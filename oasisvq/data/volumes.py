@@ -75,11 +75,9 @@ def read_volume(path: str | Path, axes: str = "") -> Volume:
 
 @contextlib.contextmanager
 def guarded(name: object, kind: str) -> Iterator[None]:
-    """Raises a `VolumeError` whatever goes wrong in its block, and mutes warnings.
-
-    What nibabel and NumPy only warn of either makes no difference, or ends in an error of ours.
-    """
+    """Raises a `VolumeError` whatever goes wrong in its block, and mutes warnings."""
     try:
+        # What they warn of either makes no difference, or ends in an error of ours.
         with warnings.catch_warnings(action="ignore"):
             yield
     except VolumeError:
@@ -93,15 +91,9 @@ def guarded(name: object, kind: str) -> Iterator[None]:
 
 
 def volume_from_pair(header: BinaryIO, data: BinaryIO, name: object, axes: str = "") -> Volume:
-    """Reads an Analyze or NIfTI pair from two binary streams; see `read_volume`.
+    """Reads an Analyze or NIfTI pair from two binary streams; errors call it `name`.
 
-    Args:
-        header, data: The streams of the `.hdr` and the `.img`.
-        name: What errors call it.
-        axes: As in `read_volume`.
-
-    Raises:
-        VolumeError: Whatever is wrong with the image.
+    See `read_volume`.
     """
     with guarded(name, "volume"):
         start = _read(header, LARGEST_HEADER)
@@ -126,11 +118,7 @@ def _volume_from_single(stream: Any, name: object) -> Volume:
 
 
 def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
-    """Returns how many bytes there are up to the end of the voxels, by a header that makes sense.
-
-    Raises:
-        VolumeError: If the header makes no sense.
-    """
+    """Returns how many bytes go up to the end of the voxels, by a header that makes sense."""
     claims = image_class.header_class.from_fileobj(io.BytesIO(header))
     shape, dtype = claims.get_data_shape(), claims.get_data_dtype()
     offset = claims.get_data_offset()

@@ -35,10 +35,8 @@ class Shard:
         number, slash, count = text.partition("/")
         if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
             return cls(int(number), int(count))
-        raise HyperparameterError(
-            "--shard must be a number and how many there are, from 1/1 up, as 3/16. Received: "
-            f"{text}"
-        )
+        expected = "a number and how many there are, from 1/1 up, as 3/16"
+        raise HyperparameterError(f"--shard must be {expected}. Received: {text}")
 
     def of(self, items: Sequence) -> Sequence:
         """Returns its share of a list, in order: every `count`-th."""
@@ -50,15 +48,10 @@ WHOLE = Shard(1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a source yields: a scan, or a fact about one or about an archive.
-
-    Attributes:
-        kind: Text that tells the classes of findings apart.
-        key: Text, unique in its source and the same in every run; scans are sorted by it.
-    """
+    """What a source yields: a scan, or a fact about one or about an archive."""
 
     kind: ClassVar[str]
-    key: str
+    key: str  # unique in its source and the same in every run; scans are sorted by it
 
     def facts(self) -> dict[str, Any]:
         """Returns what is known of it, as JSON knows it."""
