@@ -38,28 +38,23 @@ def build_feature_network(image_shape, dimension=64):
     """
     images = keras.Input((*image_shape, 1), name="images")
     # Its mirror image beside each slice, so that left is seen with right.
-    x = keras.layers.Concatenate(dtype="float32")([images, keras.ops.flip(images, axis=2)])
+    x = keras.layers.Concatenate()([images, keras.ops.flip(images, axis=2)])
     summaries = []
     for seed, filters in enumerate((16, 32, 64, 64, 64)):
-        options = {"strides": 2, "padding": "same", "activation": "relu", "dtype": "float32"}
+        options = {"strides": 2, "padding": "same", "activation": "relu"}
         start = keras.initializers.HeNormal(seed)
         x = keras.layers.Conv2D(filters, 3, kernel_initializer=start, **options)(x)
-        summaries.append(keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
-        summaries.append(keras.layers.GlobalMaxPooling2D(dtype="float32")(x))
-    x = keras.layers.Concatenate(dtype="float32")(summaries)
-    x = _dense(128, seed=5, activation="relu")(x)
-    raw = _dense(dimension, seed=6)(x)
-    x = keras.layers.ReLU(dtype="float32")(raw)
+        summaries.append(keras.layers.GlobalAveragePooling2D()(x))
+        summaries.append(keras.layers.GlobalMaxPooling2D()(x))
+    glorot = keras.initializers.GlorotUniform
+    x = keras.layers.Concatenate()(summaries)
+    x = keras.layers.Dense(128, "relu", kernel_initializer=glorot(5))(x)
+    raw = keras.layers.Dense(dimension, kernel_initializer=glorot(6))(x)
     # Keeps mean and variance in weights, which are saved with the others.
-    standardised = keras.layers.Normalization(name="standardise", dtype="float32")(raw)
-    outputs = {"features": standardised, "predictions": _dense(len(TASKS), seed=7)(x)}
+    standardised = keras.layers.Normalization(name="standardise")(raw)
+    predictions = keras.layers.Dense(len(TASKS), kernel_initializer=glorot(7))
+    outputs = {"features": standardised, "predictions": predictions(keras.layers.ReLU()(raw))}
     return keras.Model(images, outputs, name="features")
-
-
-def _dense(units, seed, activation=None):
-    """Returns a dense layer that starts from a seed, in float32 under any policy."""
-    start = keras.initializers.GlorotUniform(seed)
-    return keras.layers.Dense(units, activation, kernel_initializer=start, dtype="float32")
 
 
 def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):

@@ -73,38 +73,33 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     pairs = draw_pairs(subjects, keys, PAIRS, seed)
     populations = {}
     for name, pixels in images.items():
-        features, histograms = feature_function(pixels), intensity_histograms(pixels)
-        scores = score_pairs(pixels, pairs)
-        populations[name] = Population(features, subjects, histograms, pairs, scores)
-
+        features, levels = feature_function(pixels), intensity_histograms(pixels)
+        populations[name] = Population(
+            features, subjects, levels, pairs, score_pairs(pixels, pairs)
+        )
     bandwidth = median_distance(populations["real"].features)
     halves = halve_subjects(subjects, HALVINGS, seed)
     every_slice = [[halving] for halving in halves]
     one_each = draw_one_slice_each(halves, subjects, DRAWS, seed)
-    # Measures of slices x, real ones or others in their place, beside other real slices y. MMD and
-    # diversity leave pairs within a subject out and so may take every slice.
+
+    # Measures of slices x, real ones or others in their place, beside other real slices y.
+    def discrepancy(x, y):
+        return mmd(x.features, y.features, bandwidth, x.subjects, y.subjects)
+
+    def frechet(x, y):
+        return frechet_distance(x.features, y.features)
+
+    def nearness(x, y):
+        return density_and_coverage(y.features, x.features, y.subjects)
+
+    # MMD and diversity leave pairs within a subject out, and so may take every slice.
     measures = {
-        "mmd": (
-            every_slice,
-            lambda x, y: mmd(x.features, y.features, bandwidth, x.subjects, y.subjects),
-        ),
-        "frechet_distance": (one_each, lambda x, y: frechet_distance(x.features, y.features)),
-        "frechet_distance_all": (
-            every_slice,
-            lambda x, y: frechet_distance(x.features, y.features),
-        ),
-        "density": (
-            one_each,
-            lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[0],
-        ),
-        "coverage": (
-            one_each,
-            lambda x, y: density_and_coverage(y.features, x.features, y.subjects)[1],
-        ),
-        "intensity_distance": (
-            one_each,
-            lambda x, y: intensity_distance(x.histograms, y.histograms),
-        ),
+        "mmd": (every_slice, discrepancy),
+        "frechet_distance": (one_each, frechet),
+        "frechet_distance_all": (every_slice, frechet),
+        "density": (one_each, lambda x, y: nearness(x, y)[0]),
+        "coverage": (one_each, lambda x, y: nearness(x, y)[1]),
+        "intensity_distance": (one_each, lambda x, y: intensity_distance(x.levels, y.levels)),
         "diversity": (every_slice, lambda x, y: diversity(x.pair_scores)),
     }
     report = {"subjects": len(np.unique(subjects)), "slices": len(real), "halvings": HALVINGS}
@@ -113,12 +108,10 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
         report[name] = compare_with_floor(measure, populations, slices)
     report["mmd"]["ratio"] = None  # its floor is 0 on average
     # All through the codes: the details that codes take away bring any two slices closer.
-    report["memorisation"], found = find_copies(
-        images["generated"], images["reconstructed"], train, subjects
-    )
-    for name in ("real", "generated"):
-        found[f"{name}_histograms"] = populations[name].histograms
-    return report, {**found, "glued": images["glued"]}
+    _, reconstructed, generated, glued = images.values()
+    report["memorisation"], found = find_copies(generated, reconstructed, train, subjects)
+    histograms = {f"{name}_histograms": populations[name].levels for name in ("real", "generated")}
+    return report, {**found, **histograms, "glued": glued}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +120,14 @@ class Population:
 
     features: np.ndarray  # (n, d)
     subjects: np.ndarray  # (n,)
-    histograms: np.ndarray  # (n, 256)
+    levels: np.ndarray  # (n, 256), see `intensity_histograms`
     pairs: np.ndarray  # (q, 2), rows of two slices
     pair_scores: np.ndarray  # (q,)
 
     def part(self, rows):
         """Returns the population of these rows, with the pairs that lie in it whole."""
         whole = np.isin(self.pairs, rows).all(axis=1)
-        arrays = (self.features[rows], self.subjects[rows], self.histograms[rows])
+        arrays = self.features[rows], self.subjects[rows], self.levels[rows]
         return Population(*arrays, self.pairs[whole], self.pair_scores[whole])
 
 
@@ -199,13 +192,11 @@ def compare_with_floor(measure, populations, halves):
         return {**entry, "reason": str(error)}
     values = np.array(values)  # (halvings, 4)
     means, spreads = values.mean(axis=0).tolist(), values.std(axis=0, ddof=1).tolist()
-    for name, mean, spread in zip(COLUMNS, means, spreads, strict=True):
-        entry[name] = {"mean": mean, "sd": spread}
-    floor, generated = values[:, 0], values[:, 2]
+    columns = zip(COLUMNS, means, spreads, strict=True)
     return {
-        **entry,
+        **{name: {"mean": mean, "sd": spread} for name, mean, spread in columns},
         "ratio": means[2] / means[0] if means[0] > 0 else None,
-        "above_floor": float((generated > floor).mean()),
+        "above_floor": float((values[:, 2] > values[:, 0]).mean()),
         "slices_a_side": float(np.mean([len(a) for pairs in halves for a, _ in pairs])),
         "reason": None,
     }
