@@ -1,14 +1,15 @@
-"""What OASIS-1 and OASIS-2 consist of: archives, subject sheets, and the images of a session."""
+"""Describes OASIS-1 and OASIS-2: their archives, their subject sheets, the images of a session."""
 
 import dataclasses
 import io
 import re
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
-from oasisvq.data.archives import read_members
 from oasisvq.core.errors import ArchiveError, VolumeError
+from oasisvq.data.archives import read_members
 from oasisvq.data.demographics import SUFFIXES
-from oasisvq.data.volumes import volume_from_pair
+from oasisvq.data.volumes import Volume, volume_from_pair
 
 MIRROR = "https://download.nrg.wustl.edu/data"
 SITE = "https://sites.wustl.edu/oasisbrains"
@@ -16,20 +17,25 @@ TERMS = (
     f"Terms of use: {SITE}. No attempt to identify or contact a participant, face reconstruction "
     "included; an acknowledgement in every public result"
 )
+INVESTIGATORS = (
+    "Principal Investigators: D. Marcus, R. Buckner, J. Csernansky, J. Morris; P50 AG05681, "
+    "P01 AG03991, P01 AG026276, R01 AG021910, P20 MH071616, U24 RR021382"
+)
 LARGEST_IMAGE = 2**27  # bytes; the largest of OASIS, SUBJ_111, has 21 million
 LARGEST_SESSION = 2**29  # bytes of all its wanted images
 
-# The images of OASIS-1 by the name of `--oasis1-image`: their place in a session's folder, and
-# where the axes of the file run to, which no Analyze header tells. `n3` or `n4` is how many scans
-# were averaged.
-OASIS1_IMAGES = {
+# An image is a pattern of its place in a session's folder, and where the axes of its file run to,
+# which no Analyze header tells.
+Image = tuple[str, str]
+# By the name of `--oasis1-image`; `n3` or `n4` is how many scans were averaged.
+OASIS1_IMAGES: dict[str, Image] = {
     "t88_masked_gfc": (r"PROCESSED/MPRAGE/T88_111/{}_mpr_n\d+_anon_111_t88_masked_gfc", "LAS"),
     "t88_gfc": (r"PROCESSED/MPRAGE/T88_111/{}_mpr_n\d+_anon_111_t88_gfc", "LAS"),
     "subj_111": (r"PROCESSED/MPRAGE/SUBJ_111/{}_mpr_n\d+_anon_sbj_111", "ASL"),
     "raw": (r"RAW/{}_mpr-\d+_anon", "ASL"),
 }
 # A stray `3906-3.nift.img` is known, hence the `mpr`.
-OASIS2_IMAGE = (r"RAW/mpr-\d+(?:\.nifti)?", "ASL")
+OASIS2_IMAGE: Image = (r"RAW/mpr-\d+(?:\.nifti)?", "ASL")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,14 +43,16 @@ class Collection:
     """One of the two collections.
 
     Attributes:
-        name, title: As in `--dataset`, and as written.
-        archive, folder: Names of an archive and of the folder in it, by number.
-        numbers: Of the archives.
-        bytes_each: About the size of each archive not yet asked for.
-        md5: Known checksums, by number. As two public projects pin it; there are no official ones.
-        session: Pattern of the name of a session.
+        name: As in `--dataset`.
+        title: As people write it.
+        archive: The name of an archive, by number.
+        folder: The name of the folder in an archive, by number.
+        numbers: The numbers of the archives.
+        bytes_each: About the size of an archive, as long as no server has named it.
+        md5: Known checksums of archives, as two public projects pin them; none are official.
+        session: A pattern of the names of sessions.
         sheet: How the names of its subject sheet begin.
-        sheet_url: Where it is.
+        sheet_url: Where the subject sheet is.
         acknowledgement: What every public result must say.
     """
 
@@ -52,10 +60,10 @@ class Collection:
     title: str
     archive: str
     folder: str
-    numbers: tuple
+    numbers: tuple[int, ...]
     bytes_each: int
-    md5: dict
-    session: re.Pattern
+    md5: dict[str, str]
+    session: re.Pattern[str]
     sheet: str
     sheet_url: str
     acknowledgement: str
@@ -68,13 +76,11 @@ OASIS1 = Collection(
     folder="disc{}",
     numbers=tuple(range(1, 13)),
     bytes_each=1_320_000_000,
-    md5={1: "c83e216ef8654a7cc9e2a30a4cdbe0cc"},
+    md5={"oasis_cross-sectional_disc1.tar.gz": "c83e216ef8654a7cc9e2a30a4cdbe0cc"},
     session=re.compile(r"OAS1_\d{4}_MR\d+"),
     sheet="oasis_cross-sectional",
     sheet_url=f"{SITE}/files/2024/04/oasis_cross-sectional-5708aa0a98d82080.xlsx",
-    acknowledgement="Data were provided by OASIS-1: Cross-Sectional: Principal Investigators: "
-    "D. Marcus, R. Buckner, J. Csernansky, J. Morris; P50 AG05681, P01 AG03991, P01 AG026276, "
-    "R01 AG021910, P20 MH071616, U24 RR021382",
+    acknowledgement=f"Data were provided by OASIS-1: Cross-Sectional: {INVESTIGATORS}",
 )
 OASIS2 = Collection(
     name="oasis2",
@@ -87,9 +93,7 @@ OASIS2 = Collection(
     session=re.compile(r"OAS2_\d{4}_MR\d+"),
     sheet="oasis_longitudinal",
     sheet_url=f"{SITE}/files/2024/03/oasis_longitudinal_demographics-8d83e569fa2e2d30.xlsx",
-    acknowledgement="Data were provided by OASIS-2: Longitudinal: Principal Investigators: "
-    "D. Marcus, R. Buckner, J. Csernansky, J. Morris; P50 AG05681, P01 AG03991, P01 AG026276, "
-    "R01 AG021910, P20 MH071616, U24 RR021382",
+    acknowledgement=f"Data were provided by OASIS-2: Longitudinal: {INVESTIGATORS}",
 )
 COLLECTIONS = {"oasis": (OASIS1, OASIS2), "oasis1": (OASIS1,), "oasis2": (OASIS2,)}
 
@@ -100,15 +104,16 @@ class Session:
 
     Attributes:
         name: As `OAS1_0001_MR1`.
-        files: Dictionary from the path in the session's folder to bytes.
+        files: The bytes of each file, by its path in the session's folder.
         problem: Why the session cannot be used, or `""`.
     """
 
     name: str
-    files: dict = dataclasses.field(default_factory=dict)
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     problem: str = ""
 
-    def add(self, path, size, read):
+    def add(self, path: str, size: int, read: Callable[[], bytes]) -> None:
+        """Reads a file, unless it is there already or too large: a problem of the session."""
         stem, _, suffix = path.rpartition(".")
         path = f"{stem}.{suffix.lower()}"
         if path in self.files:
@@ -118,46 +123,48 @@ class Session:
         else:
             self.files[path] = read()
 
-    def add_file(self, path, file):
-        """Adds a file on disk; one that cannot be read is a problem of the session."""
-        try:
-            self.add(path, file.stat().st_size, file.read_bytes)
-        except OSError as error:
-            self.problem = f"{path} cannot be read ({error.strerror})"
 
+def image_of(collection: Collection, oasis1_image: str) -> Image:
+    """Returns the wanted image of a collection's sessions.
 
-def image_of(collection, oasis1_image):
-    """The wanted image's place in a session's folder, a pattern, and the axes of its file."""
+    Args:
+        collection: `OASIS1` or `OASIS2`.
+        oasis1_image: The name of an image of OASIS-1, a key of `OASIS1_IMAGES`.
+    """
     return OASIS1_IMAGES[oasis1_image] if collection is OASIS1 else OASIS2_IMAGE
 
 
-def sessions_in_archive(path, collection, image, skip=()):
-    """Yields the `Session`s of an archive in one pass, a session in memory at a time.
+def sessions_in_archive(
+    path: Path, collection: Collection, image: Image, skip: Container[str] = ()
+) -> Iterator[Session]:
+    """Yields the sessions of an archive in one pass, one in memory at a time.
 
     Args:
         path: The `.tar.gz`.
         collection: `OASIS1` or `OASIS2`.
-        image: From `image_of`.
-        skip: Names of sessions whose files need not be read.
+        image: The wanted image, from `image_of`.
+        skip: The names of sessions whose files need not be read.
 
     Raises:
-        ArchiveError: If the archive is damaged, holds no session, or a session's files lie apart.
+        ArchiveError: If the archive is damaged, holds no session, or the files of a session do not
+            follow one another.
     """
-    current, seen = None, set()
-    for name, size, read in read_members(path):
-        found, inside = _place(name, collection)
-        wanted = found and _is_wanted(inside, found, image)
-        if found and found not in seen:
+    current, names = None, set()
+    for member, size, read in read_members(path):
+        name, inside = _split_path(member, collection)
+        if name and name not in names:
             if current:
                 yield current
-            seen.add(found)
-            current = Session(found)
-        if wanted and found != current.name:
+            names.add(name)
+            current = Session(name)
+        if not current or not _is_wanted(inside, name, image):
+            continue
+        if name != current.name:
             raise ArchiveError(
-                f"{path}: the files of {found} lie in two places of it. Pack it session by "
+                f"{path}: the files of {name} lie in two places of it. Pack it session by "
                 f"session, or unpack it to a folder {collection.folder.format('N')}"
             )
-        if wanted and found not in skip:
+        if name not in skip:
             current.add(inside, size, read)
     if current is None:
         raise ArchiveError(
@@ -167,54 +174,52 @@ def sessions_in_archive(path, collection, image, skip=()):
     yield current
 
 
-def sessions_in_folder(folder, collection, image, skip=()):
-    """Yields the `Session`s below an unpacked folder, a session in memory at a time."""
+def sessions_in_folder(
+    folder: Path, collection: Collection, image: Image, skip: Container[str] = ()
+) -> Iterator[Session]:
+    """Yields the sessions below an unpacked folder, one in memory at a time."""
     for place in session_folders(folder, collection):
         session = Session(place.name)
-        for file, inside in wanted_files(place, image) if place.name not in skip else ():
-            session.add_file(inside, file)
+        for path, inside in wanted_files(place, image) if place.name not in skip else ():
+            try:
+                session.add(inside, path.stat().st_size, path.read_bytes)
+            except OSError as error:
+                session.problem = f"{inside} cannot be read ({error.strerror})"
         yield session
 
 
-def session_folders(folder, collection):
-    """The folders in `folder` that are named like sessions, sorted."""
-    return sorted(
-        place
-        for place in folder.iterdir()
-        if collection.session.fullmatch(place.name) and place.is_dir()
-    )
+def session_folders(folder: Path, collection: Collection) -> list[Path]:
+    """Returns the folders in `folder` that are named like sessions, sorted."""
+    named = (path for path in folder.iterdir() if collection.session.fullmatch(path.name))
+    return sorted(path for path in named if path.is_dir())
 
 
-def wanted_files(place, image):
-    """The wanted files in a session's folder: pairs of path and path inside, sorted."""
-    files = sorted(path for path in place.rglob("*") if path.is_file())
-    inside = [path.relative_to(place).as_posix() for path in files]
-    return [
-        pair for pair in zip(files, inside, strict=True) if _is_wanted(pair[1], place.name, image)
-    ]
+def wanted_files(place: Path, image: Image) -> list[tuple[Path, str]]:
+    """Returns the wanted files in a session's folder, sorted, each with its path in the folder."""
+    files = ((path, path.relative_to(place).as_posix()) for path in sorted(place.rglob("*")))
+    return [pair for pair in files if _is_wanted(pair[1], place.name, image) and pair[0].is_file()]
 
 
-def _place(name, collection):
-    """The session that a member's name says it belongs to, and the path in that one's folder."""
-    parts = name.split("/")
-    if ".." in parts or "__MACOSX" in parts or name.startswith("/"):
-        return None, ""
-    for depth, part in enumerate(parts[:-1]):
-        if collection.session.fullmatch(part):
-            return part, "/".join(parts[depth + 1 :])
-    return None, ""
+def _split_path(member: str, collection: Collection) -> tuple[str, str]:
+    """Returns the session that a path in an archive names, and the path in that one's folder."""
+    parts = member.split("/")
+    if ".." not in parts and "__MACOSX" not in parts and not member.startswith("/"):
+        for depth, part in enumerate(parts[:-1]):
+            if collection.session.fullmatch(part):
+                return part, "/".join(parts[depth + 1 :])
+    return "", ""
 
 
-def _is_wanted(inside, session, image):
+def _is_wanted(inside: str, session: str, image: Image) -> bool:
     return re.fullmatch(image[0].format(session) + r"\.(?i:hdr|img)", inside) is not None
 
 
-def volumes_of(session, image):
+def volumes_of(session: Session, image: Image) -> tuple[list[Volume], list[str], list[str]]:
     """Reads the images of a session.
 
     Returns:
-        `Volume`s, their names, and notes on images that cannot be read, which are
-        left out if there are others.
+        The volumes, their names, and a note on each image that cannot be read, which is left out
+        if there are others.
 
     Raises:
         VolumeError: If there is none to use.
@@ -224,20 +229,19 @@ def volumes_of(session, image):
     stems = sorted({path.rpartition(".")[0] for path in session.files})
     if not stems:
         raise VolumeError(f"{session.name}: the wanted image is not in it. Fetch its archive again")
-    volumes, names, errors = [], [], []
+    volumes, errors = {}, []
     for stem in stems:
         name = f"{session.name}/{stem}"
         try:
-            volumes.append(_volume(session, stem, name, image[1]))
-            names.append(name)
+            volumes[name] = _read_volume(session, stem, name, image[1])
         except VolumeError as error:
             errors.append(error)
     if not volumes:
         raise errors[0]
-    return volumes, names, [str(error) for error in errors]
+    return [*volumes.values()], [*volumes], [str(error) for error in errors]
 
 
-def _volume(session, stem, name, axes):
+def _read_volume(session: Session, stem: str, name: str, axes: str) -> Volume:
     try:
         header, data = (session.files[f"{stem}.{suffix}"] for suffix in ("hdr", "img"))
     except KeyError as error:
@@ -248,43 +252,44 @@ def _volume(session, stem, name, axes):
 # What lies in a data folder already, put there by hand or by an earlier run
 
 
-def find_archive(data_dir, collection, number):
-    """An archive, packed or not, in `data_dir` or a folder in it; `None` if there is none."""
+def find_archive(data_dir: Path, collection: Collection, number: int) -> Path | None:
+    """Returns an archive, packed or not, in `data_dir` or a folder in it; `None` if none is."""
     name = collection.archive.format(number)
     names = (name, name.removesuffix(".gz"), name.replace(".tar.gz", ".tgz"))
     return next((path for name in names for path in _below(data_dir, name) if path.is_file()), None)
 
 
-def find_folder(data_dir, collection, number):
-    """An unpacked archive with sessions in it, in `data_dir` or a folder in it; or `None`."""
+def find_folder(data_dir: Path, collection: Collection, number: int) -> Path | None:
+    """Returns an unpacked archive that holds sessions, in `data_dir` or a folder in it."""
     folders = _below(data_dir, collection.folder.format(number))
     return next((path for path in folders if _holds_sessions(path, collection)), None)
 
 
-def find_loose_sessions(data_dir, collection):
-    """Folders of unpacked sessions that are not named like an archive's."""
+def find_loose_sessions(data_dir: Path, collection: Collection) -> list[Path]:
+    """Returns the folders that hold unpacked sessions and are not named like an archive's."""
     named = {collection.folder.format(number) for number in collection.numbers}
     below = [path for path in _below(data_dir, "*") if path.name not in named]
     return [path for path in (data_dir, *below) if _holds_sessions(path, collection)]
 
 
-def find_sheet(data_dir, collection):
-    """The subject sheet, `.csv` or `.xlsx`; or `None`. OASIS has a sheet of its second scans
-    too, named `...-reliability-...`, which is not meant."""
+def find_sheet(data_dir: Path, collection: Collection) -> Path | None:
+    """Returns the subject sheet, `.csv` or `.xlsx`, in `data_dir` or a folder in it."""
     sheets = [
         path
         for path in _below(data_dir, f"{collection.sheet}*")
+        # The sheet of second scans, named `...-reliability-...`, is not meant.
         if path.suffix.lower() in SUFFIXES and path.is_file() and "reliab" not in path.name.lower()
     ]
     return min(sheets, key=lambda path: (len(path.name), path), default=None)
 
 
-def _below(data_dir, name):
-    deeper = sorted(Path(data_dir).glob(f"*/{name}"))
-    return [*sorted(Path(data_dir).glob(name)), *(p for p in deeper if p.parent.name[0] != ".")]
+def _below(data_dir: Path, pattern: str) -> list[Path]:
+    """Returns what is named like a pattern in `data_dir`, then in the folders in it."""
+    deeper = [path for path in data_dir.glob(f"*/{pattern}") if path.parent.name[0] != "."]
+    return sorted(data_dir.glob(pattern)) + sorted(deeper)
 
 
-def _holds_sessions(path, collection):
+def _holds_sessions(path: Path, collection: Collection) -> bool:
     try:
         return path.is_dir() and bool(session_folders(path, collection))
     except PermissionError:  # as in a disk's lost+found

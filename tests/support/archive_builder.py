@@ -1,5 +1,8 @@
-"""Archives of OASIS in their true layout, small enough for tests: big-endian Analyze, a trailing
-axis of one, no orientation in any header, previews, label maps and stray files beside them."""
+"""Builds archives of OASIS in their true layout, small enough for tests.
+
+The images are big-endian Analyze with a trailing axis of one and no orientation in any header;
+previews, label maps and stray files lie beside them.
+"""
 
 import gzip
 import io
@@ -12,7 +15,7 @@ FILE_AXES = {"LAS": (0, 1, 2), "ASL": (1, 2, 0)}  # which RAS axis each file axi
 
 
 def analyze(voxels, axes, sizes=(1.0, 1.0, 1.0)):
-    """RAS voxels as the bytes of a `.hdr` and an `.img` whose axes run as OASIS's do."""
+    """Returns RAS voxels as the bytes of a `.hdr` and an `.img`, with the axes of OASIS."""
     order = FILE_AXES[axes]
     data = voxels[::-1].transpose(order)[..., None]  # left is the far end of RAS's first axis
     header = nibabel.Spm2AnalyzeImage.header_class(endianness=">")
@@ -23,14 +26,14 @@ def analyze(voxels, axes, sizes=(1.0, 1.0, 1.0)):
 
 
 def oasis1_session(name, head, brain=None, count=4, raw=None):
-    """Files of a session of OASIS-1, as a dictionary from path in its folder to bytes.
+    """Returns the files of a session of OASIS-1: a dictionary from path in its folder to bytes.
 
     Args:
         name: As `OAS1_0001_MR1`.
         head: RAS voxels of the atlas image.
-        brain: Those without the skull; default `head`.
+        brain: Those without the skull. Defaults to `head`.
         count: How many scans were averaged, the number behind `n`.
-        raw: RAS voxels of the scan before registration; default `head`.
+        raw: RAS voxels of the scan before registration. Defaults to `head`.
     """
     brain = head if brain is None else brain
     raw = head if raw is None else raw
@@ -49,7 +52,7 @@ def oasis1_session(name, head, brain=None, count=4, raw=None):
 
 
 def oasis2_session(repeats, spacing=1.25):
-    """Files of a session of OASIS-2: raw scans only, and a stray one."""
+    """Returns the files of a session of OASIS-2: raw scans only, and a stray one."""
     files = {}
     for number, repeat in enumerate(repeats, 1):
         files |= _pair(f"RAW/mpr-{number}.nifti", analyze(repeat, "ASL", (spacing, 1, 1)))
@@ -61,7 +64,7 @@ def _pair(stem, blobs):
 
 
 def write_archive(path, folder, sessions, level=1, stray=True):
-    """Packs sessions, a dictionary from name to files, into a `.tar.gz`; returns the path."""
+    """Packs sessions, a dictionary from name to files, into a `.tar.gz`, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         gzip.GzipFile(path, "wb", level, mtime=0) as packed,
@@ -85,7 +88,7 @@ def add(archive, name, data):
 
 
 def unpack(folder, sessions):
-    """Sessions as files on disk, as someone who unpacks an archive has them."""
+    """Writes sessions as files, as someone who unpacks an archive has them."""
     for name, files in sessions.items():
         for inside, data in files.items():
             path = folder / name / inside
@@ -94,8 +97,10 @@ def unpack(folder, sessions):
 
 
 def phantom(shape=(22, 26, 22), number=0):
-    """An asymmetric RAS head: each octant another value, 1 + 1 right + 2 front + 4 top, times 100,
-    amid black; `number` makes another of it."""
+    """Returns an asymmetric RAS head amid black; `number` makes it another one.
+
+    Each octant has a value of its own, 100 times 1 + 1 right + 2 front + 4 top.
+    """
     x, y, z = np.indices(shape)
     right, front, top = (axis >= size / 2 for axis, size in zip((x, y, z), shape, strict=True))
     inside = (

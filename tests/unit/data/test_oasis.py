@@ -1,20 +1,42 @@
 """Sessions of OASIS, from archives and from unpacked folders."""
 
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from archive_builder import add, oasis1_session, oasis2_session, phantom, unpack, write_archive
 from oasisvq.core.errors import ArchiveError, VolumeError
-from oasisvq.data.oasis import OASIS1, OASIS1_IMAGES, OASIS2, Session, find_archive, find_folder, find_loose_sessions, find_sheet, image_of, sessions_in_archive, sessions_in_folder, volumes_of
+from oasisvq.data import oasis
+from oasisvq.data.oasis import (
+    OASIS1,
+    OASIS1_IMAGES,
+    OASIS2,
+    Session,
+    find_archive,
+    find_folder,
+    find_loose_sessions,
+    find_sheet,
+    image_of,
+    sessions_in_archive,
+    sessions_in_folder,
+    volumes_of,
+)
+from support.archive_builder import (
+    add,
+    oasis1_session,
+    oasis2_session,
+    phantom,
+    unpack,
+    write_archive,
+)
 
 MASKED = image_of(OASIS1, "t88_masked_gfc")
 RAW2 = image_of(OASIS2, "t88_masked_gfc")
 
 
 def one_disc(count=3):
-    """Sessions of a disc with n3, n4, n5 and a second scan of the first subject."""
+    """Returns the sessions of a disc, n3 to n5, and a second scan of the first subject."""
     names = [f"OAS1_{n:04d}_MR1" for n in range(1, count + 1)] + ["OAS1_0001_MR2"]
     return {
         name: oasis1_session(name, phantom(number=n), phantom(number=10 + n), count=3 + n % 3)
@@ -71,15 +93,30 @@ def test_finished_sessions_are_named_but_not_read(tmp_path):
     assert [bool(s.files) for s in found] == [True, False, True, True]
 
 
+def test_finished_sessions_in_a_folder_are_not_read(tmp_path):
+    unpack(tmp_path, one_disc())
+    found = list(sessions_in_folder(tmp_path, OASIS1, MASKED, {"OAS1_0002_MR1"}))
+    assert [bool(s.files) for s in found] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("place", ["/disc1", "../disc1", "disc1/..", "__MACOSX/disc1"])
+def test_a_member_that_points_elsewhere_belongs_to_no_session(tmp_path, place):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        for path, data in oasis1_session("OAS1_0001_MR1", phantom()).items():
+            add(archive, f"{place}/OAS1_0001_MR1/{path}", data)
+    with pytest.raises(ArchiveError, match="no session of OASIS-1"):
+        list(sessions_in_archive(tmp_path / "a.tar.gz", OASIS1, MASKED))
+
+
 def test_a_session_without_the_image_or_with_half_of_it_is_named(tmp_path):
     name = "OAS1_0001_MR1"
     files = oasis1_session(name, phantom())
     masked = [path for path in files if "masked_gfc." in path]
-    for left_out, said in ((masked, "not in it"), (masked[:1], "hdr"), (masked[1:], "img")):
+    for left_out, problem in ((masked, "not in it"), (masked[:1], "hdr"), (masked[1:], "img")):
         kept = {path: data for path, data in files.items() if path not in left_out}
-        archive = write_archive(tmp_path / f"{said}.tar.gz", "disc1", {name: kept})
+        archive = write_archive(tmp_path / f"{problem}.tar.gz", "disc1", {name: kept})
         (session,) = sessions_in_archive(archive, OASIS1, MASKED)
-        with pytest.raises(VolumeError, match=rf"^{name}.*{said}"):
+        with pytest.raises(VolumeError, match=rf"^{name}.*{problem}"):
             volumes_of(session, MASKED)
 
 
@@ -90,6 +127,35 @@ def test_a_broken_repeat_is_left_out_and_named(tmp_path):
     assert names == ["OAS2_0001_MR1/RAW/mpr-1.nifti"]
     assert len(volumes) == len(notes) == 1
     assert "mpr-2" in notes[0]
+
+
+def test_a_file_that_is_there_twice_or_too_large_is_a_problem_of_its_session(monkeypatch):
+    session = Session("OAS2_0001_MR1")
+    session.add("RAW/mpr-1.IMG", 3, lambda: b"one")
+    assert session.files == {"RAW/mpr-1.img": b"one"}
+    session.add("RAW/mpr-1.img", 3, lambda: pytest.fail("read"))
+    assert session.problem == "RAW/mpr-1.img is there twice"
+    session.add("RAW/mpr-2.img", 2**27 + 1, lambda: pytest.fail("read"))
+    assert (
+        session.problem == "RAW/mpr-2.img of 134,217,729 bytes is too large for one of its images"
+    )
+    monkeypatch.setattr(oasis, "LARGEST_SESSION", 5)
+    session.problem = ""
+    session.add("RAW/mpr-2.img", 2, lambda: b"ab")
+    assert session.problem == ""
+    session.add("RAW/mpr-3.img", 1, lambda: pytest.fail("read"))
+    with pytest.raises(VolumeError, match=r"OAS2_0001_MR1: RAW/mpr-3\.img of 1 bytes is too large"):
+        volumes_of(session, RAW2)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_its_session(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    unpack(tmp_path, {"OAS2_0001_MR1": wanted(oasis2_session([phantom()]))})
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (session,) = sessions_in_folder(tmp_path, OASIS2, RAW2)
+    assert session.problem == "RAW/mpr-1.nifti.img cannot be read (Permission denied)"
 
 
 def wanted(files):
@@ -146,6 +212,28 @@ def test_what_was_put_there_by_hand_is_found(tmp_path):
     for name in ("mine", "yours"):
         unpack(tmp_path / name, {"OAS1_0009_MR1": {"a.txt": b""}})
     assert find_loose_sessions(tmp_path, OASIS1) == [tmp_path / "mine", tmp_path / "yours"]
+
+
+def test_of_several_sheets_the_one_with_the_shortest_name_is_taken(tmp_path):
+    for name in ("oasis_cross-sectional-2007.csv", "oasis_cross-sectional.xlsx"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_sheet(tmp_path, OASIS1).name == "oasis_cross-sectional.xlsx"
+
+
+def test_hidden_folders_and_those_that_cannot_be_read_are_passed_over(tmp_path, monkeypatch):
+    def refuse(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    (tmp_path / "lost+found").mkdir()
+    unpack(tmp_path / ".trash/old", {"OAS1_0009_MR1": {"a.txt": b""}})
+    write_archive(tmp_path / ".trash/oasis_cross-sectional_disc2.tar.gz", "disc2", {})
+    unpack(tmp_path / "mine", {"OAS1_0009_MR1": {"a.txt": b""}})
+    assert find_loose_sessions(tmp_path, OASIS1) == [tmp_path / "mine"]
+    assert find_archive(tmp_path, OASIS1, 2) is None
 
 
 @pytest.mark.parametrize("name", ["oasis_cross-sectional.CSV", "oasis_cross-sectional-5708.xlsx"])
