@@ -1,6 +1,7 @@
 """Downloads files over HTTP: each is whole and verified in the end, or there is an error."""
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import itertools
@@ -18,7 +19,7 @@ import filelock
 import requests
 import urllib3
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.exceptions import HTTPError, InvalidHeader
 
 from oasisvq.core.errors import DownloadError, WriteError
 from oasisvq.core.files import one_at_a_time, sha256, whole_file
@@ -172,15 +173,14 @@ class _Transfer:
             except _AttemptFailedError as failure:
                 if failure.for_good:
                     raise
-                try:
-                    retry = (fresh if self.furthest >= before + CHUNK else retry).increment()
-                except MaxRetryError:
+                retry = fresh if self.furthest >= before + CHUNK else retry
+                if not retry.total:
                     attempts = f"Given up after attempts in a row: {retries + 1}"
                     raise _AttemptFailedError(f"{failure}. {attempts}") from None
+                retry = retry.increment()
                 wait = min(longest_wait, max(FIRST_WAIT, retry.get_backoff_time(), failure.wait))
-                text = f"{self.path.name}: {failure}; next attempt in {wait:.3g} s"
-            tqdm.write(text, sys.stderr)
-            self.cancelled.wait(wait)
+                tqdm.write(f"{self.path.name}: {failure}; next attempt in {wait:.3g} s", sys.stderr)
+                self.cancelled.wait(wait)
 
     def received(self) -> str:
         """Returns what of the file is here, in words."""
@@ -248,35 +248,33 @@ class _Transfer:
             raise _AttemptFailedError(
                 f"the server did not send bytes {start}- of the same file (Content-Range: {named})"
             )
-        pieces = self._pieces(response)
-        beginning = self._refuse_html(response, start, pieces)
+        pieces = self._pieces(response, start)
+        first = next(pieces)
         if start == 0:
             self.from_start = False
             if self.version is None or merged is None:
                 self._discard()
         self._remember(merged or version)
         self.part.touch()
-        self._store(start, end, version, itertools.chain([beginning], pieces))
+        self._store(start, end, version, itertools.chain([first], pieces))
         return start == 0
 
-    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
-        """Yields the bytes of a body as they were sent, never decoded."""
+    def _pieces(self, response: requests.Response, start: int) -> Iterator[bytes]:
+        """Yields a body as it was sent, never decoded; a page of HTML in its place is refused."""
+        read = functools.partial(response.raw.read1, CHUNK, decode_content=False)
+        first = b""
         try:
-            while piece := response.raw.read1(CHUNK, decode_content=False):
+            while start == 0 and len(first.lstrip()) < 16 and (piece := read()):
+                first += piece
+            is_labelled = response.headers.get("Content-Type", "").lower().startswith("text/html")
+            is_page = is_labelled or re.match(rb"\s*<(!doctype )?html", first, re.IGNORECASE)
+            if is_page and not urlsplit(self.url).path.lower().endswith((".html", ".htm")):
+                raise _AttemptFailedError("the server sent a page of HTML in place of the file")
+            yield first
+            while piece := read():
                 yield piece
         except (OSError, http.client.HTTPException, HTTPError) as error:
             raise _AttemptFailedError(f"the connection failed: {_cause(error)}") from None
-
-    def _refuse_html(self, response: requests.Response, start: int, pieces: Iterator) -> bytes:
-        """Returns the first bytes, unless they are a log-in or error page in the file's place."""
-        first = b""
-        while start == 0 and len(first.lstrip()) < 16 and (piece := next(pieces, b"")):
-            first += piece
-        is_labelled = response.headers.get("Content-Type", "").lower().startswith("text/html")
-        is_page = is_labelled or re.match(rb"\s*<(!doctype )?html", first, re.IGNORECASE)
-        if is_page and not urlsplit(self.url).path.lower().endswith((".html", ".htm")):
-            raise _AttemptFailedError("the server sent a page of HTML in place of the file")
-        return first
 
     def _store(self, position: int, end: int | None, version: _Version, pieces: Iterable) -> None:
         """Writes a body where it belongs in the file.

@@ -125,12 +125,7 @@ class Session:
 
 
 def image_of(collection: Collection, oasis1_image: str) -> Image:
-    """Returns the wanted image of a collection's sessions.
-
-    Args:
-        collection: `OASIS1` or `OASIS2`.
-        oasis1_image: The name of an image of OASIS-1, a key of `OASIS1_IMAGES`.
-    """
+    """Returns the wanted image of a collection; `oasis1_image` is a key of `OASIS1_IMAGES`."""
     return OASIS1_IMAGES[oasis1_image] if collection is OASIS1 else OASIS2_IMAGE
 
 
