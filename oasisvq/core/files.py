@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
 
 from oasisvq.core.errors import WriteError
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 PARTIAL = ".partial"
 
@@ -95,7 +95,7 @@ def save_weights(model: "keras.Model", path: str | Path) -> None:
         partial.write_bytes(weights.getbuffer())
 
 
-def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndarray]) -> None:
+def write_array(path: str | Path, shape: Iterable[int], blocks: "Iterable[np.ndarray]") -> None:
     """Writes a uint8 array as `.npy`, whole or not at all, block by block.
 
     A memory-mapped file would kill the process when the disk is full.
@@ -105,6 +105,8 @@ def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndar
         shape: The shape of the whole array.
         blocks: The uint8 arrays that it consists of, in order.
     """
+    import numpy as np  # not at the top: `--help` would wait for it
+
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
     with whole_file(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)

@@ -1,0 +1,95 @@
+"""The report of a run as the tables that similarity.py prints."""
+
+from oasisvq.evaluation.intervals import format_interval
+
+DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "likeness"}
+
+
+INTERPRETATION = """SSIM            usual reading
+0.70 and more   good
+0.50 to 0.69    fair
+below 0.50      poor
+It means little here: black ground, and heads that lie alike, score without any model. The mean
+training slice, which shows no subject at all, has {mean_slice:.3f}: "{verdict}". Judge a run by
+its distance to the baselines, and inside the brain."""
+
+
+def print_report(report):
+    """Prints the report as a table, and how to read it."""
+    print(
+        f"{report['source']}, split {report['split']}: {report['subjects']} subjects, "
+        f"{report['slices']:,} slices; mean [95% interval over subjects]"
+    )
+    rows = {"reconstruction": report["reconstruction"], **report["baselines"]}
+    names = list(report["reconstruction"])
+    print(f"{'':16}" + "".join(f"{name:>26}" for name in names))
+    for label, scores in rows.items():
+        print(f"{label.replace('_', ' '):16}" + "".join(f"{_cell(scores[n]):>26}" for n in names))
+    codebook, prior = report["codebook"], report["prior"]
+    print(
+        f"codebook: {codebook['size']} codes, {codebook['usage']:.1%} used, perplexity "
+        f"{codebook['perplexity']:.1f}, over positions that touch the brain "
+        f"{codebook['perplexity_brain']:.1f}\n"
+        f"prior: {prior['bits_per_code']:.3f} bits per code, {prior['bits_per_pixel']:.4f} per "
+        f"pixel with side information; each position's own frequencies "
+        f"{prior['bits_per_code_by_position']:.3f}, uniform {prior['bits_per_code_uniform']:.3f}\n"
+    )
+    if report["refitted"]:
+        print(f"{report['refitted']:,} slices had another size and stand on black, or shrunk\n")
+    known = report["mean_slice_positions_known"]
+    print(
+        f"mean slice: the training slices' mean at the same position for {known:.0%} of the slices"
+    )
+    mean_slice = report["baselines"]["mean_slice"]["ssim"]["mean"]
+    verdict = "good" if mean_slice >= 0.7 else "fair" if mean_slice >= 0.5 else "poor"
+    print(INTERPRETATION.format(mean_slice=mean_slice, verdict=verdict))
+
+
+def print_panel(panel):
+    """Prints how like real brains the new ones are, each figure beside its floor."""
+    diversity = DIVERSITY_TITLES[panel["diversity_score"]]
+    print(
+        f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
+        f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
+        "is real subjects against other real ones; below it is no merit, but for\ndensity and "
+        "coverage. Glued are real heads whose right half is another's: what a measure makes of "
+        f"wrong anatomy. Diversity is\nthe mean {diversity} of two "
+        "subjects' slices: above the floor, they are too alike. In brackets, slices a side"
+    )
+    columns = ("floor", "reconstructed", "generated", "glued")
+    print(f"{'':28}" + "".join(f"{name:>20}" for name in (*columns, "generated / floor")))
+    for name, entry in panel.items():
+        if not isinstance(entry, dict) or "floor" not in entry:
+            continue
+        if entry["reason"]:
+            print(f"{name.replace('_', ' '):28}  {entry['reason']}")
+            continue
+        title = f"{name.replace('_', ' ')} ({entry['slices_a_side']:.0f})"
+        cells = [f"{entry[c]['mean']:.4f} ({entry[c]['sd']:.4f})" for c in columns]
+        ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}, "
+        cells.append(f"{ratio}above in {entry['above_floor']:.0%}")
+        print(f"{title:28}" + "".join(f"{cell:>20}" for cell in cells))
+    skills = panel["network_skill"]
+    print(
+        "network: on these slices it tells "
+        + ", ".join(
+            f"{name} ({'unknown' if value is None else f'{value:.2f}'})"
+            for name, value in skills.items()
+        )
+        + ": correlations of the first two; for sex, and mixed (glued) heads, 0.5 is chance"
+    )
+    found = panel["memorisation"]
+    copies = "copies cannot be told: these slices are as near to training slices as copies are"
+    if found["copies"] is not None:
+        copies = f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
+    print(
+        f"memorisation: to the nearest of {panel['training_slices']:,} training slices new brains "
+        f"have {found['generated_median']:.4f} (median; root mean square), test slices "
+        f"{found['test_median']:.4f} (one-sided Mann-Whitney test, that new ones lie closer: p = "
+        f"{found['closer_p']:.2g}); {copies}"
+    )
+
+
+def _cell(interval):
+    """Returns a mean with its interval, in fewer digits for decibels."""
+    return format_interval(interval, ".2f" if (interval["mean"] or 0) > 1 else ".4f")
