@@ -20,6 +20,7 @@ from oasisvq.core.configuration import Configuration
 from oasisvq.core.errors import RunFolderError, UserError
 from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
 from oasisvq.data.prepare import PREPARED
+from oasisvq.data.splits import TEST_SLICES
 
 CONFIG = "config.json"
 SPLIT = "split.csv"
@@ -31,7 +32,6 @@ TRAINING_FACTS = "training.json"
 REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
-TEST_SLICES = "test_slices"
 # What belongs together: the prior's codes mean nothing beside another VQ-VAE.
 RECORDED = [
     *(CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS),

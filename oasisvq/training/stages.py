@@ -11,6 +11,7 @@ import tensorflow as tf
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import save_weights, whole_file
 from oasisvq.core.script import peak_memory
+from oasisvq.data.splits import TEST_SLICES
 from oasisvq.evaluation.code_scores import (
     bits_by_position,
     choose_smoothing,
@@ -20,7 +21,7 @@ from oasisvq.evaluation.code_scores import (
 from oasisvq.evaluation.features import train_feature_network
 from oasisvq.figures import save_curves
 from oasisvq.nn.losses import WINDOW_SIZE
-from oasisvq.runs.folder import FEATURE_WEIGHTS, MEAN_SLICES, SPLIT, TEST_SLICES, TRAINING_CODES
+from oasisvq.runs.folder import FEATURE_WEIGHTS, MEAN_SLICES, SPLIT, TRAINING_CODES
 from oasisvq.training.batches import Batches
 from oasisvq.training.checkpoint import Checkpoint
 from oasisvq.training.codebook import collapse_warning, start_codebook
