@@ -144,10 +144,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif fault.kind.isdigit():
             headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
             self.answer(int(fault.kind), headers, b"not now", Fault())
-        elif fault.kind == "html":
-            self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, HTML, Fault())
-        elif fault.kind == "html unlabelled":
-            self.answer(200, {"Content-Type": "application/gzip"}, HTML, Fault())
+        elif fault.kind.startswith("html"):
+            label = "application/gzip" if "unlabelled" in fault.kind else "Text/HTML; charset=utf-8"
+            body = b"Please log in" if "fragment" in fault.kind else HTML
+            self.answer(200, {"Content-Type": label}, body, Fault(framing=fault.framing))
         elif fault.kind == "silence":
             pass
         elif fault.kind == "gibberish":

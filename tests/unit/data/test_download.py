@@ -28,6 +28,7 @@ import urllib3.util.connection
 from oasisvq.core.errors import DownloadError
 from oasisvq.data import download as module
 from oasisvq.data.download import download, remote_size, verify
+from support import faulty_server
 from support.faulty_server import Fault, FaultyServer
 
 SMALL_CHUNK = 4096
@@ -495,6 +496,19 @@ def test_a_refusal_is_final(path, status):
         fetch(server, path)
     assert_refused(error, server, path)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["html", "html unlabelled", "html fragment"])
+def test_html_is_noticed_by_its_label_or_its_first_bytes(path, monkeypatch, kind):
+    monkeypatch.setattr(faulty_server, "BLOCK", 3)  # bytes a chunk: fewer than a page is known by
+    fault = Fault(kind, framing="chunked")
+    with (
+        FaultyServer(VERSIONS, persistent=fault).serving() as server,
+        pytest.raises(DownloadError, match="a page of HTML in place of the file") as error,
+    ):
+        fetch(server, path, retries=0)
+    assert_refused(error, server, path)
+    assert not part(path).exists()
 
 
 def test_html_is_welcome_where_the_address_names_it(tmp_path):
