@@ -1,6 +1,7 @@
 """Means with their 95% intervals over subjects."""
 
 import numpy as np
+import pandas
 
 BOOTSTRAPS = 2000
 
@@ -19,15 +20,11 @@ def interval_by_subject(values, subjects, seed=0):
         Dictionary of `mean`, `low` and `high`, `None` where unknown: all three without a value,
         the interval with a single subject.
     """
-    values = np.asarray(values, dtype=np.float64)
-    _, owners = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
-    known = ~np.isnan(values)
-    sums = np.bincount(owners[known], weights=values[known])
-    counts = np.bincount(owners[known], minlength=len(sums)).astype(float)
-    sums, counts = sums[counts > 0], counts[counts > 0]
-    if not len(sums):
+    known = pandas.Series(np.asarray(values, np.float64), np.asarray(subjects, str)).dropna()
+    if known.empty:
         return {"mean": None, "low": None, "high": None}
-    mean = float(sums.sum() / counts.sum())
+    by_subject, mean = known.groupby(level=0), float(known.mean())
+    sums, counts = by_subject.sum().to_numpy(), by_subject.size().to_numpy()
     if len(sums) == 1:  # one subject says nothing about others
         return {"mean": mean, "low": None, "high": None}
     drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAPS, len(sums)))

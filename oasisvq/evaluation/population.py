@@ -37,8 +37,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     give them back, show what the codes alone cost.
 
     Real slices of one subject are alike, generated ones are each of a subject of their own. A
-    measure that this would flatter takes one slice a subject, ten times anew: as many independent
-    slices on either side, so that what their number adds to a measure is in all columns.
+    measure that this would flatter takes one slice a subject, ten times anew.
 
     Args:
         real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that nothing was trained on.
@@ -52,11 +51,10 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
         seed: Integer, draws the halvings, the slices and the pairs.
 
     Returns:
-        The report, fit for JSON, and what the figures need. In the report: `subjects`, `slices`,
-        `halvings`, `diversity_score`; of each measure what `compare_with_floor` returns;
-        `memorisation`, see `find_copies`. For the figures: `distances`, `rows` and `copies`
-        `(n,)`, see `find_copies`, `real_histograms` and `generated_histograms` `(n, 256)`, and
-        `glued`, the slices of `glue_heads`.
+        The report, fit for JSON: `subjects`, `slices`, `halvings`, `diversity_score`, of each
+        measure what `compare_with_floor` returns, and `memorisation`, see `find_copies`. And what
+        the figures need: `distances`, `rows` and `copies` of `find_copies`, `real_histograms` and
+        `generated_histograms` `(n, 256)`, and `glued`, the slices of `glue_heads`.
 
     Raises:
         ValueError: If a pixel lies outside [0, 1], or lengths or sizes differ.
@@ -132,11 +130,9 @@ class Population:
 
 
 def halve_subjects(subjects, count, seed=0):
-    """Returns random halvings by subject: slices of one subject are alike and stay in one half.
+    """Returns the row numbers of both halves of `count` random halvings by subject.
 
-    Returns:
-        List of `count` pairs of row numbers. Both halves have as many subjects, so that of an odd
-        number one is left out. Empty for fewer than 4 subjects.
+    Both halves have as many subjects: of an odd number one is left out. Without 4, there are none.
     """
     names, random = np.unique(subjects), np.random.default_rng(seed)
     half = len(names) // 2
@@ -205,15 +201,13 @@ def compare_with_floor(measure, populations, halves):
 def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
     """Returns the unbiased squared maximum mean discrepancy with a Gaussian kernel.
 
-    About 0 for two samples of one population, also just below it. It is unbiased for independent
-    samples, which slices of one subject are not: pairs within a subject are left out, as those of
-    a slice with itself are.
+    About 0 for two samples of one population, also just below it. Slices of one subject are no
+    independent samples: pairs within a subject are left out, as those of a slice with itself are.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
         bandwidth: Float, sigma of the kernel, see `median_distance`.
-        subjects, other_subjects: Sequences `(n,)` and `(m,)`. Default: each row is a subject,
-            which is the equation as published.
+        subjects, other_subjects: Sequences `(n,)` and `(m,)`. Default: each row is a subject.
 
     Raises:
         TooFewSlicesError: If either has a single subject.
@@ -245,7 +239,6 @@ def frechet_distance(features, others):
     """Returns the Fréchet distance of the Gaussians with two samples' means and covariances.
 
     Biased upwards by about the inverse of the number of rows: compare only figures from as many.
-    Features may outnumber the rows.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
@@ -278,8 +271,7 @@ def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
 
     Args:
         real, generated: Float arrays `(n, d)` and `(m, d)`, features.
-        subjects: Sequence `(n,)`. Default: each row is a subject, which are the equations as
-            published.
+        subjects: Sequence `(n,)`. Default: each row is a subject.
         k: Integer.
 
     Returns:
@@ -346,19 +338,15 @@ def diversity(pair_scores):
 
 
 def score_pairs(images, pairs):
-    """Returns the MS-SSIM of each pair, or SSIM for sides under 176 pixels: `(q,)`.
+    """Returns the score that `pair_score_name` names of each pair; none without a name.
 
     Args:
         images: Float array `(n, H, W, 1)` in [0, 1].
         pairs: Integer array `(q, 2)` of rows.
-
-    Returns:
-        Float array `(q,)`; empty for sides under 11 pixels, for which no score is defined.
     """
     name = pair_score_name(images.shape)
-    if name is None or not len(pairs):
-        return np.zeros(0)
-    return slice_scores(*(images[column] for column in pairs.T))[name]
+    known = name is not None and len(pairs)
+    return slice_scores(*(images[rows] for rows in pairs.T))[name] if known else np.zeros(0)
 
 
 def pair_score_name(shape):
