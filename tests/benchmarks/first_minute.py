@@ -1,11 +1,11 @@
-"""Seconds from the start of the process to the first training step and to the first new picture.
+"""Measures the seconds from a cold start to the first training step and to the first picture.
 
     python tests/benchmarks/first_minute.py [--dataset PATH] [--data-dir DIR] [--run-dir RUN]
 
-The real `train.py` and `predict.py` in fresh processes, their slices prepared, their files in the
-system's cache but for the first round. Training is asked for `--warm-up-steps 1` and stopped after
-the first step of its first epoch; by default 99 more warm-up steps lie between. Without `--run-dir`
-a run is trained first that has the default size, and has hardly learned anything.
+The real `train.py` and `predict.py` run in fresh processes, their slices prepared, their files in
+the system's cache but for the first round. Training gets `--warm-up-steps 1` and ends after the
+first step of its first epoch; by default 99 more warm-up steps lie between. Without `--run-dir` a
+run is trained first that has the default size, and has hardly learned anything.
 """
 
 import argparse
@@ -17,19 +17,20 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from _project import ROOT
+
 BEGAN = "FIRST_MINUTE_BEGAN"
 FEW = ["--epochs", 1, "--prior-epochs", 1, "--warm-up-steps", 1, "--feature-steps", 1]
 TARGETS = {"train.py": ("first step", 20), "predict.py": ("first picture", 15)}
 
 
 def mark(label):
-    """Says that something ended, and when."""
+    """Prints that something has ended, and when."""
     print(f"mark {time.time() - float(os.environ[BEGAN]):.3f} {label}", file=sys.stderr, flush=True)
 
 
-def marked(module, name, label):
-    """Has a function of a module say when it ended."""
+def mark_end(module, name, label):
+    """Makes a function of a module print when it has ended."""
     function = getattr(module, name)
 
     def call(*arguments, **options):
@@ -44,7 +45,7 @@ def watch_train():
     """Runs `train.py` in this process up to the first step of its first epoch."""
     import train
 
-    load, stages = train.import_tensorflow_quietly, iter(("first step", "first step of an epoch"))
+    load, labels = train.import_tensorflow_quietly, iter(("first step", "first step of an epoch"))
 
     def load_and_watch():
         mark("Python")
@@ -53,26 +54,26 @@ def watch_train():
         import sklearn.cluster
 
         import dataset
-        from oasisvq.runs import folder as runs
-        from oasisvq.training import loop as training
+        import modules
+        from oasisvq.training import batches, stages
 
         mark("import the rest")
-        marked(dataset, "OASIS", "open the slices")
-        marked(train, "check_trainable", "variance")
-        marked(train, "start_run", "make the run folder")
-        marked(runs.Run, "build_vqvae", "build the VQ-VAE")
-        marked(sklearn.cluster.KMeans, "fit", "encode and k-means")
-        feed = training.feed
+        mark_end(dataset, "OASIS", "open the slices")
+        mark_end(stages, "check_trainable", "variance")
+        mark_end(stages, "save_slices", "make the run folder")
+        mark_end(modules, "build_vqvae", "build the VQ-VAE")
+        mark_end(sklearn.cluster.KMeans, "fit", "encode and k-means")
+        deliver = batches.deliver
 
-        def watched_feed(*arguments):
-            for number, batch in enumerate(feed(*arguments)):
+        def watched_deliver(*arguments):
+            for number, batch in enumerate(deliver(*arguments)):
                 yield batch
-                if not number:  # whoever asks for more has done a step
-                    mark(label := next(stages))
+                if not number:  # the next batch is fetched after a step
+                    mark(label := next(labels))
                     if label != "first step":
                         os._exit(0)
 
-        training.feed = watched_feed
+        batches.deliver = watched_deliver
 
     train.import_tensorflow_quietly = load_and_watch
     train.main()
@@ -90,12 +91,14 @@ def watch_predict():
         mark("import TensorFlow")
         import modules
         from oasisvq import figures
+        from oasisvq.runs import folder
 
         mark("import the rest")
-        marked(modules, "load_vqvae", "load the VQ-VAE")
-        marked(modules, "load_prior", "load the prior")
-        marked(figures, "save_pairs", "first picture")
-        marked(figures, "save_pictures", "new brains")
+        mark_end(folder, "open_run", "open the run")
+        mark_end(modules, "load_vqvae", "load the VQ-VAE")
+        mark_end(modules, "load_prior", "load the prior")
+        mark_end(figures, "save_pairs", "first picture")
+        mark_end(figures, "save_pictures", "new brains")
 
     predict.import_tensorflow_quietly = load_and_watch
     predict.main()
@@ -103,15 +106,11 @@ def watch_predict():
 
 
 def run(script, *flags, watched=True):
-    """The marks of one run of a script: a dictionary from labels to seconds, ascending."""
+    """Runs a script; returns a dictionary from labels to seconds, ascending."""
     command = [__file__, "--watch", script] if watched else [ROOT / script]
-    environment = os.environ | {
-        BEGAN: str(time.time()), "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"
-    }  # fmt: skip
-    child = subprocess.run(
-        [sys.executable, *map(str, command), *map(str, flags)],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, *map(str, command), *map(str, flags)]
+    environment = os.environ | {BEGAN: str(time.time())}
+    child = subprocess.run(command, env=environment, capture_output=True, text=True)
     if child.returncode:
         raise SystemExit(f"{script}: {child.stderr}")
     marks = {}
@@ -140,8 +139,8 @@ def report(script, rounds):
 
 
 def main():
+    """Runs both scripts several times, or, in a process of its own, one of them with marks."""
     if sys.argv[1:2] == ["--watch"]:
-        sys.path.insert(0, str(ROOT))
         script, sys.argv = sys.argv[2], sys.argv[2:]
         return watch_train() if script == "train.py" else watch_predict()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

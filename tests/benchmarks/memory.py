@@ -1,8 +1,8 @@
-"""Peak memory of preparing and training on many slices, beside the size of the slices.
+"""Measures the peak memory of preparing and training on many slices, beside their size.
 
     python tests/benchmarks/memory.py [--scans 5000] [--width 16]
 
-Invented scans of ten smooth slices of 208x176 go through `preparation.prepare`, then `train.py` and
+Invented scans of ten smooth slices of 208x176 go through `prepare`, then `train.py` and
 `predict.py` run on them. Whatever grows with the number of slices is done for all of them:
 records, joining, near-duplicates, variance, mean slices, the test slices' copy, encoding, the
 prior's baseline. What does not is cut short: of either stage, training takes STEPS steps, and as
@@ -15,7 +15,6 @@ pages of memory-mapped files too, which the system takes back when it needs them
 
 import argparse
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,24 @@ import time
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+import numpy as np
+from _project import ROOT
+
+from hyperparameters import DataConfig
+from oasisvq.core.script import import_tensorflow_quietly
+from oasisvq.data import prepare as preparation
+from oasisvq.data.sources.base import WHOLE, Scan, Source
 
 SHAPE, SLICES, STEPS = (208, 176), 10, 8
 GRID = (26, 22)  # cells of noise, an eighth of the slice
-STAGES = ("check_trainable", "start_run", "train_vqvae", "train_features", "encode", "train_prior")
+STAGES = (
+    "check_trainable",
+    "save_slices",
+    "train_vqvae",
+    "train_features",
+    "encode_slices",
+    "train_prior",
+)
 
 
 class Peaks:
@@ -56,88 +67,68 @@ class Peaks:
 
 
 def _memory():
-    """Bytes that are this process's own, and with mapped files."""
+    """Returns the bytes that are this process's own, and those with mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return [int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "VmRSS")]
 
 
-class InventedSource:
-    """As many scans as wanted, of smooth noise in an ellipse."""
+class InventedSource(Source):
+    """Yields as many scans as wanted, of smooth noise in an ellipse."""
 
     name, fingerprint = "invented", ["1"]
 
     def __init__(self, count):
         self.count = count
 
-    def records(self):
-        return {}
-
-    def sheets(self, fetch):
-        return []
-
-    def scans(self, store, shard):
-        import numpy as np
-
-        from oasisvq.data.sources.base import Scan
-
+    def scans(self, store, shard=WHOLE):
         down, across = (enlarging(*sizes) for sizes in zip(SHAPE, GRID, strict=True))
         rows, columns = (np.linspace(-1.1, 1.1, size) for size in SHAPE)
         ellipse = (rows[:, None] ** 2 + columns**2 < 1).astype(np.float32)
         for number in range(self.count):
             noise = np.random.default_rng(number).random((SLICES, *GRID), np.float32)
             pictures = (down @ noise @ across.T + 0.1) * ellipse
-            yield Scan(
-                f"{number:08d}", f"invented_{number:05d}", "", "", "axial", list(pictures),
-                list(range(SLICES)), [float(n) for n in range(SLICES)],
-            )  # fmt: skip
+            who = f"{number:08d}", f"invented_{number:05d}", "", "", "axial"
+            yield Scan(*who, list(pictures), list(range(SLICES)), [float(n) for n in range(SLICES)])
 
 
 def enlarging(size, cells):
-    """Linear interpolation from cells to pixels: `(size, cells)`."""
-    import numpy as np
-
+    """Returns the matrix `(size, cells)` that interpolates linearly from cells to pixels."""
     places = np.linspace(0, cells - 1, size)[:, None]
     return (1 - np.abs(places - np.arange(cells))).clip(0).astype(np.float32)
 
 
 def prepare_invented(folder, scans):
-    from hyperparameters import Hyperparameters
-    from oasisvq.data.prepare import prepare
-
-    peaks = Peaks()
-    with peaks.stage("prepare"), mock.patch("preparation.open_source") as opened:
-        opened.return_value = InventedSource(scans)
-        prepare(Hyperparameters(), folder)
+    """Prepares invented scans, and prints the memory that it takes."""
+    with (
+        mock.patch.object(preparation, "open_source", return_value=InventedSource(scans)),
+        Peaks().stage("prepare"),
+    ):
+        preparation.prepare(DataConfig(), folder)
 
 
 def train_invented(folder, flags):
-    """`train.py`, each of its steps watched, with the loops over batches cut short."""
-    from oasisvq.core.script import import_tensorflow_quietly
-
+    """Runs `train.py`, each of its stages watched, with the loops over batches cut short."""
     import_tensorflow_quietly()
     import train
-    from oasisvq.training import loop as training
+    from oasisvq.training import batches, stages
 
     peaks = Peaks()
     for name in STAGES:
-        watched = peaks.stage(name)(getattr(train, name))  # a context manager decorates, too
-        setattr(train, name, watched)
-    at_random, in_order = training.batches_at_random, training.batches_in_order
-    training.batches_at_random = lambda *given: at_random(*given)[:STEPS]
-    training.batches_in_order = lambda *given: [some[:STEPS] for some in in_order(*given)]
+        watched = peaks.stage(name)(getattr(stages, name))  # a context manager decorates, too
+        setattr(stages, name, watched)
+    shuffled, ordered = batches.shuffled_rows, batches.ordered_rows
+    batches.shuffled_rows = lambda *given: shuffled(*given)[:STEPS]
+    batches.ordered_rows = lambda *given: [some[:STEPS] for some in ordered(*given)]
     sys.argv = ["train.py", "--dataset", str(folder), *flags]
     with peaks.stage("train.py"):
         train.main()
 
 
 def run(*arguments):
-    """Runs a process of ours, and prints the lines of its table."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    child = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    """Runs a process of ours, and returns the lines of its table."""
+    command = [sys.executable, *map(str, arguments)]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:
         raise SystemExit(child.stderr)
     names = ("prepare ", "train.py ", "Peak memory", *STAGES)
@@ -145,6 +136,7 @@ def run(*arguments):
 
 
 def main():
+    """Runs each stage in a process of its own; or, in such a process, the stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=5000, help="of ten slices (default: 5000)")
     parser.add_argument("--width", type=int, default=16, help="of the VQ-VAE (default: 16)")

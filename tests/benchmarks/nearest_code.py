@@ -46,7 +46,7 @@ def main():
         f"{agreeing:.4%} of the codes the same; the example takes "
         f"{ratio_text(seconds['example'], seconds['here'])} as long"
     )
-    memory = {name: measured(name) for name in searches}
+    memory = {name: measure_memory(name) for name in searches}
     print(
         "memory beyond the latents: "
         + ", ".join(f"{name} {amount / 1e6:,.0f} MB" for name, amount in memory.items())
@@ -86,7 +86,7 @@ def extra_memory(search, latents):
     return held("VmHWM") - before
 
 
-def measured(name):
+def measure_memory(name):
     """Returns `extra_memory` of a search, in a process of its own."""
     command = [sys.executable, *sys.argv, "--memory-of", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
