@@ -1,6 +1,6 @@
-"""What a slice costs, and how like itself it stays: a run beside JPEG 2000, WebP and AVIF.
+"""Compares a run with JPEG 2000, WebP and AVIF: what a slice costs, and how much of it is kept.
 
-    python tests/benchmarks/codecs.py --run-dir RUN [RUN ...] [--output figure.png]
+    python tests/experiments/codecs.py --run-dir RUN [RUN ...] [--output figure.png]
 
 The runs must keep the same test slices; each is encoded and decoded by every codec at a ladder of
 settings, and scored as similarity.py scores reconstructions. A run's price is that of its codes
@@ -16,19 +16,22 @@ import argparse
 import io
 import json
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import _project  # noqa: F401
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from dataset import open_test_slices
+from hyperparameters import Hyperparameters
 from oasisvq.core.errors import HyperparameterError, RunFolderError
-from oasisvq.core.script import import_tensorflow_quietly, run_script
+from oasisvq.core.script import run_script
+from oasisvq.evaluation.image_scores import slice_scores
+from oasisvq.evaluation.intervals import interval_by_subject
+from oasisvq.runs.folder import open_run
 
 SCORES = ("bits", "file_bits", "ssim", "ssim_brain", "psnr")
 PANELS = ("ssim", "ssim_brain")
@@ -37,7 +40,7 @@ SCANNED_AGAIN = {"ssim": 0.946, "ssim_brain": 0.894}
 
 
 def ladder(avif_speed):
-    """Dictionary from each codec to its settings: from their names to options of Pillow."""
+    """Returns the settings of each codec: from their names to the options of Pillow."""
     avif = {"format": "AVIF", "speed": avif_speed, "subsampling": "4:0:0", "max_threads": 1}
     ssim_avif = avif | {"advanced": {"tune": "ssim"}}  # at equal bits above `iq`, the default
     webp = {"format": "WEBP", "method": 6}
@@ -60,33 +63,33 @@ def _by_quality(options, qualities):
     return {f"quality {quality}": options | {"quality": quality} for quality in qualities}
 
 
-def encoded(picture, options):
-    """A uint8 picture `(H, W)` as the bytes of a file."""
+def encode(picture, options):
+    """Returns a uint8 picture `(H, W)` as the bytes of a file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, **options)
     return file.getvalue()
 
 
-def coded(slices, options):
-    """Bits per pixel of each file `(n,)`, those of a black one, and what the files show, uint8
-    `(n, H, W)`."""
+def encode_and_decode(slices, options):
+    """Encodes and decodes slices, uint8 `(n, H, W)`.
+
+    Returns:
+        The bits per pixel of each file `(n,)`, those of a black one, and the decoded slices.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        files = list(threads.map(lambda picture: encoded(picture, options), slices))
-    shown = [np.asarray(Image.open(io.BytesIO(file)).convert("L")) for file in files]
+        files = list(threads.map(lambda picture: encode(picture, options), slices))
+    decoded = [np.asarray(Image.open(io.BytesIO(file)).convert("L")) for file in files]
     bits = 8 * np.array([len(file) for file in files]) / slices[0].size
-    black = 8 * len(encoded(np.zeros_like(slices[0]), options)) / slices[0].size
-    return bits, black, np.stack(shown)
+    black = 8 * len(encode(np.zeros_like(slices[0]), options)) / slices[0].size
+    return bits, black, np.stack(decoded)
 
 
 def measure(slices, subjects, options, clean_ground):
-    """Means of `SCORES` over slices, with intervals over subjects, at one setting."""
-    from oasisvq.evaluation.image_scores import slice_scores
-    from oasisvq.evaluation.intervals import interval_by_subject
-
-    bits, black, shown = coded(slices, options)
+    """Returns the means of `SCORES` over slices at one setting, with intervals over subjects."""
+    bits, black, decoded = encode_and_decode(slices, options)
     if clean_ground:
-        shown = shown * (slices > 0)
-    originals, others = (x[..., None].astype(np.float32) / 255 for x in (slices, shown))
+        decoded = decoded * (slices > 0)
+    originals, others = (x[..., None].astype(np.float32) / 255 for x in (slices, decoded))
     parts = [
         slice_scores(originals[start : start + 32], others[start : start + 32])
         for start in range(0, len(slices), 32)
@@ -97,7 +100,7 @@ def measure(slices, subjects, options, clean_ground):
 
 
 def read_point(run):
-    """A run's own bits per pixel and scores, and its baseline's, from its report."""
+    """Returns a run's bits per pixel and scores, and its baseline's, from its report."""
     path = run.folder / "similarity.json"
     try:
         report = json.loads(path.read_text())
@@ -113,12 +116,10 @@ def read_point(run):
 
 
 def read_runs(folders):
-    """The runs' points, their baselines, and the test slices that they all keep."""
-    from oasisvq.runs.folder import open_run
-
-    runs = [open_run(folder) for folder in folders]
+    """Returns the points of runs, the baseline, and the test slices that they all keep."""
+    runs = [open_run(folder, Hyperparameters) for folder in folders]
     points, baselines = zip(*map(read_point, runs), strict=True)
-    kept = [run.test_slices() for run in runs]
+    kept = [open_test_slices(run) for run in runs]
     for run, slices in zip(runs, kept, strict=True):
         if not np.array_equal(slices.slices, kept[0].slices):
             raise HyperparameterError(
@@ -129,12 +130,13 @@ def read_runs(folders):
 
 
 def at_price(table, codec, bits, column, score):
-    """A codec's score between its two settings about a price, in the logarithm of bits."""
+    """Returns a codec's score at a price, between two settings, in the logarithm of bits."""
     rows = table[(table["codec"] == codec) & (table[column] > 0)].sort_values(column)
     return np.interp(np.log(bits), np.log(rows[column]), rows[score], np.nan, np.nan)
 
 
-def print_table(codec, setting, scores):
+def print_row(codec, setting, scores):
+    """Prints the means of one setting, with their intervals where these are known."""
     cells = [
         f"{scores[name]['mean']:8.{digits}f} [{scores[name]['low']:.{digits}f}, "
         f"{scores[name]['high']:.{digits}f}]"
@@ -177,6 +179,7 @@ def save_prices(codecs, runs, levels, path):
 
 
 def main():
+    """Scores all codecs on the slices of the runs, and prints and draws both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run-dir", nargs="+", required=True)
     parser.add_argument("--output", type=Path, help="default: figures/codecs.png of the first run")
@@ -188,7 +191,6 @@ def main():
     )
     parser.add_argument("--slices", type=int, help="so many, evenly chosen (default: all)")
     arguments = parser.parse_args()
-    import_tensorflow_quietly()
     points, mean_slice, kept = read_runs(arguments.run_dir)
     count = min(arguments.slices or len(kept.table), len(kept.table))
     rows = np.linspace(0, len(kept.table) - 1, count).round().astype(int)
@@ -199,7 +201,7 @@ def main():
     for codec, settings in ladder(arguments.avif_speed).items():
         for setting, options in settings.items():
             scores = measure(slices, subjects, options, arguments.clean_ground)
-            print_table(codec, setting, scores)
+            print_row(codec, setting, scores)
             means.append({"codec": codec} | {name: scores[name]["mean"] for name in SCORES})
     table = pandas.DataFrame(means)
     for name, point in points.items():

@@ -1,6 +1,6 @@
-"""What a slice costs and how much of it is kept, for several configurations of the VQ-VAE.
+"""Compares configurations of the VQ-VAE: what a slice costs, and how much of it is kept.
 
-    python tests/benchmarks/search.py --dataset path/to/oasis1_coronal [--epochs 3]
+    python tests/experiments/search.py --dataset path/to/oasis1_coronal [--epochs 3]
 
 Each is trained as train.py does, for as many epochs, and judged on validation subjects; then a
 small prior learns its codes, for as many epochs of its own. So short a training favours the small,
@@ -10,32 +10,23 @@ configurations with one another, with nothing else.
 
 import argparse
 import contextlib
-import sys
 import tempfile
 import time
 from pathlib import Path
 from unittest import mock
 
+import _project  # noqa: F401
+import keras
 import numpy as np
-import pandas
+import variants
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from hyperparameters import Hyperparameters  # noqa: E402
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
-
-import_tensorflow_quietly()
-
-import variants  # noqa: E402
-
-import modules  # noqa: E402
-from dataset import OASIS  # noqa: E402
-from oasisvq.evaluation.code_scores import cells_with_brain
-from oasisvq.evaluation.image_scores import slice_scores  # noqa: E402
-from oasisvq.nn.metrics import codebook_use
-from oasisvq.runs.folder import Run  # noqa: E402
-from similarity import SIDE_INFORMATION_BITS  # noqa: E402
-from train import start_run, train_features, train_prior, train_vqvae  # noqa: E402
+import modules
+from dataset import OASIS
+from hyperparameters import Hyperparameters
+from oasisvq.core.script import run_script
+from oasisvq.evaluation.run_scores import score_slices
+from oasisvq.runs.folder import Run
+from oasisvq.training.stages import save_slices, train_prior, train_vqvae
 
 # Learning for an epoch only, it has no time to learn anything by heart, and an average of its
 # weights would still hold those it began with.
@@ -76,12 +67,13 @@ CONFIGURATIONS = {
     ),
 }
 HEADER = (
-    "configuration", "bits per pixel", "SSIM", "SSIM in the brain", "PSNR", "bits per code",
-    "usage", "perplexity in the brain", "minutes",
-)  # fmt: skip
+    *("configuration", "bits per pixel", "SSIM", "SSIM in the brain", "PSNR", "bits per code"),
+    *("usage", "perplexity in the brain", "minutes"),
+)
 
 
 def main():
+    """Prints a row of the table for each configuration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--data-dir", default="data")
@@ -93,15 +85,14 @@ def main():
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
     for name in arguments.only or CONFIGURATIONS:
         changes, parts = CONFIGURATIONS[name]
-        chosen = Hyperparameters(
+        chosen = Hyperparameters().replace(
             dataset=arguments.dataset,
             epochs=arguments.epochs,
             prior_epochs=arguments.prior_epochs,
-            feature_steps=1,  # nothing here looks at features
             **SMALL_PRIOR,
             **changes,
         )
-        dataset = OASIS(chosen, arguments.data_dir)
+        dataset = OASIS(chosen.data, arguments.data_dir)
         replaced = mock.patch.multiple(modules, **parts) if parts else contextlib.nullcontext()
         with tempfile.TemporaryDirectory() as folder, replaced:
             row = measure(name, chosen, dataset, Path(folder) / "run")
@@ -109,31 +100,36 @@ def main():
 
 
 def measure(name, chosen, dataset, folder):
-    """A row of the table."""
-    began = time.monotonic()
+    """Trains a configuration, and returns its row of the table."""
+    began, seed = time.monotonic(), chosen.run.seed
     run = Run(folder, chosen, dataset.image_shape, dataset.variance())
-    start_run(run, dataset, fresh=False)
-    vqvae = train_vqvae(run, dataset)
+    run.start(fresh=False)
+    save_slices(dataset, run)
+    keras.utils.set_random_seed(seed)
+    vqvae = modules.build_vqvae(run)
+    train_vqvae(vqvae, dataset, run)
     minutes = (time.monotonic() - began) / 60
-    train_features(run, dataset)
-    train_prior(run, dataset, vqvae)
-    bits = pandas.read_csv(folder / "pixelcnn_history.csv")["val_loss"].min()
+    keras.utils.set_random_seed(seed)
+    prior = modules.build_prior(run)
+    train_prior(prior, vqvae, dataset, run)
 
-    scores, used = [], np.zeros((2, chosen.num_embeddings), int)
-    for images in dataset.batches("validation", chosen.batch_size):
-        codes = vqvae.encode(images).numpy()
-        of_brain = codes[cells_with_brain(images.numpy(), chosen.downsample)]
-        used += [np.bincount(some.ravel(), minlength=used.shape[1]) for some in (codes, of_brain)]
-        scores.append(slice_scores(images, vqvae.decode(codes).numpy()))
-    whole, brain = (codebook_use(counts) for counts in used)
-    means = {key: np.concatenate([part[key] for part in scores]).mean() for key in scores[0]}
-    price = bits * np.prod(vqvae.code_shape) + SIDE_INFORMATION_BITS
-    price /= np.prod(dataset.image_shape)
+    rows, size = dataset.rows("validation"), vqvae.num_embeddings
+    known = dataset.conditions(rows), dataset.mean_slices()
+    even = np.full((*vqvae.code_shape, size), 1 / size)  # frequencies, at which nothing here looks
+    report, _ = score_slices(vqvae, prior, dataset, rows, *known, even)
+    means = {key: scores["mean"] for key, scores in report["reconstruction"].items()}
+    price, codebook = report["prior"], report["codebook"]
     return (
-        name, f"{price:.3f}", f"{means['ssim']:.4f}", f"{means['ssim_brain']:.4f}",
-        f"{means['psnr']:.1f}", f"{bits:.2f}", f"{whole['codebook_usage']:.0%}",
-        f"{brain['perplexity']:.0f}", f"{minutes:.1f}",
-    )  # fmt: skip
+        name,
+        f"{price['bits_per_pixel']:.3f}",
+        f"{means['ssim']:.4f}",
+        f"{means['ssim_brain']:.4f}",
+        f"{means['psnr']:.1f}",
+        f"{price['bits_per_code']:.2f}",
+        f"{codebook['usage']:.0%}",
+        f"{codebook['perplexity_brain']:.0f}",
+        f"{minutes:.1f}",
+    )
 
 
 if __name__ == "__main__":

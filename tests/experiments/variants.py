@@ -1,20 +1,25 @@
-"""What search.py puts in place of the quantiser, the blocks and the loss of modules.py.
+"""The quantisers, residual blocks and losses that search.py puts in place of those of modules.py.
 
-None of it is used by the scripts. Every quantiser has the interface of
-`VectorQuantizer` and gives one code a position, so that the prior and the price are the same.
+None of them is used by the scripts. Every quantiser has the interface of `VectorQuantizer` and
+gives one code a position, so that the prior and the price are the same.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.cluster import KMeans
 
 from modules import VectorQuantizer
 from oasisvq.nn.losses import ssim
 
 
 class RotationQuantizer(VectorQuantizer):
-    """The gradient turns and stretches with the latent on its way to its code, in place of
-    passing straight through. [Fifty et al., 2024](https://arxiv.org/abs/2410.06424), section 4."""
+    """Turns and stretches the gradient as it does the latent, in place of passing it straight.
+
+    Reference:
+
+    - [Fifty et al., 2024](https://arxiv.org/abs/2410.06424), section 4
+    """
 
     def call(self, latents, training=False, code_indices=None):
         codes = super().call(latents, training=training, code_indices=code_indices)
@@ -29,8 +34,12 @@ class RotationQuantizer(VectorQuantizer):
 
 
 class CosineQuantizer(VectorQuantizer):
-    """Latents and codes of length 1, so that the nearest code is that of the least angle.
-    [Yu et al., 2021](https://arxiv.org/abs/2110.04627), section 3.2."""
+    """Scales latents and codes to length 1, so that the nearest code has the smallest angle.
+
+    Reference:
+
+    - [Yu et al., 2021](https://arxiv.org/abs/2110.04627), section 3.2
+    """
 
     def call(self, latents, training=False, code_indices=None):
         latents = tf.math.l2_normalize(latents, axis=-1)
@@ -48,8 +57,14 @@ class CosineQuantizer(VectorQuantizer):
 
 
 class ScalarQuantizer(VectorQuantizer):
-    """Each of D numbers squashed into (-1, 1) and rounded to one of K^(1/D) levels: a codebook
-    that never changes. [Mentzer et al., 2023](https://arxiv.org/abs/2309.15505), section 3."""
+    """Squashes each of D numbers into (-1, 1) and rounds it to one of K^(1/D) levels.
+
+    So the codebook never changes.
+
+    Reference:
+
+    - [Mentzer et al., 2023](https://arxiv.org/abs/2309.15505), section 3
+    """
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -61,7 +76,7 @@ class ScalarQuantizer(VectorQuantizer):
         self.codebook.assign(grid.reshape(-1, self.embedding_dim))
 
     def start(self, codebook, latents_per_code):
-        """Nothing to start."""
+        """Leaves the codebook as it is: there is nothing to start."""
 
     def call(self, latents, training=False, code_indices=None):
         latents = tf.tanh(latents)
@@ -69,7 +84,7 @@ class ScalarQuantizer(VectorQuantizer):
         return latents + tf.stop_gradient(codes - latents)
 
     def slice_losses(self, latents, codes):
-        """None: tanh and the levels leave latents nowhere to run."""
+        """Returns zeros `(B,)`: tanh and the levels keep the latents near already."""
         return tf.zeros_like(latents[:, 0, 0, 0])
 
     def code_indices(self, latents):
@@ -77,9 +92,14 @@ class ScalarQuantizer(VectorQuantizer):
 
 
 class ResidualQuantizer(VectorQuantizer):
-    """A coarse code and a fine one for what it leaves, whose sum stands for the latent: a table
-    of `COARSE` and one of K / `COARSE` vectors in place of K.
-    [Lee et al., 2022](https://arxiv.org/abs/2203.01941), section 3.1."""
+    """Adds up a coarse code and a fine one, which stands for what the coarse one leaves.
+
+    A table of `COARSE` and one of K / `COARSE` vectors take the place of one of K.
+
+    Reference:
+
+    - [Lee et al., 2022](https://arxiv.org/abs/2203.01941), section 3.1
+    """
 
     COARSE = 32
 
@@ -98,9 +118,7 @@ class ResidualQuantizer(VectorQuantizer):
         ]
 
     def start(self, codebook, latents_per_code):
-        """K-means of the codes, then of what is left."""
-        from sklearn.cluster import KMeans
-
+        """Sets the tables by k-means of the codes, then of what is left of them."""
         left = np.asarray(codebook)
         for table, count in zip(self.tables, self.counts, strict=True):
             kmeans = KMeans(table.shape[0], n_init=1, random_state=self.seed).fit(left)
@@ -116,7 +134,7 @@ class ResidualQuantizer(VectorQuantizer):
         )
 
     def code_indices(self, latents):
-        """Greedily: the best coarse code, then the best fine one beside it."""
+        """Returns the best coarse code, and the best fine one beside it, as one index."""
         left = tf.reshape(tf.cast(latents, tf.float32), [-1, self.embedding_dim])
         chosen = []
         for table in self.tables:
@@ -143,8 +161,12 @@ class ResidualQuantizer(VectorQuantizer):
 
 
 def normalised_residual_blocks(x, width, count):
-    """The residual blocks of the VQ-VAE with group normalisation.
-    [Wu and He, 2018](https://arxiv.org/abs/1803.08494)."""
+    """Applies the residual blocks of the VQ-VAE, with group normalisation.
+
+    Reference:
+
+    - [Wu and He, 2018](https://arxiv.org/abs/1803.08494)
+    """
     for _ in range(count):
         y = keras.layers.ReLU()(keras.layers.GroupNormalization(8)(x))
         y = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(y)
@@ -153,7 +175,7 @@ def normalised_residual_blocks(x, width, count):
 
 
 def bottleneck_residual_blocks(x, width, count):
-    """Half as many channels inside."""
+    """Applies the residual blocks of the VQ-VAE, with half as many channels inside."""
     for _ in range(count):
         y = keras.layers.ReLU()(x)
         y = keras.layers.Conv2D(width // 2, 3, padding="same", activation="relu")(y)
@@ -162,8 +184,12 @@ def bottleneck_residual_blocks(x, width, count):
 
 
 def ssim_and_edges(images, reconstructions):
-    """In place of SSIM alone: less what the differences between neighbours err by.
-    [Mathieu et al., 2015](https://arxiv.org/abs/1511.05440), equation 6, with absolute values."""
+    """Returns the SSIM `(B,)`, less the errors of the differences between neighbouring pixels.
+
+    Reference:
+
+    - [Mathieu et al., 2015](https://arxiv.org/abs/1511.05440), equation 6, with absolute values
+    """
     edges = sum(
         tf.reduce_mean(tf.abs(true - painted), axis=(1, 2, 3))
         for true, painted in zip(
@@ -176,6 +202,10 @@ def ssim_and_edges(images, reconstructions):
 
 
 def ms_ssim(images, reconstructions):
-    """In place of SSIM: at five scales.
-    [Wang et al., 2003](https://doi.org/10.1109/ACSSC.2003.1292216)."""
+    """Returns the SSIM at five scales, `(B,)`.
+
+    Reference:
+
+    - [Wang et al., 2003](https://doi.org/10.1109/ACSSC.2003.1292216)
+    """
     return tf.image.ssim_multiscale(images, reconstructions, 1.0)

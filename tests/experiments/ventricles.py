@@ -1,6 +1,6 @@
-"""Is the age obeyed? The ventricles' area in new brains, beside that in real ones.
+"""Measures whether new brains have the ventricles of their age, beside real brains.
 
-    python tests/benchmarks/ventricles.py --run-dir RUN --dataset path/to/oasis1_coronal
+    python tests/experiments/ventricles.py --run-dir RUN --dataset path/to/oasis1_coronal
 
 For coronal slices 90 to 99 of OASIS-1's atlas volumes, 176x176 pixels: there the dark pixels around
 the middle are the lateral and third ventricles. Of every subject of known age one slice is taken,
@@ -9,27 +9,25 @@ and one brain is drawn for its position, age, sex and CDR.
 
 import argparse
 import dataclasses
-import sys
-from pathlib import Path
 
+import _project  # noqa: F401
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from oasisvq.core.script import import_tensorflow_quietly, run_script  # noqa: E402
-
-import_tensorflow_quietly()
-
-from dataset import OASIS  # noqa: E402
-from oasisvq.evaluation.intervals import interval_by_subject  # noqa: E402
-from oasisvq.runs.folder import open_run  # noqa: E402
-from oasisvq.sampling.incremental import sample_code_grids  # noqa: E402
+from dataset import OASIS, open_test_slices
+from hyperparameters import Hyperparameters
+from modules import load_prior, load_vqvae
+from oasisvq.core.script import run_script
+from oasisvq.evaluation.intervals import format_interval, interval_by_subject
+from oasisvq.runs.folder import open_run
+from oasisvq.sampling.incremental import sample_code_grids
+from similarity import known_conditions
 
 ROWS, COLUMNS, DARK = slice(65, 105), slice(58, 118), 0.35
 BANDS = ((18, 30), (30, 50), (50, 65), (65, 75), (75, 85), (85, 100))  # years
 
 
 def main():
+    """Draws a brain for each subject, and prints the areas by age."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--dataset", required=True, help="all subjects' slices, with their sheet")
@@ -37,13 +35,13 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    run = open_run(arguments.run_dir)
-    chosen = dataclasses.replace(run.hyperparameters, dataset=arguments.dataset)
-    slices = OASIS(chosen, arguments.data_dir)
+    run = open_run(arguments.run_dir, Hyperparameters)
+    config = dataclasses.replace(run.hyperparameters.data, dataset=arguments.dataset)
+    slices = OASIS(config, arguments.data_dir)
     known = slices.table[slices.table["age"].notna()]
     rows = known.groupby("subject").sample(1, random_state=arguments.seed).index.to_numpy()
-    conditions = run.conditions(slices, rows)
-    vqvae, prior = run.load_vqvae(), run.load_prior()
+    conditions = known_conditions(slices, rows, open_test_slices(run))
+    vqvae, prior = load_vqvae(run), load_prior(run)
     random = np.random.default_rng(arguments.seed)
     codes = sample_code_grids(prior, random.random((len(rows), *vqvae.code_shape)), conditions)
     area = {
@@ -69,13 +67,13 @@ def main():
 
 
 def areas(images):
-    """Dark pixels about the middle of slices `(n, 176, 176)` in [0, 1]: `(n,)`."""
+    """Returns how many pixels about the middle of slices `(n, 176, 176)` are dark: `(n,)`."""
     return (images[:, ROWS, COLUMNS] < DARK).sum(axis=(1, 2)).astype(float)
 
 
 def cell(values):
-    interval = interval_by_subject(values, np.arange(len(values)))
-    return f"{interval['mean']:.0f} [{interval['low']:.0f}, {interval['high']:.0f}]"
+    """Returns the mean of values `(n,)` and its interval, as text."""
+    return format_interval(interval_by_subject(values, np.arange(len(values))), ".0f")
 
 
 if __name__ == "__main__":
