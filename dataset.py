@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperparameters import DataConfig, Hyperparameters, Parser, add_data_dir
 from oasisvq.core.errors import DatasetError, HyperparameterError, RunFolderError
-from oasisvq.core.files import sha256, whole_file, write_array, write_text
+from oasisvq.core.files import sha256, whole_file, write_text
 from oasisvq.core.script import run_script
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sources.base import WHOLE, Shard
@@ -200,7 +200,9 @@ class OASIS:
     def save_split(self, split, folder):
         """Copies a split's slices to `folder`, which is then a source of its own."""
         rows = self.rows(split)
-        write_array(folder / "slices.npy", (len(rows), *self.image_shape), self._blocks(rows))
+        _prepare().write_array(
+            folder / "slices.npy", (len(rows), *self.image_shape), self._blocks(rows)
+        )
         with whole_file(folder / "slices.csv") as partial:
             self.table.iloc[rows].to_csv(partial, index=False)
         write_text(folder / "dataset.json", self.description)

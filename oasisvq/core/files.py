@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from oasisvq.core.errors import WriteError
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
 PARTIAL = ".partial"
 
@@ -93,25 +92,6 @@ def save_weights(model: "keras.Model", path: str | Path) -> None:
     model.save_weights(weights)
     with whole_file(path) as partial:
         partial.write_bytes(weights.getbuffer())
-
-
-def write_array(path: str | Path, shape: Iterable[int], blocks: "Iterable[np.ndarray]") -> None:
-    """Writes a uint8 array as `.npy`, whole or not at all, block by block.
-
-    A memory-mapped file would kill the process when the disk is full.
-
-    Args:
-        path: The file to write.
-        shape: The shape of the whole array.
-        blocks: The uint8 arrays that it consists of, in order.
-    """
-    import numpy as np  # not at the top: `--help` would wait for it
-
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
 
 
 def sha256(path: Path) -> str:
