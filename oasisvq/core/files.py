@@ -90,8 +90,8 @@ def save_weights(model: "keras.Model", path: str | Path) -> None:
     # They go through memory: when a disk is full, HDF5 crashes the process at its end.
     weights = _WeightsInMemory()
     model.save_weights(weights)
-    with whole_file(path) as partial:
-        partial.write_bytes(weights.getbuffer())
+    with weights.getbuffer() as content, whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
