@@ -13,9 +13,13 @@ beside the same graph in PyTorch, see torch_vqvae.py.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 from unittest import mock
+
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401  (PyTorch's compiler, which crashes if TensorFlow is loaded first)
 
 import _project  # noqa: F401
 import keras
