@@ -93,6 +93,7 @@ def main():
             **changes,
         )
         dataset = OASIS(chosen.data, arguments.data_dir)
+        dataset.require("train", "validation")
         replaced = mock.patch.multiple(modules, **parts) if parts else contextlib.nullcontext()
         with tempfile.TemporaryDirectory() as folder, replaced:
             row = measure(name, chosen, dataset, Path(folder) / "run")
