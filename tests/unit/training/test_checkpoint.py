@@ -63,13 +63,19 @@ def stop_if(requested):
         raise signals.Stopped(signal.SIGTERM)
 
 
+@pytest.fixture(scope="module", params=[vqvae_loop, prior_loop])
+def left_alone(request, brains, tmp_path_factory):
+    """How a loop is built, and what it ends with if nothing stops it."""
+    folder = tmp_path_factory.mktemp("alone")
+    return request.param, *train(request.param(brains, folder), folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [vqvae_loop, prior_loop])
-@pytest.mark.parametrize("first", [2, 14, 20])
+@pytest.mark.parametrize("first", [2, 14])
 def test_stopped_and_resumed_twice_it_ends_as_if_left_alone(
-    build, first, brains, tmp_path, monkeypatch
+    first, left_alone, brains, tmp_path, monkeypatch
 ):
-    wanted, history = train(build(brains, tmp_path / "alone"), tmp_path / "alone")
+    build, wanted, history = left_alone
     for questions in (first, 5):
         with monkeypatch.context() as patched:
             stop_after(patched, questions)
