@@ -86,10 +86,14 @@ class _WeightsInMemory(io.BytesIO):
 
 
 def save_weights(model: "keras.Model", path: str | Path) -> None:
-    """Writes the weights of a Keras model, whole or not at all."""
+    """Writes the weights of a Keras model, without its optimizer, whole or not at all."""
     # They go through memory: when a disk is full, HDF5 crashes the process at its end.
-    weights = _WeightsInMemory()
-    model.save_weights(weights)
+    weights, optimizer = _WeightsInMemory(), getattr(model, "optimizer", None)
+    model.optimizer = None  # or Keras would save it too
+    try:
+        model.save_weights(weights)
+    finally:
+        model.optimizer = optimizer
     with weights.getbuffer() as content, whole_file(path) as partial:
         partial.write_bytes(content)
 

@@ -97,7 +97,9 @@ def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
     standardise = model.get_layer("standardise")
     raw = keras.Model(model.input, {"raw": standardise.input})
     few = rows[np.unique(np.linspace(0, len(rows) - 1, 2000).astype(int))]
-    standardise.adapt(network_outputs(raw, images[few, ..., None], "raw"))
+    parts = np.array_split(few, math.ceil(len(few) / BATCH_SIZE))  # they need not be in memory
+    responses = [network_outputs(raw, images[part][..., None], "raw") for part in parts]
+    standardise.adapt(np.concatenate(responses))
     return model
 
 

@@ -48,7 +48,7 @@ class Batches:
             first, last: Integers, the step to begin with, and the one to end before.
             stream: Integers that give the order another seed.
         """
-        rows = shuffled_rows(self.rows, self.batch_size, self.seed, epoch, *stream)
+        rows = shuffled_rows(self.rows, self.step_size, self.seed, epoch, *stream)
         return deliver(self.read, rows[first:last])
 
     def in_order(self):

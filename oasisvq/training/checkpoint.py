@@ -128,7 +128,10 @@ class Checkpoint:
             return Progress(), []
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                progress = Progress(**json.loads(arrays["progress"].tobytes()))
+                facts = json.loads(arrays["progress"].tobytes())
+                if set(facts) != {field.name for field in dataclasses.fields(Progress)}:
+                    raise ValueError(f"other facts: {sorted(facts)}")
+                progress = Progress(**facts)
                 values = _numbered_arrays(arrays, "value", variables)
                 best = _numbered_arrays(arrays, "best", weights if "best 0" in arrays else [])
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.

@@ -6,13 +6,13 @@ the latents of all, and random numbers are drawn for the whole batch.
 """
 
 import contextlib
+import inspect
 import json
 import os
 import re
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
 from oasisvq.core.errors import HyperparameterError, WorkerError
 
@@ -84,6 +84,8 @@ def slurm_config(environment):
     `tf.distribute.cluster_resolver.SlurmClusterResolver` sorts machines by name, node10 before
     node2, and then takes a task for another.
     """
+    # These helpers are private to TensorFlow: only a Slurm job depends on them.
+    slurm = inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver)
     hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
     counts = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
     workers = [

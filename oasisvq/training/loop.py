@@ -282,10 +282,13 @@ class Loop:
     def evaluate(self):
         """Returns the means over the slices of the validation subjects, as `val_…`."""
         self.model.reset_metrics()
-        for batch in self.validation.in_order():
-            self.test_step(batch)
-            signals.raise_if_requested()
-        return {f"val_{name}": value for name, value in self._means().items()}
+        try:
+            for batch in self.validation.in_order():
+                self.test_step(batch)
+                signals.raise_if_requested()
+            return {f"val_{name}": value for name, value in self._means().items()}
+        finally:
+            self.model.reset_metrics()  # a checkpoint has no use for these sums
 
     @contextlib.contextmanager
     def _averaged_weights(self):

@@ -91,10 +91,9 @@ def train_vqvae(vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=
         images = dataset.read(rows)
         return images, images  # the target of a VQ-VAE is its input
 
-    training, validation = (
-        Batches(read, dataset.rows(split), config.batch_size, seed, config.flag("batch_size"))
-        for split in ("train", "validation")
-    )
+    flag = config.flag("batch_size")
+    training = Batches(read, dataset.rows("train"), config.batch_size, seed, flag)
+    validation = Batches(read, dataset.rows("validation"), training.step_size)
     steps = config.epochs * training.steps + config.warm_up_steps
     vqvae.compile(build_optimizer(config.learning_rate, steps))
     checkpoint = Checkpoint(run.checkpoint_path(vqvae.name), checkpoint_minutes)
@@ -140,10 +139,9 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
             np.savez_compressed(partial, **learned, smoothing=smoothing)
     prior.condition.adapt(conditions[:count])
     read = code_reader(codes, conditions)
-    training, validation = (
-        Batches(read, part, config.batch_size, seed, config.flag("batch_size"))
-        for part in np.split(np.arange(len(rows)), [count])
-    )
+    rows, flag = np.arange(len(rows)), config.flag("batch_size")
+    training = Batches(read, rows[:count], config.batch_size, seed, flag)
+    validation = Batches(read, rows[count:], training.step_size)
     steps = config.epochs * training.steps
     prior.compile(build_optimizer(config.learning_rate, steps, config.average))
     checkpoint = Checkpoint(run.checkpoint_path(prior.name), checkpoint_minutes)

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import filelock
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -162,3 +163,15 @@ def test_a_lock_that_another_has_is_named_and_the_waiting_can_be_cancelled(tmp_p
         filelock.FileLock(path).acquire(timeout=0)
     assert capsys.readouterr().err == ""
     filelock.FileLock(path).acquire(timeout=0)
+
+
+def test_weights_are_saved_without_the_optimizer_which_stays(tmp_path):
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(4)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 4)), verbose=0)
+    optimizer = model.optimizer
+    save_weights(model, tmp_path / "best.weights.h5")
+    assert model.optimizer is optimizer
+    with h5py.File(tmp_path / "best.weights.h5") as file:
+        assert "optimizer" not in file
+        assert "layers" in file
