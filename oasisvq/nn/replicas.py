@@ -11,7 +11,8 @@ def gather_batch(tensor):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tensor
-    return context.all_gather(tensor, axis=0)
+    # Between machines TensorFlow asks on which device it lies: an argument has none.
+    return context.all_gather(tf.identity(tensor), axis=0)
 
 
 def draw_uniforms(shape, seed):
