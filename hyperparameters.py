@@ -12,6 +12,7 @@ from oasisvq.core.errors import HyperparameterError
 __all__ = [
     "PRESETS",
     "DataConfig",
+    "DrawConfig",
     "Hyperparameters",
     "Parser",
     "PriorConfig",
@@ -198,6 +199,29 @@ class RunConfig(Part):
     mixed_precision: bool = option(False)
     deterministic: bool = option(False)
     seed: int = option(0, low=0, high=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawConfig(Part):
+    """How many slices are drawn, and how codes are drawn from the prior.
+
+    Attributes:
+        num_samples: new brains
+        num_reconstructions: test slices shown
+        temperature: below 1: likelier brains
+        top_k: draw from the k likeliest codes; 0 is all
+        top_p: draw from the likeliest codes that together reach this probability
+        seed: another seed, other brains
+    """
+
+    title: ClassVar[str] = "drawing"
+
+    num_samples: int = option(16, low=1, high=100_000)
+    num_reconstructions: int = option(8, low=1, high=64)
+    temperature: float = option(1.0, low=0.01, high=100)
+    top_k: int = option(0, low=0, high=65536)
+    top_p: float = option(1.0, low=1e-6, high=1)
+    seed: int = option(0, low=0, high=2**63 - 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,38 +1,14 @@
 """Draws new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
 import dataclasses
-from typing import ClassVar
 
-from hyperparameters import Hyperparameters
-from oasisvq.core.configuration import Configuration, Parser, Part, option
+from hyperparameters import DrawConfig, Hyperparameters, Parser
+from oasisvq.core.configuration import Configuration
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 
 MOST_IN_A_FIGURE = 64
 AGES, POSITIONS = 4, 5  # of the figure of conditions
-
-
-@dataclasses.dataclass(frozen=True)
-class DrawConfig(Part):
-    """How many slices are drawn, and how codes are drawn from the prior.
-
-    Attributes:
-        num_samples: new brains
-        num_reconstructions: test slices shown
-        temperature: below 1: likelier brains
-        top_k: draw from the k likeliest codes; 0 is all
-        top_p: draw from the likeliest codes that together reach this probability
-        seed: another seed, other brains
-    """
-
-    title: ClassVar[str] = "drawing"
-
-    num_samples: int = option(16, low=1, high=100_000)
-    num_reconstructions: int = option(8, low=1, high=64)
-    temperature: float = option(1.0, low=0.01, high=100)
-    top_k: int = option(0, low=0, high=65536)
-    top_p: float = option(1.0, low=1e-6, high=1)
-    seed: int = option(0, low=0, high=2**63 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +45,7 @@ def main():
 
     def draw(uniforms, conditions):
         """Draws slices `(n, H, W)` in [0, 1] from uniforms `(n, h, w)` and conditions `(n, 4)`."""
-        options = config.temperature, config.top_k, config.top_p
-        return vqvae.decode_all(sample_code_grids(prior, uniforms, conditions, *options))[..., 0]
+        return vqvae.decode_all(sample_code_grids(prior, uniforms, config, conditions))[..., 0]
 
     with run.alone():
         # Test slices, evenly spaced over the subjects, their codes, and what the codes give back.

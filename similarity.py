@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 
-from hyperparameters import Hyperparameters, Parser, add_data_dir
+from hyperparameters import DrawConfig, Hyperparameters, Parser, add_data_dir
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import whole_file, write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
@@ -47,7 +47,6 @@ def main():
     from oasisvq.runs.folder import MEAN_SLICES, TRAINING_CODES, open_run
     from oasisvq.runs.model_card import write_model_card
     from oasisvq.sampling.incremental import sample_code_grids
-    from oasisvq.training.stages import encode_slices
 
     run = open_run(arguments.run_dir, Hyperparameters)
     slices = kept = open_test_slices(run)
@@ -100,9 +99,10 @@ def main():
             # A new brain for the conditions of each of these slices, and what the codes cost.
             owners = slices.table["subject"].iloc[rows].to_numpy()
             rows = rows[choose_whole_subjects(owners, arguments.panel_slices, arguments.seed)]
-            real_codes = encode_slices(vqvae, slices, rows)
+            real_codes = vqvae.encode_all(slices.images, rows)
             uniforms = np.random.default_rng(arguments.seed).random(real_codes.shape)
-            new_codes = sample_code_grids(prior, uniforms, known_conditions(slices, rows, kept))
+            conditions = known_conditions(slices, rows, kept)
+            new_codes = sample_code_grids(prior, uniforms, DrawConfig(), conditions)
             generated = vqvae.decode_all(new_codes)
             train = array_on_disk((len(codes), *run.image_shape))
             decode_into(train, vqvae, codes)

@@ -1,20 +1,19 @@
-"""Draws codes from the prior, and defines by a plain loop how whole grids are sampled."""
+"""Draws codes from the logits of the prior."""
 
 import math
 
 import numpy as np
 
 
-def draw_codes(logits, uniforms, temperature=1.0, top_k=0, top_p=1.0):
+def draw_codes(logits, uniforms, config):
     """Draws a code from each row of logits by inverting its cumulative distribution.
 
     Args:
         logits: Float array `(B, K)`.
         uniforms: Float array `(B,)` in [0, 1).
-        temperature: Float above 0 that divides the logits; below 1 likely codes become likelier.
-        top_k: Integer, keeps the k likeliest codes, and those as likely as the last of them; 0
-            keeps all.
-        top_p: Float in (0, 1], keeps the likeliest codes whose probabilities sum up to this.
+        config: `DrawConfig`. `temperature` divides the logits: below 1, likely codes become
+            likelier. `top_k` keeps the k likeliest codes, and those as likely as the last of them;
+            0 keeps all. `top_p` keeps the likeliest codes whose probabilities add up to it.
 
     Returns:
         int64 array `(B,)`.
@@ -24,40 +23,19 @@ def draw_codes(logits, uniforms, temperature=1.0, top_k=0, top_p=1.0):
     - [Holtzman et al., 2020](https://arxiv.org/abs/1904.09751), for `top_p`
     """
     logits = logits - logits.max(axis=1, keepdims=True)
-    if temperature != 1:
-        logits /= temperature
+    if config.temperature != 1:
+        logits /= config.temperature
     weights = np.exp(logits, out=logits)  # probabilities that are not yet divided by their sum
-    if 0 < top_k < weights.shape[1]:
-        kth = np.partition(weights, -top_k, axis=1)[:, [-top_k]]
+    if 0 < config.top_k < weights.shape[1]:
+        kth = np.partition(weights, -config.top_k, axis=1)[:, [-config.top_k]]
         weights = np.where(weights >= kth, weights, 0)
-    if top_p < 1:
+    if config.top_p < 1:
         order = np.argsort(-weights, axis=1, kind="stable")
         descending = np.take_along_axis(weights, order, axis=1)
         before = descending.cumsum(axis=1) - descending
-        descending[before >= top_p * descending.sum(axis=1, keepdims=True)] = 0
+        descending[before >= config.top_p * descending.sum(axis=1, keepdims=True)] = 0
         np.put_along_axis(weights, order, descending, axis=1)
     return _invert_cumulative(weights, uniforms)
-
-
-def sample_by_forward_passes(
-    prior, uniforms, conditions, temperature=1.0, top_k=0, top_p=1.0, given=None
-):
-    """Draws code grids in reading order, by a whole forward pass of the prior for each code.
-
-    This is the definition of sampling. `sample_code_grids` draws the same codes in a small part of
-    the time; its arguments are explained there.
-
-    Returns:
-        int32 array `(B, h, w)`.
-    """
-    codes = np.zeros(uniforms.shape, np.int32)
-    for row, column in np.ndindex(codes.shape[1:]):
-        distribution = prior.distribution(codes, conditions).distribution
-        logits = np.asarray(distribution.logits_parameter())[:, row, column]  # (B, K)
-        drawn = draw_codes(logits, uniforms[:, row, column], temperature, top_k, top_p)
-        known = np.full(len(drawn), -1) if given is None else given[:, row, column]
-        codes[:, row, column] = np.where(known < 0, drawn, known)
-    return codes
 
 
 def _invert_cumulative(weights, uniforms):

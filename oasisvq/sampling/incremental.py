@@ -14,23 +14,22 @@ from oasisvq.sampling.draw import draw_codes
 GRIDS_AT_ONCE = 64  # what the layers keep of a 44x44 grid takes about 2 MB
 
 
-def sample_code_grids(
-    prior, uniforms, conditions=None, temperature=1.0, top_k=0, top_p=1.0, given=None
-):
+def sample_code_grids(prior, uniforms, config, conditions=None, given=None):
     """Draws code grids from the prior, in reading order.
 
     A forward pass for each code computes every position anew, though only one changes. Here a grid
-    costs as much as a few forward passes. The codes are those that `sample_by_forward_passes` draws
-    from the same `uniforms`, unless one lies within rounding (1e-6) of the border of two codes.
+    costs as much as a few forward passes. The codes are the same for the same `uniforms`, unless
+    one lies within rounding (1e-6) of the border between two codes.
 
     Args:
         prior: `PixelCNN`.
         uniforms: Float array `(B, h, w)` in [0, 1), the random number of each draw.
-        conditions: Float array `(B, 4)`, see `OASIS.conditions`; NaN is unknown. Default: all are.
-        temperature, top_k, top_p: See `draw_codes`.
-        given: Integer array `(B, h, w)`, codes that are known already; -1 where one is to be
-            drawn. Each draw sees the given codes before it in reading order, and none after it.
-            Default: all are drawn.
+        config: `DrawConfig`, see `draw_codes`.
+        conditions: Float array `(B, 4)`, see `OASIS.conditions`; NaN is unknown. Default: all are
+            unknown.
+        given: Integer array `(B, h, w)`, codes that are known already; -1 marks a code to draw.
+            Each draw sees the given codes before it in reading order, and none after it. Default:
+            all are drawn.
 
     Returns:
         int32 array `(B, h, w)`.
@@ -54,7 +53,7 @@ def sample_code_grids(
         for start in range(0, count, GRIDS_AT_ONCE):
             some = slice(start, start + GRIDS_AT_ONCE)
             arrays = (uniforms[some], conditions[some], given[some])
-            codes[some] = _sample(prior, *arrays, (temperature, top_k, top_p), progress)
+            codes[some] = _sample(prior, *arrays, config, progress)
     return codes
 
 
@@ -75,7 +74,7 @@ def _check(prior, uniforms, conditions, given):
         )
 
 
-def _sample(prior, uniforms, conditions, given, options, progress):
+def _sample(prior, uniforms, conditions, given, config, progress):
     """Draws as many grids as memory takes at once, see `sample_code_grids`."""
     # The grids' axis comes last, so that whatever lies at one position is one piece of memory.
     uniforms, codes = (np.moveaxis(x, 0, -1).copy() for x in (uniforms, given))  # (h, w, B)
@@ -89,7 +88,7 @@ def _sample(prior, uniforms, conditions, given, options, progress):
         here.start_row(row, above.outputs(row))
         if unknown[row].any():
             for column in range(len(codes[row])):
-                drawn = draw_codes(here.logits(column), uniforms[row, column], *options)
+                drawn = draw_codes(here.logits(column), uniforms[row, column], config)
                 np.copyto(codes[row, column], drawn, where=unknown[row, column])
                 here.add_codes(codes[row, column], column)
         embedded = embeddings[codes[row].reshape(-1)]  # (w B, E)

@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 from timing import alternate, ratio_text
 
-from hyperparameters import Hyperparameters, PriorConfig
+from hyperparameters import DrawConfig, Hyperparameters, PriorConfig
 from modules import PixelCNN, load_prior
 from oasisvq.core.script import run_script
 from oasisvq.nn.conditioning import CONDITION_COUNT
@@ -69,9 +69,9 @@ def main():
 def profile(prior, count):
     """Prints the calls in which sampling so many grids spends most time."""
     uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
-    sample_code_grids(prior, uniforms)  # what is done only once does not count
+    sample_code_grids(prior, uniforms, DrawConfig())  # what is done only once does not count
     with cProfile.Profile() as profiler:
-        sample_code_grids(prior, uniforms)
+        sample_code_grids(prior, uniforms, DrawConfig())
     pstats.Stats(profiler).sort_stats("tottime").print_stats(16)
 
 
@@ -79,7 +79,7 @@ def compare(prior, count, rounds, positions):
     """Times all four for this many grids, and prints how they compare."""
     uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
     conditions = np.full((count, CONDITION_COUNT), np.nan, np.float32)
-    codes = sample_code_grids(prior, uniforms, conditions)
+    codes = sample_code_grids(prior, uniforms, DrawConfig(), conditions)
     everywhere = np.prod(prior.code_shape)
     timed = np.linspace(0, everywhere - 1, positions, dtype=int)
 
@@ -96,12 +96,12 @@ def compare(prior, count, rounds, positions):
         drawn[name] = np.full_like(codes, -1)
         for row, column in zip(*np.unravel_index(timed, prior.code_shape), strict=True):
             here = logits(codes, row, column)
-            drawn[name][:, row, column] = draw_codes(here, uniforms[:, row, column])
+            drawn[name][:, row, column] = draw_codes(here, uniforms[:, row, column], DrawConfig())
 
     matrix = np.random.default_rng(0).random((2, MATRIX, MATRIX), np.float32)
     seconds = alternate(
         {
-            "sampler": lambda: sample_code_grids(prior, uniforms, conditions),
+            "sampler": lambda: sample_code_grids(prior, uniforms, DrawConfig(), conditions),
             "predict": lambda: loop("predict", predict),
             "compiled": lambda: loop(
                 "compiled", lambda *place: forward(*map(tf.constant, place)).numpy()

@@ -10,6 +10,7 @@ and Python allocate while sampling (tracemalloc), the prior not among it.
 """
 
 import argparse
+import functools
 import statistics
 import tracemalloc
 from pathlib import Path
@@ -20,7 +21,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from timing import alternate
 
-from hyperparameters import PriorConfig
+from hyperparameters import DrawConfig, PriorConfig
 from modules import PixelCNN
 from oasisvq.core.script import run_script
 from oasisvq.nn.conditioning import CONDITION_COUNT
@@ -67,7 +68,7 @@ def measure(name, values, rounds):
         prior = build_prior(**{name: value} if name in ("side", "codes") else {})
         count = value if name in ("grids", "slices") else GRIDS
         uniforms = np.random.default_rng(0).random((count, *prior.code_shape))
-        functions[value] = lambda prior=prior, uniforms=uniforms: sample_code_grids(prior, uniforms)
+        functions[value] = functools.partial(sample_code_grids, prior, uniforms, DrawConfig())
     seconds = alternate(functions, rounds)
     return [statistics.median(seconds[v]) for v in values], [peak(functions[v]) for v in values]
 

@@ -14,7 +14,7 @@ import _project  # noqa: F401
 import numpy as np
 
 from dataset import OASIS, open_test_slices
-from hyperparameters import Hyperparameters
+from hyperparameters import DrawConfig, Hyperparameters
 from modules import load_prior, load_vqvae
 from oasisvq.core.script import run_script
 from oasisvq.evaluation.intervals import format_interval, interval_by_subject
@@ -43,7 +43,8 @@ def main():
     conditions = known_conditions(slices, rows, open_test_slices(run))
     vqvae, prior = load_vqvae(run), load_prior(run)
     random = np.random.default_rng(arguments.seed)
-    codes = sample_code_grids(prior, random.random((len(rows), *vqvae.code_shape)), conditions)
+    uniforms = random.random((len(rows), *vqvae.code_shape))
+    codes = sample_code_grids(prior, uniforms, DrawConfig(), conditions)
     area = {
         "real": areas(slices.slices[rows] / np.float32(255)),
         "generated": areas(vqvae.decode_all(codes)[..., 0]),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import predict
-from hyperparameters import Hyperparameters
+from hyperparameters import DrawConfig, Hyperparameters
 from modules import load_prior, load_vqvae
 from oasisvq.runs.folder import Run
 from oasisvq.sampling.incremental import sample_code_grids
@@ -78,7 +78,8 @@ def test_predict_draws_from_the_prior_as_its_flags_say(copy):
     ]
     conditions = np.array([[letters.get(value, value) for value in row] for row in rows])
     uniforms = np.random.default_rng(3).random((2, 24, 20))
-    codes = sample_code_grids(prior, uniforms, conditions, 0.8, 9, 0.95)
+    config = DrawConfig(temperature=0.8, top_k=9, top_p=0.95)
+    codes = sample_code_grids(prior, uniforms, config, conditions)
     expected = vqvae.decode(codes).numpy()[..., 0].clip(0, 1)
     for n in range(2):
         drawn = np.load(copy / f"samples/brain_{n:04d}.npy")

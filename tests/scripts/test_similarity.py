@@ -150,9 +150,9 @@ def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy,
     drawn, shown = [], []
     sample, compare = incremental.sample_code_grids, run_scores.compare
 
-    def watch_sample(prior, uniforms, conditions):
+    def watch_sample(prior, uniforms, config, conditions):
         drawn.append(conditions)
-        return sample(prior, uniforms, conditions)
+        return sample(prior, uniforms, config, conditions)
 
     def watch_compare(real, *others):
         shown.append((real, *others))

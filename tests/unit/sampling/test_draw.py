@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 from tensorflow_probability import distributions
 
-from oasisvq.sampling.draw import draw_codes, sample_by_forward_passes
+from hyperparameters import DrawConfig
+from oasisvq.sampling.draw import draw_codes
+from support.plain_sampling import sample_by_forward_passes
 
 
 def test_draws_follow_the_probabilities():
     p = np.array([0.1, 0.0, 0.6, 0.3])
     with np.errstate(divide="ignore"):
         logits = np.tile(np.log(p), (100_000, 1))
-    drawn = draw_codes(logits, np.random.default_rng(0).random(100_000))
+    drawn = draw_codes(logits, np.random.default_rng(0).random(100_000), DrawConfig())
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 1e5, p, atol=0.006)
 
 
@@ -21,7 +23,8 @@ def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
     uniforms = np.random.default_rng(0).random(20_000)
 
     def frequencies(**options):
-        return np.bincount(draw_codes(logits, uniforms, **options), minlength=4) / 20_000
+        drawn = draw_codes(logits, uniforms, DrawConfig(**options))
+        return np.bincount(drawn, minlength=4) / 20_000
 
     np.testing.assert_allclose(frequencies(top_k=2), [0.625, 0.375, 0, 0], atol=0.015)
     np.testing.assert_allclose(frequencies(top_p=0.79), [0.625, 0.375, 0, 0], atol=0.015)
@@ -35,8 +38,8 @@ def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
 
 def test_the_largest_uniform_draws_a_code_that_exists():
     almost_one = np.array([np.nextafter(1.0, 0)])
-    assert draw_codes(np.zeros((1, 512)), almost_one)[0] == 511
-    assert draw_codes(np.zeros((1, 512)), almost_one, top_k=1)[0] < 512
+    assert draw_codes(np.zeros((1, 512)), almost_one, DrawConfig())[0] == 511
+    assert draw_codes(np.zeros((1, 512)), almost_one, DrawConfig(top_k=1))[0] < 512
 
 
 # The plain loop, with a prior of three codes of which each depends on the code before it.
@@ -71,14 +74,15 @@ def test_plain_loop_draws_each_code_given_those_before_it():
     given = np.where(random.random(uniforms.shape) < 0.7, -1, 2)
     prior = SimpleNamespace(distribution=chain)
     for known in (np.full(uniforms.shape, -1), given):
-        codes = sample_by_forward_passes(prior, uniforms, conditions, given=known)
+        codes = sample_by_forward_passes(prior, uniforms, conditions, DrawConfig(), known)
         assert codes.dtype == np.int32
         for n in range(6):
             expected = chain_codes(uniforms[n], conditions[n, 0], known[n])
             np.testing.assert_array_equal(codes[n], expected)
+    whole = uniforms, conditions, DrawConfig()
     np.testing.assert_array_equal(
-        sample_by_forward_passes(prior, uniforms, conditions),
-        sample_by_forward_passes(prior, uniforms, conditions, given=np.full(uniforms.shape, -1)),
+        sample_by_forward_passes(prior, *whole),
+        sample_by_forward_passes(prior, *whole, given=np.full(uniforms.shape, -1)),
     )
 
 
@@ -86,6 +90,6 @@ def test_plain_loop_passes_on_how_codes_are_drawn():
     uniforms, conditions = np.random.default_rng(1).random((2, 3, 4)), np.zeros((2, 1))
     prior = SimpleNamespace(distribution=chain)
     likeliest = [2, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
-    for options in ({"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}):
-        codes = sample_by_forward_passes(prior, uniforms, conditions, **options)
+    for options in ({"temperature": 0.01}, {"top_k": 1}, {"top_p": 1e-6}):
+        codes = sample_by_forward_passes(prior, uniforms, conditions, DrawConfig(**options))
         np.testing.assert_array_equal(codes.reshape(2, -1), [likeliest] * 2)
