@@ -36,28 +36,21 @@ SCORES_AT_ONCE = 2**20  # of latents with codes: 4 MB
 class VectorQuantizer(keras.layers.Layer):
     """Snaps each latent to its nearest code; gradients pass straight through.
 
-    Of two codes that are about as near it takes the more frequent one, which costs fewer bits. It
-    computes in float32 under any dtype policy: in bfloat16 one code in a hundred comes out wrong.
-    All of its state lies in weights, so that it is trained, saved and resumed with the model.
+    It chooses the code with the least `|z - e|^2 + rate_weight * error * bits`, where `bits` is
+    `-log2` of the code's share of the latents, and `error` the mean squared error of the quantiser:
+    of two codes that are about as near, the more frequent one, which costs fewer bits. Share and
+    error are moving averages, and the weight grows from 0 over the first `rate_steps` steps. A code
+    that stands for less than `revive_below` of a fair share (the latents of a batch, divided by K)
+    is dead, and moves to a latent of the batch.
+
+    It computes in float32 under any dtype policy: in bfloat16 one code in a hundred comes out
+    wrong. Its whole state lies in weights, so it is trained, saved and resumed with the model.
 
     Args:
-        num_embeddings: Integer, number of codes K in the codebook.
-        embedding_dim: Integer, length D of each code.
-        commitment_cost: Float, beta in the paper.
-        codebook_update: `"ema"`, the codes follow the moving average of the latents they stand
-            for (appendix A.1 of the paper), or `"gradient"`, they follow the gradient of the
-            codebook loss (equation 3).
-        ema_decay: Float in [0, 1), the weight of the past in the average.
-        revive_below: Float. A code that stands for less than this share of a fair share (latents
-            a batch, divided by K), by the moving average, is dead and moves to a latent of the
-            batch. With `0` dead codes stay where they are.
-        rate_weight: Float. The code with the least `|z - e|^2 + rate_weight * error * bits` is
-            chosen, where `bits` is `-log2` of the code's share of the latents, and `error` the
-            mean squared error of the quantiser, both by the moving average: so the weight means
-            the same whatever the latents' scale. With `0` the nearest code is chosen.
-        rate_steps: Integer, training steps in which that weight grows from 0: a codebook that has
-            not settled would lose its codes to it.
-        seed: Integer, draws the latents that dead codes move to.
+        config: `VQVAEConfig`, with the numbers named above, the number of codes K, their length D,
+            and whether the codebook follows a moving average of its latents (appendix A.1 of the
+            paper) or the gradient of its own loss (equation 3).
+        seed: Integer, draws the first codebook, and the latents that dead codes move to.
 
     Call arguments:
         latents: Float tensor of shape `(B, h, w, D)`, the encoder's output.
@@ -70,8 +63,7 @@ class VectorQuantizer(keras.layers.Layer):
         gradient with respect to `latents` is the identity.
 
     Raises:
-        ValueError: If the last axis of `latents` is not `embedding_dim`, or
-            `codebook_update` is neither of the two.
+        ValueError: If the last axis of `latents` is not `config.embedding_dim`.
 
     Reference:
 
@@ -79,46 +71,22 @@ class VectorQuantizer(keras.layers.Layer):
     - [Chou et al., 1989](https://doi.org/10.1109/29.17498), for the rate
     """
 
-    def __init__(
-        self,
-        num_embeddings,
-        embedding_dim,
-        commitment_cost,
-        codebook_update,
-        ema_decay,
-        revive_below,
-        rate_weight,
-        rate_steps,
-        seed,
-        **kwargs,
-    ):
+    def __init__(self, config, seed, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if codebook_update not in ("ema", "gradient"):
-            raise ValueError(
-                f'codebook_update must be "ema" or "gradient". Received: {codebook_update!r}'
-            )
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.commitment_cost = commitment_cost
-        self.codebook_update = codebook_update
-        self.ema_decay = ema_decay
-        self.revive_below = revive_below
-        self.rate_weight = rate_weight
-        self.rate_steps = rate_steps
-        self.seed = seed
+        self.config, self.seed = config, seed
 
     def build(self, input_shape):
-        if input_shape[-1] != self.embedding_dim:
+        if input_shape[-1] != self.config.embedding_dim:
             raise ValueError(
-                f"The last axis of the latents must be embedding_dim={self.embedding_dim}. "
+                f"The last axis of the latents must be embedding_dim={self.config.embedding_dim}. "
                 f"Received: shape {tuple(input_shape)}"
             )
-        shape = (self.num_embeddings, self.embedding_dim)
+        shape = (self.config.num_embeddings, self.config.embedding_dim)
         start = keras.initializers.RandomUniform(-1, 1, seed=self.seed)
         self.codebook = self.add_weight(
             shape=shape,
             initializer=start,
-            trainable=self.codebook_update == "gradient",
+            trainable=self.config.codebook_update == "gradient",
             aggregation=SAME_EVERYWHERE,
             name="codebook",
         )
@@ -133,7 +101,7 @@ class VectorQuantizer(keras.layers.Layer):
     def start(self, codebook, latents_per_code):
         """Sets the codebook `(K, D)`, each code standing for so many latents a batch."""
         self.codebook.assign(codebook)
-        self.ema_counts.assign(tf.fill([self.num_embeddings], float(latents_per_code)))
+        self.ema_counts.assign(tf.fill([self.config.num_embeddings], float(latents_per_code)))
         self.ema_sums.assign(self.codebook * self.ema_counts[:, None])
 
     def call(self, latents, training=False, code_indices=None):
@@ -142,20 +110,20 @@ class VectorQuantizer(keras.layers.Layer):
         codes = self.code_vectors(code_indices)
         self.add_loss(tf.reduce_mean(self.slice_losses(latents, codes)))
         if training:
-            flat = tf.reshape(tf.stop_gradient(latents), [-1, self.embedding_dim])  # (N, D)
+            flat = tf.reshape(tf.stop_gradient(latents), [-1, self.config.embedding_dim])  # (N, D)
             self._learn(gather_batch(flat), gather_batch(tf.reshape(code_indices, [-1])))
         return latents + tf.stop_gradient(codes - latents)
 
     def slice_losses(self, latents, codes):
         """Returns the commitment loss of each slice `(B,)`, with a gradient codebook's own."""
-        losses = self.commitment_cost * _mean_square(tf.stop_gradient(codes) - latents)
-        if self.codebook_update == "gradient":
+        losses = self.config.commitment_cost * _mean_square(tf.stop_gradient(codes) - latents)
+        if self.config.codebook_update == "gradient":
             losses += _mean_square(codes - tf.stop_gradient(latents))
         return losses
 
     def code_indices(self, latents):
         """Returns the chosen code of each latent: `(B, h, w, D)` to int32 `(B, h, w)`."""
-        flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.embedding_dim])  # (N, D)
+        flat = tf.reshape(tf.cast(latents, "float32"), [-1, self.config.embedding_dim])  # (N, D)
         # |z - e|^2 + price is least where z.e - (|e|^2 + price) / 2 is greatest. Taking the
         # codebook's mean off both sides first keeps float32 from cancelling two large numbers.
         centre = tf.reduce_mean(self.codebook, axis=0)
@@ -172,7 +140,7 @@ class VectorQuantizer(keras.layers.Layer):
 
         # A block's scores at a time: those of all latents with all codes would be the largest
         # tensor of the whole training.
-        rows, count = max(SCORES_AT_ONCE // self.num_embeddings, 1), tf.shape(flat)[0]
+        rows, count = max(SCORES_AT_ONCE // self.config.num_embeddings, 1), tf.shape(flat)[0]
         blocks = tf.TensorArray(
             tf.int32, tf.maximum(-(-count // rows), 1), element_shape=[None], infer_shape=False
         )
@@ -186,8 +154,8 @@ class VectorQuantizer(keras.layers.Layer):
         """Returns what the bits of each code weigh beside squared distances, `(K,)`."""
         shares = tf.maximum(self.ema_counts / tf.reduce_sum(self.ema_counts), 1e-9)
         bits = -tf.math.log(shares) / tf.math.log(2.0)
-        grown = (tf.cast(self.updates, "float32") + 1) / (self.rate_steps + 1)
-        return self.rate_weight * tf.minimum(grown, 1.0) * self.ema_error * bits
+        grown = (tf.cast(self.updates, "float32") + 1) / (self.config.rate_steps + 1)
+        return self.config.rate_weight * tf.minimum(grown, 1.0) * self.ema_error * bits
 
     def code_vectors(self, code_indices):
         """Returns the codes themselves: integers `(B, h, w)` to float32 `(B, h, w, D)`."""
@@ -196,27 +164,30 @@ class VectorQuantizer(keras.layers.Layer):
     def _learn(self, flat, indices):
         """Moves the codebook after latents `(N, D)` and their code indices `(N,)`."""
         ones = tf.ones_like(flat[:, 0])
-        counts = tf.math.unsorted_segment_sum(ones, indices, self.num_embeddings)
-        sums = tf.math.unsorted_segment_sum(flat, indices, self.num_embeddings)
-        counts = self.ema_decay * self.ema_counts + (1 - self.ema_decay) * counts
-        sums = self.ema_decay * self.ema_sums + (1 - self.ema_decay) * sums
+        counts = tf.math.unsorted_segment_sum(ones, indices, self.config.num_embeddings)
+        sums = tf.math.unsorted_segment_sum(flat, indices, self.config.num_embeddings)
+        counts = self.config.ema_decay * self.ema_counts + (1 - self.config.ema_decay) * counts
+        sums = self.config.ema_decay * self.ema_sums + (1 - self.config.ema_decay) * sums
 
         # Dead codes go where the codebook errs most (the k-means++ rule), with a fair
         # share's count: time to find their use, at no higher price than the others.
-        fair_share = tf.cast(tf.size(indices), tf.float32) / self.num_embeddings
-        fatal = self.revive_below * fair_share
+        fair_share = tf.cast(tf.size(indices), tf.float32) / self.config.num_embeddings
+        fatal = self.config.revive_below * fair_share
         dead = counts < fatal
         errors = tf.reduce_sum((flat - tf.gather(self.codebook, indices)) ** 2, axis=1)
-        error = self.ema_decay * self.ema_error + (1 - self.ema_decay) * tf.reduce_mean(errors)
+        error = self.config.ema_decay * self.ema_error + (
+            1 - self.config.ema_decay
+        ) * tf.reduce_mean(errors)
         cumulative = tf.cumsum(errors)
         draws = tf.random.stateless_uniform(
-            [self.num_embeddings], seed=tf.stack([self.seed, tf.convert_to_tensor(self.updates)])
+            [self.config.num_embeddings],
+            seed=tf.stack([self.seed, tf.convert_to_tensor(self.updates)]),
         )
         drawn = tf.searchsorted(cumulative, draws * cumulative[-1])
         newcomers = tf.gather(flat, tf.minimum(drawn, tf.size(errors) - 1))  # (K, D)
         counts = tf.where(dead, fair_share, counts)
         sums = tf.where(dead[:, None], newcomers * counts[:, None], sums)
-        if self.codebook_update == "ema":
+        if self.config.codebook_update == "ema":
             # Of a code unused for long, count and sum both vanish: it stays where it is.
             used = (counts > 1e-5)[:, None]
             means = sums / tf.where(used, counts[:, None], 1.0)
@@ -231,15 +202,12 @@ class VectorQuantizer(keras.layers.Layer):
         self.codebook.assign(codebook)
 
     def get_config(self):
-        names = (
-            "num_embeddings",
-            "embedding_dim",
-            "commitment_cost",
-            "codebook_update",
-            "ema_decay",
-        )
-        names += ("revive_below", "rate_weight", "rate_steps", "seed")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        own = {"config": dataclasses.asdict(self.config), "seed": self.seed}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": VQVAEConfig(**config["config"])})
 
 
 def _mean_square(tensor):
@@ -356,17 +324,7 @@ class VQVAETrainer(keras.Model):
         sizes = (config.downsample, config.embedding_dim, config.width, config.residual_blocks)
         self.encoder = build_encoder(self.image_shape, *sizes)
         self.decoder = build_decoder(self.image_shape, *sizes)
-        self.quantizer = VectorQuantizer(
-            config.num_embeddings,
-            config.embedding_dim,
-            commitment_cost=config.commitment_cost,
-            codebook_update=config.codebook_update,
-            ema_decay=config.ema_decay,
-            revive_below=config.revive_below,
-            rate_weight=config.rate_weight,
-            rate_steps=config.rate_steps,
-            seed=seed,
-        )
+        self.quantizer = VectorQuantizer(config, seed)
         self.code_shape = tuple(self.encoder.output_shape[1:3])  # (h, w)
         self.quantizer.build((None, *self.code_shape, config.embedding_dim))
         names = ("loss", "distortion", "reconstruction_loss", "ssim", "commitment_loss")
@@ -387,6 +345,20 @@ class VQVAETrainer(keras.Model):
         """Turns code indices `(B, h, w)` into images `(B, H, W, 1)` in [0, 1]."""
         images = self.decoder(self.quantizer.code_vectors(code_indices))
         return tf.clip_by_value(images, 0.0, 1.0)
+
+    def encode_all(self, read_images, rows, batch_size=16):
+        """Returns the codes of any number of slices, uint16 `(n, h, w)`: 8 kB for 256x256 pixels.
+
+        Args:
+            read_images: Function from row numbers `(b,)` to images `(b, H, W, 1)` in [0, 1].
+            rows: Integer array `(n,)`.
+            batch_size: Integer, slices in memory at a time.
+        """
+        codes = np.empty((len(rows), *self.code_shape), np.uint16)
+        for start in range(0, len(rows), batch_size):
+            batch = slice(start, start + batch_size)
+            codes[batch] = self.encode(read_images(rows[batch])).numpy()
+        return codes
 
     def decode_all(self, code_indices, batch_size=16):
         """Decodes any number of grids `(n, h, w)`, a batch at a time, into a NumPy array."""
@@ -418,7 +390,7 @@ class VQVAETrainer(keras.Model):
             latents = tf.cast(latents, tf.float32)
             quantizer_losses = self.quantizer.slice_losses(latents, vectors)
             distances = tf.stop_gradient(vectors - latents)
-            losses["commitment_loss"] = self.quantizer.commitment_cost * _mean_square(distances)
+            losses["commitment_loss"] = self.config.commitment_cost * _mean_square(distances)
             codes = self.quantizer(latents, training=training, code_indices=code_indices)
         reconstructions = self.decoder(codes, training=training)
         losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from oasisvq.nn.replicas import SAME_EVERYWHERE, draw_uniforms
+from oasisvq.nn.replicas import SAME_EVERYWHERE
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
@@ -11,7 +11,8 @@ class UniformDraws(keras.layers.Layer):
     """Draws uniform numbers in [0, 1), others at each call.
 
     They are a function of the seed and of the number of calls before, which is a weight and so
-    saved with the model. The state of a `keras.random.SeedGenerator` is not.
+    saved with the model; the state of a `keras.random.SeedGenerator` is not. A slice of a batch
+    gets the same numbers on however many devices.
 
     Args:
         seed: Integer.
@@ -32,9 +33,15 @@ class UniformDraws(keras.layers.Layer):
         self.built = True
 
     def call(self, shape):
-        uniforms = draw_uniforms(shape, tf.stack([self.seed, tf.convert_to_tensor(self.calls)]))
+        seed = tf.stack([self.seed, tf.convert_to_tensor(self.calls)])
         self.calls.assign_add(1)
-        return uniforms
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return tf.random.stateless_uniform(shape, seed)
+        # Every device draws for the whole batch, and takes the numbers of its own share.
+        whole = tf.concat([[shape[0] * context.num_replicas_in_sync], shape[1:]], axis=0)
+        first = context.replica_id_in_sync_group * shape[0]
+        return tf.random.stateless_uniform(whole, seed)[first : first + shape[0]]
 
     def load_own_variables(self, store):
         # Weights of version 0.3 keep the count in another place. A trained model draws nothing.

@@ -1,7 +1,6 @@
 """The loop of both stages: it drives a model's own training step, and resumes after any step."""
 
 import contextlib
-import dataclasses
 import functools
 import math
 import sys
@@ -15,7 +14,7 @@ from oasisvq.core import signals
 from oasisvq.core.errors import TrainingError
 from oasisvq.core.files import save_weights
 from oasisvq.training.checkpoint import REMEDY, Checkpoint
-from oasisvq.training.devices import is_chief, share_of_batch
+from oasisvq.training.devices import from_chief, is_chief, share_of_batch
 from oasisvq.training.history import History
 
 LEARNING_RATE_RISE = 50  # steps
@@ -38,25 +37,6 @@ def build_optimizer(learning_rate, steps, average=0.0):
     return keras.optimizers.Adam(
         schedule, beta_2=0.99, use_ema=reach > 1, ema_momentum=1 - 1 / max(reach, 1)
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Goal:
-    """When a stage ends, and which of its epochs is the best.
-
-    Attributes:
-        epochs: Integer, the most epochs.
-        monitor: The number that is lowest in the best epoch, as `"val_loss"`.
-        patience: Integer, epochs without a better one before the stage ends; 0 for no such end.
-        columns: Names of the numbers in an epoch's line, beside the losses.
-        warning: Function from the history, a list of dictionaries, to a warning or `None`.
-    """
-
-    epochs: int
-    monitor: str = "val_loss"
-    patience: int = 0
-    columns: tuple = ()
-    warning: object = None
 
 
 class Loop:
@@ -87,23 +67,20 @@ class Loop:
         share_of_batch(training.step_size)  # raises an error if it does not come out even
         model.optimizer.build(model.trainable_variables)
         self.variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
-        self.train_step = self.compile_step(model.train_step)
-        self.test_step = self._compile(model.test_step)
+        self.train_step = self.compile_step(self._undoable(model.train_step))
+        self.test_step = self.compile_step(model.test_step)
         self.progress, self.best_weights = self.checkpoint.restore(self.variables, model.weights)
 
     def compile_step(self, step):
-        """Returns a training step of the model as a function of a batch, for every device."""
-        return self._compile(self._undoable(step))
+        """Returns a compiled step, a function of a batch of which every device takes a share.
 
-    def _compile(self, step):
+        The metrics that it returns are those of the whole batch: any device's will do.
+        """
+
         # Of one closure made several times, TensorFlow would say that it is traced too often.
         return tf.function(functools.partial(self._run_on_every_device, step))
 
     def _run_on_every_device(self, step, batch):
-        """Runs a step on every device's share of a batch.
-
-        The metrics that it returns are those of the whole batch: any device's will do.
-        """
         found = self.strategy.run(step, args=(batch,))
         return tf.nest.map_structure(
             lambda value: self.strategy.experimental_local_results(value)[0], found
@@ -140,60 +117,61 @@ class Loop:
 
         return guarded_step
 
-    def run(self, goal, folder):
+    def run(self, folder, epochs, monitor, patience=0, columns=(), warning=None):
         """Trains to the end. The model then has the best weights, which also lie in the folder.
 
         Args:
-            goal: `Goal`.
             folder: Path of the run folder, for weights and history.
+            epochs: Integer, the most epochs.
+            monitor: The number that is lowest in the best epoch, as `"val_loss"`.
+            patience: Integer, epochs without a better one before training ends; 0 for no such end.
+            columns: Names of the numbers in an epoch's line, beside the losses.
+            warning: Function from the history, a list of dictionaries, to a warning or `None`.
 
         Raises:
             TrainingError: If the loss is not finite, or a step takes more memory than there is.
             signals.Stopped: If a signal requested a stop; the checkpoint has been saved.
         """
         progress, steps = self.progress, self.training.steps
-        total, done = goal.epochs * steps, progress.epoch * steps + progress.step
+        total, done = epochs * steps, progress.epoch * steps + progress.step
         with contextlib.ExitStack() as stack:
             bar = tqdm(total=total, initial=done, desc=self.name, unit="step", disable=None)
             stack.enter_context(bar)
             history = History(folder, self.name, progress.history) if is_chief() else None
             stack.enter_context(history or contextlib.nullcontext())
             stack.enter_context(self._saved_at_a_signal())
-            while progress.epoch < goal.epochs and not 0 < goal.patience <= progress.waited:
+            while progress.epoch < epochs and not 0 < patience <= progress.waited:
                 self.finish_epoch(bar)
                 with self._averaged_weights():
                     means = {**progress.means, **self.evaluate()}
-                    better = self._is_better(means, goal.monitor)
+                    better = self._is_better(means, monitor)
                     if better:
-                        progress.best, self.best_weights = (
-                            means[goal.monitor],
-                            self.model.get_weights(),
-                        )
+                        progress.best = means[monitor]
+                        self.best_weights = self.model.get_weights()
                         if history:
                             save_weights(self.model, folder / f"{self.name}.weights.h5")
                 if history:
                     history.write(means)
-                self._print_epoch(goal, means)
+                numbers = dict.fromkeys(("loss", "val_loss", *columns))
+                line = "  ".join(f"{number} {means[number]:.4g}" for number in numbers)
+                tqdm.write(f"{self.name} epoch {progress.epoch + 1}/{epochs}  {line}")
                 progress.end_epoch(means, better)
-                warning = goal.warning(progress.history) if goal.warning else None
-                if warning:
-                    print(f"train.py: warning: {self.name}: {warning}", file=sys.stderr)
+                problem = warning(progress.history) if warning else None
+                if problem:
+                    print(f"train.py: warning: {self.name}: {problem}", file=sys.stderr)
             self.save()
         self.model.set_weights(self.best_weights)
         print(f"{self.name}: {progress.epoch} epochs in {progress.seconds / 60:.1f} minutes")
 
     def _is_better(self, means, monitor):
+        # All machines must agree on the best epoch, and so on the last one.
+        means[monitor] = float(from_chief(np.array([means[monitor]]))[0])
         if not np.isfinite(means[monitor]):
             raise TrainingError(
                 f"{self.name}: {monitor} is {means[monitor]} after epoch "
                 f"{self.progress.epoch + 1}. {REMEDY}"
             )
         return means[monitor] < self.progress.best
-
-    def _print_epoch(self, goal, means):
-        names = dict.fromkeys(("loss", "val_loss", *goal.columns))
-        line = "  ".join(f"{name} {means[name]:.4g}" for name in names)
-        tqdm.write(f"{self.name} epoch {self.progress.epoch + 1}/{goal.epochs}  {line}")
 
     def warm_up(self, steps, step):
         """Takes so many steps before the first epoch.
@@ -202,7 +180,7 @@ class Loop:
             steps: Integer.
             step: The training step of the model to take, as `model.train_step` is.
         """
-        compiled, progress = self.compile_step(step), self.progress
+        compiled, progress = self.compile_step(self._undoable(step)), self.progress
         with self._saved_at_a_signal():
             for epoch in range(math.ceil(steps / self.training.steps)):
                 end = steps - epoch * self.training.steps

@@ -26,7 +26,7 @@ from oasisvq.training.batches import Batches
 from oasisvq.training.checkpoint import Checkpoint
 from oasisvq.training.codebook import collapse_warning, start_codebook
 from oasisvq.training.devices import is_chief
-from oasisvq.training.loop import Goal, Loop, build_optimizer
+from oasisvq.training.loop import Loop, build_optimizer
 
 
 def check_trainable(config, dataset):
@@ -100,8 +100,7 @@ def train_vqvae(vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=
     loop = Loop(vqvae, training, validation, checkpoint, max_bad_steps)
     start_codebook(loop, dataset.images, config.warm_up_steps, seed)
     columns = ("val_ssim", "val_perplexity", "val_codebook_usage")
-    goal = Goal(config.epochs, "val_distortion", columns=columns, warning=collapse_warning)
-    loop.run(goal, run.folder)
+    loop.run(run.folder, config.epochs, "val_distortion", columns=columns, warning=collapse_warning)
     record(loop, run)
 
 
@@ -129,7 +128,7 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
     """
     config, seed = run.hyperparameters.prior, run.hyperparameters.run.seed
     rows = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
-    codes, conditions = encode_slices(vqvae, dataset, rows), dataset.conditions(rows)
+    codes, conditions = vqvae.encode_all(dataset.images, rows), dataset.conditions(rows)
     count = len(dataset.rows("train"))  # the training slices come first
     counts = count_codes(codes[:count], prior.num_embeddings)
     smoothing = choose_smoothing(counts, codes[count:])
@@ -146,7 +145,7 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
     prior.compile(build_optimizer(config.learning_rate, steps, config.average))
     checkpoint = Checkpoint(run.checkpoint_path(prior.name), checkpoint_minutes)
     loop = Loop(prior, training, validation, checkpoint, max_bad_steps)
-    loop.run(Goal(config.epochs, "val_loss", config.patience), run.folder)
+    loop.run(run.folder, config.epochs, "val_loss", config.patience)
     frequencies = frequencies_by_position(counts, smoothing)
     levels = {
         "uniform": math.log2(prior.num_embeddings),
@@ -170,15 +169,6 @@ def record(loop, run, levels=None):
     save_curves(history, folder / "figures" / f"{loop.name}_curves.png", levels)
     minutes, memory = progress.seconds / 60, progress.peak_memory
     run.record_stage(loop.name, minutes, memory, epochs=progress.epoch)
-
-
-def encode_slices(vqvae, dataset, rows, batch_size=16):
-    """Returns the codes of these slices, uint16 `(n, h, w)`: 8 kB for 256x256 pixels."""
-    codes = np.empty((len(rows), *vqvae.code_shape), np.uint16)
-    for start in range(0, len(rows), batch_size):
-        batch = slice(start, start + batch_size)
-        codes[batch] = vqvae.encode(dataset.images(rows[batch])).numpy()
-    return codes
 
 
 def code_reader(codes, conditions):

@@ -32,7 +32,7 @@ from oasisvq.data import prepare as preparation
 from oasisvq.data.volumes import is_volume
 from oasisvq.training.batches import Batches
 from oasisvq.training.loop import Loop, build_optimizer
-from oasisvq.training.stages import code_reader, encode_slices
+from oasisvq.training.stages import code_reader
 
 STEPS, ROUNDS = 3, 5
 NOISE_SLICES = 4000
@@ -131,9 +131,9 @@ def measure_training(folder):
     rows, vqvae_config, prior_config = dataset.rows("all")[:128], VQVAEConfig(), PriorConfig()
     vqvae = VQVAETrainer(dataset.image_shape, dataset.variance(), vqvae_config, seed)
     prior = PixelCNN(vqvae.code_shape, vqvae.num_embeddings, prior_config, seed)
-    codes = encode_slices(vqvae, dataset, rows[:32])
+    codes = vqvae.encode_all(dataset.images, rows[:32])
     began = time.perf_counter()
-    encode_slices(vqvae, dataset, rows)
+    vqvae.encode_all(dataset.images, rows)
     found = {"encode": (time.perf_counter() - began) / len(rows)}
 
     def read_images(rows):

@@ -38,7 +38,6 @@ STAGES = (
     "save_slices",
     "train_vqvae",
     "train_features",
-    "encode_slices",
     "train_prior",
 )
 
@@ -111,12 +110,13 @@ def train_invented(folder, flags):
     """Runs `train.py`, each of its stages watched, with the loops over batches cut short."""
     import_tensorflow_quietly()
     import train
+    from modules import VQVAETrainer
     from oasisvq.training import batches, stages
 
     peaks = Peaks()
-    for name in STAGES:
-        watched = peaks.stage(name)(getattr(stages, name))  # a context manager decorates, too
-        setattr(stages, name, watched)
+    for room, name in [*((stages, name) for name in STAGES), (VQVAETrainer, "encode_all")]:
+        watched = peaks.stage(name)(getattr(room, name))  # a context manager decorates, too
+        setattr(room, name, watched)
     shuffled, ordered = batches.shuffled_rows, batches.ordered_rows
     batches.shuffled_rows = lambda *given: shuffled(*given)[:STEPS]
     batches.ordered_rows = lambda *given: [some[:STEPS] for some in ordered(*given)]

@@ -29,7 +29,7 @@ from oasisvq.runs.folder import open_run
 from oasisvq.training.batches import Batches
 from oasisvq.training.checkpoint import Progress
 from oasisvq.training.loop import Loop, build_optimizer
-from oasisvq.training.stages import code_reader, encode_slices
+from oasisvq.training.stages import code_reader
 from support.keras_examples import example_prior
 
 ROUNDS, TIMED_STEPS = 3, 20
@@ -46,7 +46,7 @@ def main():
     run = open_run(arguments.run_dir, Hyperparameters)
     dataset, vqvae = OASIS(run.hyperparameters.data, arguments.data_dir), load_vqvae(run)
     rows = {split: dataset.rows(split) for split in SPLITS}
-    codes = {split: encode_slices(vqvae, dataset, rows[split]) for split in rows}
+    codes = {split: vqvae.encode_all(dataset.images, rows[split]) for split in rows}
     epochs = len(pandas.read_csv(run.folder / "pixelcnn_history.csv"))
     steps = equal_steps(run, codes, epochs)
     tries = {rate: train(run, codes, steps // 10, rate)[1] for rate in arguments.learning_rates}

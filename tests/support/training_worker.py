@@ -25,7 +25,7 @@ from oasisvq.data.sources.synthetic import invent_slices, load_template  # noqa:
 from oasisvq.training.batches import Batches  # noqa: E402
 from oasisvq.training.checkpoint import Checkpoint  # noqa: E402
 from oasisvq.training.devices import devices_of, start_strategy  # noqa: E402
-from oasisvq.training.loop import Goal, Loop, build_optimizer  # noqa: E402
+from oasisvq.training.loop import Loop, build_optimizer  # noqa: E402
 from oasisvq.training.stages import code_reader  # noqa: E402
 from support.models import pairs_of, small_prior, small_vqvae  # noqa: E402
 
@@ -68,7 +68,7 @@ def stop_after(steps):
 
 def train(loop, epochs, folder):
     """Trains a stage to its end, and notes its history, on workers that write nothing too."""
-    loop.run(Goal(epochs), folder)
+    loop.run(folder, epochs, "val_loss")
     for name in loop.progress.history[0]:
         HISTORIES[f"{loop.name} {name}"] = [row[name] for row in loop.progress.history]
 

@@ -33,4 +33,5 @@ def test_the_number_of_calls_is_a_weight_so_that_a_resumed_layer_goes_on():
     drawn = [first(shape).numpy() for _ in range(3)]
     again.set_weights([np.array(2)])
     np.testing.assert_array_equal(again(shape), drawn[2])
+    np.testing.assert_array_equal(drawn[2], tf.random.stateless_uniform([3, 2], [1, 2]))
     assert (drawn[1] != drawn[2]).all()

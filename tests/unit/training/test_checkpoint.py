@@ -12,7 +12,7 @@ from oasisvq.core import signals
 from oasisvq.core.errors import RunFolderError, TrainingError
 from oasisvq.training import checkpoint as checkpoints
 from oasisvq.training.checkpoint import Checkpoint, Progress
-from oasisvq.training.loop import Goal, build_optimizer
+from oasisvq.training.loop import build_optimizer
 from support.models import loop_of, small_prior, small_vqvae
 
 STEPS = {"batch_size": 2, "validation": np.arange(6)}
@@ -46,7 +46,7 @@ def train(loop, folder):
         loop.warm_up(3, step)
         loop.progress.ready = True
         loop.save()
-    loop.run(Goal(3), folder)
+    loop.run(folder, 3, "val_loss")
     values = [keras.ops.convert_to_numpy(variable) for variable in loop.variables]
     return values, (folder / f"{loop.name}_history.csv").read_bytes()
 
@@ -93,7 +93,7 @@ def test_stopped_in_the_evaluation_it_keeps_the_means_of_its_steps(brains, tmp_p
     with monkeypatch.context() as patched:
         patched.setattr(loop, "evaluate", lambda: stop_if(requested=True))
         with pytest.raises(signals.Stopped):
-            loop.run(Goal(3), tmp_path)
+            loop.run(tmp_path, 3, "val_loss")
     again = vqvae_loop(brains, tmp_path)
     assert again.progress.means == loop.progress.means != {}
     assert again.progress.step == 4

@@ -11,7 +11,7 @@ import tensorflow as tf
 from oasisvq.core.errors import TrainingError
 from oasisvq.nn.metrics import SliceMean
 from oasisvq.training.batches import Batches, shuffled_rows
-from oasisvq.training.loop import Goal, Loop, build_optimizer
+from oasisvq.training.loop import Loop, build_optimizer
 from oasisvq.training.stages import layer_precision
 from support.models import loop_of, pairs_of, small_prior, small_vqvae, train_epochs
 from support.processes import run_python
@@ -89,7 +89,7 @@ def history(folder, name):
 
 def test_the_best_weights_on_validation_are_kept_in_the_folder_and_the_model(tmp_path, spoiled):
     loop = spoiled()
-    loop.run(Goal(4, "val_distortion"), tmp_path)
+    loop.run(tmp_path, 4, "val_distortion")
     values = history(tmp_path, "vqvae")["val_distortion"]
     assert values.iloc[-1] > values.min()
     assert loop.evaluate()["val_distortion"] == pytest.approx(values.min(), rel=1e-4)
@@ -100,14 +100,14 @@ def test_the_best_weights_on_validation_are_kept_in_the_folder_and_the_model(tmp
 
 
 def test_training_ends_when_validation_no_longer_gains(tmp_path, spoiled):
-    spoiled().run(Goal(30, patience=2), tmp_path)
+    spoiled().run(tmp_path, 30, "val_loss", patience=2)
     losses = history(tmp_path, "vqvae")["val_loss"]
     assert len(losses) == losses.argmin() + 3 < 30
 
 
 def test_what_is_judged_and_kept_is_the_average_of_the_weights(tmp_path):
     loop = climber(average=0.25)
-    loop.run(Goal(4), tmp_path)
+    loop.run(tmp_path, 4, "val_loss")
     # `seen` are the places before each step: the one after the last is missing.
     places = [*loop.model.seen[1:], None]
     assert len(places) == 40
@@ -124,7 +124,7 @@ def test_what_is_judged_and_kept_is_the_average_of_the_weights(tmp_path):
 def test_training_goes_on_from_the_weights_themselves_not_from_their_average(tmp_path):
     with_average, without = climber(average=0.25), climber()
     for loop in (with_average, without):
-        loop.run(Goal(4), tmp_path)
+        loop.run(tmp_path, 4, "val_loss")
     assert with_average.model.seen == without.model.seen
 
 
@@ -136,8 +136,8 @@ def test_every_validation_slice_counts_once():
     assert loop.evaluate()["val_loss"] == pytest.approx(expected)
 
 
-def test_a_warning_of_the_goal_is_printed(tmp_path, capfd):
-    climber().run(Goal(1, warning=lambda history: f"after {len(history)} epochs"), tmp_path)
+def test_a_warning_about_the_history_is_printed(tmp_path, capfd):
+    climber().run(tmp_path, 1, "val_loss", warning=lambda history: f"after {len(history)} epochs")
     assert capfd.readouterr().err.endswith("train.py: warning: climb: after 1 epochs\n")
 
 
@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number_is_named_and_nothing_is_kept(tmp_path, step):
     with pytest.raises(
         TrainingError, match=rf"climb: the loss is nan at epoch 1, step {step + 1}\."
     ):
-        climber(values=values).run(Goal(4), tmp_path)
+        climber(values=values).run(tmp_path, 4, "val_loss")
     assert not (tmp_path / "climb.weights.h5").exists()
 
 
