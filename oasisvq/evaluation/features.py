@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from oasisvq.evaluation.image_scores import BACKGROUND
 
 BATCH_SIZE = 32
+FEATURES = 64  # numbers that describe a slice
 # What the network learns to predict; a yes or no as a logit.
 TASKS = ("position", "age", "sex", "warp", "mixed", "blur", "noise")
 YES_OR_NO = ("sex", "mixed")
@@ -21,7 +22,7 @@ LARGEST_NOISE = 0.1  # standard deviation in units of intensity
 SHARPEST = 0.3  # standard deviation in pixels: hardly any blur, and still interpolates
 
 
-def build_feature_network(image_shape, dimension=64):
+def build_feature_network(image_shape):
     """Builds the untrained network.
 
     Every scale is averaged over the slice, the finest too: grain and sharpness stand beside
@@ -29,11 +30,10 @@ def build_feature_network(image_shape, dimension=64):
 
     Args:
         image_shape: `(H, W)` in pixels.
-        dimension: Integer, how many features.
 
     Returns:
         `keras.Model` from `(B, H, W, 1)` in [0, 1] to a dictionary: `"features"`,
-        `(B, dimension)`, standardised once trained, and `"predictions"`, `(B, 7)`, one of each of
+        `(B, 64)`, standardised once trained, and `"predictions"`, `(B, 7)`, one of each of
         `TASKS`.
     """
     images = keras.Input((*image_shape, 1), name="images")
@@ -49,7 +49,7 @@ def build_feature_network(image_shape, dimension=64):
     glorot = keras.initializers.GlorotUniform
     x = keras.layers.Concatenate()(summaries)
     x = keras.layers.Dense(128, "relu", kernel_initializer=glorot(5))(x)
-    raw = keras.layers.Dense(dimension, kernel_initializer=glorot(6))(x)
+    raw = keras.layers.Dense(FEATURES, kernel_initializer=glorot(6))(x)
     # Keeps mean and variance in weights, which are saved with the others.
     standardised = keras.layers.Normalization(name="standardise")(raw)
     predictions = keras.layers.Dense(len(TASKS), kernel_initializer=glorot(7))
@@ -57,7 +57,7 @@ def build_feature_network(image_shape, dimension=64):
     return keras.Model(images, outputs, name="features")
 
 
-def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
+def train_feature_network(images, rows, table, seed, steps):
     """Trains on real slices to predict what is known of them, and what was done to them.
 
     It predicts position, age and sex where they are known. Every batch is distorted anew (see
@@ -72,7 +72,6 @@ def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
             `sex`, `"F"` or `"M"`; all may be blank.
         seed: Integer.
         steps: Integer, batches of 32: the time it takes does not depend on n.
-        dimension: Integer, how many features.
 
     Returns:
         The trained `keras.Model`, see `build_feature_network`.
@@ -85,7 +84,7 @@ def train_feature_network(images, rows, table, seed=0, steps=600, dimension=64):
             f"expected uint8 images, one a row of the table. Received: {len(rows)} of "
             f"{images.dtype} for {len(table)} rows"
         )
-    model = build_feature_network(images.shape[1:], dimension)
+    model = build_feature_network(images.shape[1:])
     learner = keras.Model(model.input, model.output["predictions"])
     learner.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)),
@@ -112,7 +111,7 @@ def network_outputs(model, images, name="features"):
         name: `"features"` or `"predictions"`.
 
     Returns:
-        float32 array: features `(n, dimension)`, of which each has mean 0 and standard deviation
+        float32 array: features `(n, 64)`, of which each has mean 0 and standard deviation
         1 over the training slices, or predictions `(n, 7)`, one of each of `TASKS`.
     """
     outputs = []

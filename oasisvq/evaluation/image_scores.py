@@ -1,12 +1,11 @@
 """How alike two slices are: SSIM, MS-SSIM and PSNR."""
 
 import concurrent.futures
-import functools
 import os
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from oasisvq.core.threads import one_blas_thread
 from oasisvq.nn.losses import WINDOW_SIZE, blur_matrix, luminance_and_contrast, maps_to_blur
 
 # Measured: of 8 to 166 rows or columns blurred by one product, and of 1 to 8 slices that a thread
@@ -61,17 +60,6 @@ def check_intensities(**images):
                 f"{name} must lie in [0, 1]. Received: {pixels.min()} to {pixels.max()}"
             )
     return arrays
-
-
-def one_blas_thread():
-    """Returns a context in which NumPy's products take one thread: small ones are faster so."""
-    return _libraries().limit(limits=1, user_api="blas")
-
-
-@functools.cache
-def _libraries():
-    """Returns the libraries with threads; looking for them takes as long as scoring some slices."""
-    return ThreadpoolController()
 
 
 def _scores(images, others):

@@ -7,7 +7,7 @@ its own row too a position at a time.
 import numpy as np
 from tqdm import tqdm
 
-from oasisvq.evaluation.image_scores import one_blas_thread
+from oasisvq.core.threads import one_blas_thread
 from oasisvq.nn.conditioning import CONDITION_COUNT
 from oasisvq.sampling.draw import draw_codes
 
