@@ -10,7 +10,7 @@ import tensorflow as tf
 from hyperparameters import PriorConfig, VQVAEConfig
 from oasisvq.nn.attention import AxialAttention
 from oasisvq.nn.conditioning import CONDITION_COUNT, ConditionEmbedding, PositionBias
-from oasisvq.nn.losses import ssim
+from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE, ssim
 from oasisvq.nn.metrics import CodebookUse, SliceMean
 from oasisvq.nn.random import Dropout
 from oasisvq.nn.replicas import SAME_EVERYWHERE, gather_batch
@@ -311,12 +311,10 @@ class VQVAETrainer(keras.Model):
 
     def __init__(self, image_shape, variance, config, seed, name="vqvae", **kwargs):
         super().__init__(name=name, **kwargs)
-        # Pixels scaled twice have a variance 65,025 times too small, which would outweigh every
-        # other term of the loss and collapse the codebook.
-        if not 1e-4 < variance <= 0.25:
+        if not LEAST_VARIANCE < variance <= MOST_VARIANCE:
             raise ValueError(
-                f"variance must be that of pixels in [0, 1], from 0.0001 to 0.25. "
-                f"Received: {variance}"
+                f"variance must be that of pixels in [0, 1], from {LEAST_VARIANCE} to "
+                f"{MOST_VARIANCE}. Received: {variance}"
             )
         self.image_shape, self.variance = tuple(image_shape), variance
         self.config, self.seed = config, seed

@@ -41,7 +41,7 @@ def main():
     settings = hyperparameters.run
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = start_strategy()  # TensorFlow asks for it before anything else is computed
+    strategy = start_strategy()  # TensorFlow wants it before anything else is computed
     dataset = OASIS(hyperparameters.data, arguments.data_dir)
     dataset.require(*SPLITS)
     source = dataset.description["source"]
@@ -93,7 +93,7 @@ def main():
 
 
 def parse_flags():
-    """Reads the flags, and refuses those that no training can use."""
+    """Returns the flags, after refusing values that no training can use."""
     parser = Parser(description=__doc__, epilog="Then run predict.py and similarity.py.")
     add_data_dir(parser)
     parser.add_argument("--run-dir", help="where the run goes (default: runs/DATASET)")
@@ -104,23 +104,23 @@ def parse_flags():
         "--preset",
         choices=tuple(PRESETS),
         default="default",
-        help="quality: a larger prior, and longer training (default: default)",
+        help="quality: a larger prior, and longer training (default: %(default)s)",
     )
     parser.add_argument(
         "--checkpoint-minutes",
         type=float,
         default=10.0,
         metavar="MINUTES",
-        help="how often the state of training is saved; killed at any moment, the same command "
-        "goes on from the last (default: 10)",
+        help="how often the state of training is saved; after a kill at any moment, the same "
+        "command goes on from the last save (default: %(default)g)",
     )
     parser.add_argument(
         "--max-bad-steps",
         type=int,
         default=0,
         metavar="STEPS",
-        help="steps of a stage that may be undone because their loss or gradient is not finite "
-        "(default: 0)",
+        help="how many steps of a stage may be undone because they led to numbers that are not "
+        "finite (default: %(default)s)",
     )
     Hyperparameters.add_flags(parser)
     arguments = parser.parse_args()

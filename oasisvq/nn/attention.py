@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-HIDDEN = -1e9  # a logit that leaves a softmax nothing
+HIDDEN = -1e9  # added to a logit, it makes the weight 0
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")
@@ -12,8 +12,8 @@ class AxialAttention(keras.layers.Layer):
     """Attends along one axis of the grid, beside a skip connection.
 
     Args:
-        axis: `"row"` or `"column"`, the line of positions that attend to one another.
-        causal: Boolean, whether each position sees itself and those before it only.
+        axis: `"row"` or `"column"`: which positions attend to one another.
+        causal: Boolean, whether each position sees only itself and the positions before it.
         heads: Integer, number of heads; each has `C / heads` channels.
 
     Call arguments:
@@ -23,7 +23,7 @@ class AxialAttention(keras.layers.Layer):
         Float tensor of shape `(B, h, w, C)`.
 
     Raises:
-        ValueError: If `axis` is neither.
+        ValueError: If `axis` is neither `"row"` nor `"column"`.
 
     Reference:
 
@@ -43,11 +43,12 @@ class AxialAttention(keras.layers.Layer):
         inner = self.heads * self.size
         dtype = self.dtype_policy
         self.project = keras.layers.Dense(3 * inner, use_bias=False, dtype=dtype)
-        # It starts at 0, so that the layer adds nothing until it has learned what.
+        # Zeros: at the start of training the layer adds nothing to its inputs.
         self.combine = keras.layers.Dense(channels, kernel_initializer="zeros", dtype=dtype)
         self.project.build(input_shape)
         self.combine.build((*input_shape[:-1], inner))
-        # How much one place matters to another, as that of the mirror image, whatever it holds.
+        # A learned weight of each pair of places, whatever they hold: a place and its mirror image
+        # in the other half of the brain, say, belong together.
         self.bias = self.add_weight(
             shape=(self.heads, length, length), initializer="zeros", name="bias"
         )
@@ -69,10 +70,10 @@ class AxialAttention(keras.layers.Layer):
 
     @property
     def visible_bias(self):
-        """The bias of each place on each, `(heads, n, n)`; that of hidden places is far below."""
+        """The bias of each pair of places, `(heads, n, n)`, with hidden places at `HIDDEN`."""
         length = self.bias.shape[-1]
         hidden = np.triu(np.full((length, length), HIDDEN, "float32"), k=1)
-        bias = tf.cast(self.bias, tf.float32)  # the softmax is taken in it
+        bias = tf.cast(self.bias, tf.float32)  # as the softmax
         return bias + hidden if self.causal else bias
 
     def get_config(self):

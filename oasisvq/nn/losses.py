@@ -1,4 +1,4 @@
-"""SSIM of slices: the formula, and the mean that training raises."""
+"""SSIM of slices, for training and scoring, and the variance that scales the loss."""
 
 import functools
 
@@ -11,6 +11,9 @@ WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
 LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
+# Of pixels in [0, 1]. Scaled by 1/255 once too often they have a variance 65,025 times too small,
+# which would outweigh every other term of the loss and collapse the codebook.
+LEAST_VARIANCE, MOST_VARIANCE = 1e-4, 0.25
 
 
 def ssim(images, others):

@@ -1,4 +1,4 @@
-"""How far a stage of training has come, as a file."""
+"""The checkpoint of a stage: everything that an exact resume needs, as one file."""
 
 import dataclasses
 import io
@@ -24,18 +24,18 @@ REMEDY = (
 
 @dataclasses.dataclass
 class Progress:
-    """What a stage has done. The sums of the epoch under way lie in the model's metrics.
+    """What a stage has done; the sums of the current epoch lie in the model's metrics.
 
     Attributes:
-        warmed: Integer, steps done before the first epoch.
-        ready: Boolean, whether all that comes before the first epoch is done.
+        warmed: Integer, warm-up steps done, before the first epoch.
+        ready: Boolean, whether the codebook has been started, before the first epoch.
         epoch: Integer, epochs done.
-        step: Integer, steps done of the next one.
-        bad_steps, bad_steps_of_epoch: Integers, steps that were undone: in all, and of that epoch.
+        step: Integer, steps done of the current epoch.
+        bad_steps, bad_steps_of_epoch: Integers, undone steps: in all, and in the current epoch.
         waited: Integer, epochs since the best one.
-        best: Float, what was best on the validation subjects.
-        seconds, peak_memory: Floats, time taken, and most bytes held, by all processes so far.
-        means: Dictionary of floats, the means of an epoch whose steps are all done.
+        best: Float, the lowest value of the monitored number on the validation subjects.
+        seconds, peak_memory: Floats, the time of all processes so far, and their peak in bytes.
+        means: Dictionary of floats, the means of the current epoch once all its steps are done.
         history: List of dictionaries, the numbers of each epoch.
     """
 
@@ -61,10 +61,10 @@ class Progress:
 
 
 class Checkpoint:
-    """The file that a stage is saved to now and then, whole or not at all, as numbers alone.
+    """The file of a stage. It is written whole or not at all, and holds arrays only, no code.
 
     Args:
-        path: The `.npz` file, or `None` for none.
+        path: The `.npz` file; with `None`, nothing is saved.
         minutes: Float, how often it is saved.
     """
 
@@ -74,20 +74,20 @@ class Checkpoint:
 
     @property
     def due(self):
-        """Whether the time has come to save, or a signal has requested a stop."""
+        """Whether the minutes have passed, or a signal has requested a stop."""
         return signals.stop_requested() or time.monotonic() - self.saved >= self.seconds
 
     def save(self, name, progress, variables, best_weights):
         """Saves a stage.
 
         Args:
-            name: What errors call the stage.
-            progress: `Progress`, whose time and memory are brought up to date.
+            name: Name of the stage, for error messages.
+            progress: `Progress`; its time and memory are updated.
             variables: List of all variables that training changes.
             best_weights: List of arrays, the model's best weights so far; `[]` before the first.
 
         Raises:
-            TrainingError: If a variable is not finite: the last checkpoint then stays.
+            TrainingError: If a variable is not finite; the last checkpoint then stays as it was.
         """
         self.saved = time.monotonic()
         progress.seconds += self.saved - self.began
@@ -108,12 +108,12 @@ class Checkpoint:
             np.savez(file, progress=text, **arrays)
 
     def restore(self, variables, weights):
-        """Puts back what was saved last.
+        """Restores what was saved last.
 
         The chief reads it and sends it to the other workers, which may not see the run folder.
 
         Args:
-            variables: As for `save`; they get their values back.
+            variables: As for `save`; they are assigned their saved values.
             weights: List of the model's weights, whose shapes the best weights must have.
 
         Returns:

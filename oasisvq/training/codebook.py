@@ -1,4 +1,4 @@
-"""The codebook's start, by a warm-up and k-means, and the sign of its collapse."""
+"""The start of the codebook, by a warm-up and k-means, and the warning of its collapse."""
 
 import functools
 
@@ -13,13 +13,13 @@ COLLAPSED_USAGE = 0.1
 
 
 def start_codebook(loop, read_images, warm_up_steps, seed):
-    """Takes some steps without the quantiser, then k-means on what the encoder makes of slices.
+    """Takes some steps without the quantiser, then starts the codebook by k-means on latents.
 
     Args:
-        loop: `Loop` of a `VQVAETrainer`, from wherever an earlier process has left it.
+        loop: `Loop` of a `VQVAETrainer`, at the step where an earlier process stopped.
         read_images: Function from row numbers `(n,)` to images `(n, H, W, 1)` in [0, 1].
         warm_up_steps: Integer.
-        seed: Integer, draws the slices and latents that k-means sees.
+        seed: Integer, draws the slices and latents for k-means.
 
     Raises:
         TrainingError: If the encoder's output is not finite.
@@ -49,14 +49,14 @@ def start_codebook(loop, read_images, warm_up_steps, seed):
 
 
 def collapse_warning(history):
-    """Returns a warning when the third epoch in a row has used hardly any codes, else `None`.
+    """Returns a warning if the last three epochs have used hardly any codes, else `None`.
 
     Args:
         history: List of dictionaries with `val_codebook_usage`, one an epoch.
     """
     few = [row["val_codebook_usage"] < COLLAPSED_USAGE for row in history[-4:]]
     if few[-3:] != [True] * 3 or (len(few) == 4 and few[0]):
-        return None  # not collapsed, or said before
+        return None  # not collapsed, or the warning was given before
     return (
         f"only {history[-1]['val_codebook_usage']:.0%} of the codes are in use for three epochs: "
         "the codebook has collapsed. Start again with --fresh and a lower --rate-weight, a higher "

@@ -14,8 +14,8 @@ class History:
     Args:
         folder: The run folder.
         stage: The name of the stage.
-        rows: List of dictionaries, the numbers of the epochs so far. Their curves are drawn anew:
-            a process that was killed may have drawn others after them.
+        rows: List of dictionaries, the numbers of the epochs so far. Their curves are drawn
+            again: a process that was killed may have drawn further epochs.
     """
 
     def __init__(self, folder, stage, rows=()):
@@ -37,7 +37,7 @@ class History:
             writer.close()
 
     def write(self, means):
-        """Adds the numbers of the next epoch; `val_` begins the names of those on validation."""
+        """Adds the numbers of an epoch; the names of those on validation begin with `val_`."""
         self.rows.append({"epoch": len(self.rows), **means})
         with whole_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.rows[0])

@@ -1,4 +1,4 @@
-"""The loop of both stages: it drives a model's own training step, and resumes after any step."""
+"""The training loop of both stages; it resumes after any step, bit for bit."""
 
 import contextlib
 import functools
@@ -42,9 +42,10 @@ def build_optimizer(learning_rate, steps, average=0.0):
 class Loop:
     """Trains a compiled model, and keeps the weights that are best on the validation subjects.
 
-    What a stage has done is all in `progress` and in the variables of the model, its metrics and
-    its optimizer: saved after a step and put back, they go on to the same end, bit by bit where
-    the device computes so. (`keras.Model.fit` with `BackupAndRestore` resumes whole epochs only.)
+    The whole state is `progress` and the variables of the model, its metrics and its optimizer.
+    Saved after a step and restored, training goes on to the same end: bit for bit, if the device
+    computes the same bits twice. (`keras.Model.fit` with `BackupAndRestore` resumes whole epochs
+    only.)
 
     Args:
         model: `keras.Model`, made and compiled under the current strategy. Its name is that of
@@ -52,7 +53,7 @@ class Loop:
         training, validation: `Batches`.
         checkpoint: `Checkpoint`.
         max_bad_steps: Integer, how many steps may be undone because they led to numbers that are
-            not finite. With 0, none is, and such a loss is an error.
+            not finite. With 0, a loss that is not finite is an error.
 
     Attributes:
         progress: `Progress`.
@@ -64,7 +65,9 @@ class Loop:
         self.training, self.validation = training, validation
         self.checkpoint, self.max_bad_steps = checkpoint or Checkpoint(), max_bad_steps
         self.strategy = tf.distribute.get_strategy()
-        share_of_batch(training.step_size)  # raises an error if it does not come out even
+        share_of_batch(
+            training.step_size
+        )  # raises an error if the devices cannot share a batch evenly
         model.optimizer.build(model.trainable_variables)
         self.variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
         self.train_step = self.compile_step(self._undoable(model.train_step))
@@ -87,9 +90,9 @@ class Loop:
         )
 
     def _undoable(self, step):
-        """Returns the step, undone if it led to numbers that are not finite, where that is allowed.
+        """Returns the step with a guard that undoes it if it leads to numbers that are not finite.
 
-        Every device has seen the whole batch, so all of them come to the same verdict.
+        Every device has seen the whole batch, so all of them decide alike.
         """
         if not self.max_bad_steps:
             return step
@@ -118,7 +121,7 @@ class Loop:
         return guarded_step
 
     def run(self, folder, epochs, monitor, patience=0, columns=(), warning=None):
-        """Trains to the end. The model then has the best weights, which also lie in the folder.
+        """Trains to the end. The model then has the best weights, which are also in the folder.
 
         Args:
             folder: Path of the run folder, for weights and history.
@@ -174,7 +177,7 @@ class Loop:
         return means[monitor] < self.progress.best
 
     def warm_up(self, steps, step):
-        """Takes so many steps before the first epoch.
+        """Takes some steps before the first epoch.
 
         Args:
             steps: Integer.
@@ -191,7 +194,7 @@ class Loop:
                     self._save_if_due()
 
     def finish_epoch(self, bar=None, steps=None):
-        """Takes the steps of the epoch under way that are missing, or those up to `steps`.
+        """Takes the remaining steps of the current epoch, or those up to `steps`.
 
         The means over all its steps are then in `progress.means`.
         """
@@ -201,7 +204,7 @@ class Loop:
         if not progress.step:
             self.model.reset_metrics()
         for batch in self.training.shuffled(progress.epoch, progress.step, last=steps):
-            # The step before is read while this one is computed.
+            # The loss of the step before is read while this one is computed.
             self._check(last)
             last = self._try(self.train_step, batch)
             progress.step += 1
@@ -234,7 +237,7 @@ class Loop:
             )
 
     def _try(self, step, batch):
-        """Takes a step; if memory does not suffice, the error names a batch that fits."""
+        """Takes a step; if memory is short, the error names a batch size that fits."""
         try:
             return step(batch)
         except tf.errors.ResourceExhaustedError as error:
@@ -266,11 +269,11 @@ class Loop:
                 signals.raise_if_requested()
             return {f"val_{name}": value for name, value in self._means().items()}
         finally:
-            self.model.reset_metrics()  # a checkpoint has no use for these sums
+            self.model.reset_metrics()  # a checkpoint does not need these sums
 
     @contextlib.contextmanager
     def _averaged_weights(self):
-        """Gives the model the averages of its weights, if the optimizer keeps any."""
+        """Gives the model the moving averages of its weights, if the optimizer keeps them."""
         optimizer, variables = self.model.optimizer, self.model.trainable_variables
         if not optimizer.use_ema:
             yield
@@ -298,5 +301,5 @@ class Loop:
             self.save()
 
     def save(self):
-        """Saves the checkpoint, if there is to be one."""
+        """Saves the checkpoint, if it has a path."""
         self.checkpoint.save(self.name, self.progress, self.variables, self.best_weights)

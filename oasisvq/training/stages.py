@@ -20,7 +20,7 @@ from oasisvq.evaluation.code_scores import (
 )
 from oasisvq.evaluation.features import train_feature_network
 from oasisvq.figures import save_curves
-from oasisvq.nn.losses import WINDOW_SIZE
+from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE, WINDOW_SIZE
 from oasisvq.runs.folder import FEATURE_WEIGHTS, MEAN_SLICES, SPLIT, TRAINING_CODES
 from oasisvq.training.batches import Batches
 from oasisvq.training.checkpoint import Checkpoint
@@ -37,7 +37,7 @@ def check_trainable(config, dataset):
             f"{dataset.folder}: slices of {height}x{width}. Expected sides of at least "
             f"{WINDOW_SIZE} pixels, the window of SSIM"
         )
-    if not 1e-4 < dataset.variance() <= 0.25:
+    if not LEAST_VARIANCE < dataset.variance() <= MOST_VARIANCE:
         raise DatasetError(
             f"{dataset.folder}: the training pixels hardly differ from one another (variance "
             f"{dataset.variance():.2g}). Expected brains"
