@@ -1,4 +1,4 @@
-"""The `OASIS` dataset: any source as slices on disk, split by subject, in batches."""
+"""The `OASIS` dataset: slices of any source, split by subject and read in batches."""
 
 import dataclasses
 import functools
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperparameters import DataConfig, Hyperparameters, Parser, add_data_dir
-from oasisvq.core.errors import DatasetError, HyperparameterError, RunFolderError
-from oasisvq.core.files import sha256, whole_file, write_text
+from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, Parser, add_data_dir
+from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
+from oasisvq.core.files import sha256, whole_file, write_array, write_text
 from oasisvq.core.script import run_script
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sources.base import WHOLE, Shard
@@ -26,36 +26,40 @@ class OASIS:
     """Brain slices with their subjects, from any of the sources of `--dataset`.
 
     The first use makes `slices.npy`, `slices.csv` and `dataset.json` in a folder below `data_dir`;
-    later uses with the same options read them again. Such a folder is itself a source.
+    later uses with the same options read them again. `--dataset` can also name such a folder.
 
     Args:
-        config: `DataConfig`; which source, which slices, and the shares of the split.
+        config: `DataConfig`: which source, which slices, and the shares of the split.
         data_dir: Folder for prepared slices. Defaults to `"data"`.
-        image_shape: `(H, W)` in pixels to fit the slices to, in a temporary file. Default: the
-            largest height and width found.
+        image_shape: `(H, W)` in pixels. The slices are fitted to this size in a temporary file.
+            Default: the largest height and width found.
 
     Attributes:
         slices: uint8 array `(N, H, W)`, memory-mapped; 255 stands for 1.0, the 99.8th percentile
             of the scan's pixels above 0.
-        table: A row a slice: subject, session, source, plane, index, position_mm, height and width
-            before fitting, split, and the sheet's columns (age, sex, cdr, …). NaN is unknown.
+        table: Data frame with one row per slice: subject, session, source, plane, index,
+            position_mm, height and width before fitting, split, and the columns of the subject
+            sheet (age, sex, cdr, …). NaN is unknown.
         description: The contents of `dataset.json`.
-        people: Dictionary from each subject who shows the same head as another to their one name.
-        folder: Path of the folder in which these lie.
+        people: Dictionary from the name of each subject who shows the same head as another to the
+            name that they share.
+        folder: Path of the folder that holds these files.
 
     Raises:
         DatasetError: If the source cannot be used; the message says why.
         VolumeError: If one of its files cannot be read.
     """
 
-    def __init__(self, config, data_dir="data", image_shape=None):
-        module = _prepare()
-        self.folder = module.prepare(config, Path(data_dir))
-        self.slices, self.table, self.description, self.people = module.read_prepared(self.folder)
+    def __init__(self, config, data_dir=DATA_DIR, image_shape=None):
+        # Not at the top: it takes a second, which `--help` does without.
+        from oasisvq.data.prepare import fit_picture, prepare, read_prepared
+
+        self.folder = prepare(config, Path(data_dir))
+        self.slices, self.table, self.description, self.people = read_prepared(self.folder)
         if image_shape not in (None, self.image_shape):
             fitted = array_on_disk((len(self.slices), *image_shape))
             for row, picture in enumerate(self.slices):
-                fitted[row] = module.fit_picture(picture, image_shape)
+                fitted[row] = fit_picture(picture, image_shape)
             self.slices = fitted
         self.table["split"] = assign_splits(self.table, config, self.people)
 
@@ -65,42 +69,41 @@ class OASIS:
         return tuple(self.slices.shape[1:])
 
     def rows(self, split):
-        """Returns the row numbers of a split's slices, `(n,)`; of all slices for `"all"`."""
-        chosen = self.table["split"] == split
-        return np.flatnonzero(chosen | (split == "all"))
+        """Returns the row numbers of a split's slices, or of all slices for `"all"`: `(n,)`."""
+        return np.flatnonzero((self.table["split"] == split) | (split == "all"))
 
     def subjects(self, split):
         """Returns the names of a split's subjects, sorted."""
         return sorted(set(self.table["subject"].iloc[self.rows(split)]))
 
     def require(self, *splits):
-        """Refuses to go on without subjects in each split.
+        """Checks that each of these splits has subjects.
 
         Raises:
-            DatasetError: If one is empty; the message gives the counts.
+            DatasetError: If a split is empty; the message gives the counts.
         """
         counts = {split: len(self.subjects(split)) for split in SPLITS}
         empty = next((split for split in splits if not counts[split]), None)
         if empty == "train":
             raise DatasetError(
-                f"{self.folder}: no subject left to train on; its subjects fall {counts}. Lower "
-                "--validation-fraction and --test-fraction, deal them out anew with --split-seed, "
-                "or add subjects"
+                f"{self.folder}: no subject left to train on; subjects by split: {counts}. Lower "
+                "--validation-fraction and --test-fraction, choose another --split-seed, or add "
+                "subjects"
             )
         if empty:
             raise DatasetError(
-                f"{self.folder}: no {empty} subject; its {sum(counts.values())} subjects fall "
-                f"{counts}. Raise --{empty}-fraction, deal them out anew with --split-seed, add "
-                "subjects (to a folder for that split, if the source has such folders), or say "
-                "with --subject-pattern which part of a name is the subject"
+                f"{self.folder}: no {empty} subject; subjects by split: {counts}. Raise "
+                f"--{empty}-fraction, choose another --split-seed, add subjects (to a folder for "
+                "that split, if the source has such folders), or say with --subject-pattern which "
+                "part of a name is the subject"
             )
 
     def images(self, rows):
-        """Returns slices as the models take them: float32 `(n, H, W, 1)` in [0, 1]."""
+        """Returns slices as input of the models: float32 `(n, H, W, 1)` in [0, 1]."""
         return self.slices[rows][..., None].astype(np.float32) / 255
 
     def read(self, rows):
-        """Returns `images` as a tensor `(n, H, W, 1)` in [0, 1], for an integer tensor of rows."""
+        """Returns what `images` does, as a tensor, for an integer tensor of rows."""
         tf = _tensorflow()
         slices = tf.numpy_function(lambda chosen: self.slices[chosen], [rows], tf.uint8)
         slices = tf.ensure_shape(slices, (None, *self.image_shape))
@@ -109,22 +112,19 @@ class OASIS:
     def batches(self, split, batch_size):
         """Returns a `tf.data.Dataset` of float32 `(B, H, W, 1)` in [0, 1], in the order of `rows`.
 
-        Only the slices of the current batches are in memory.
+        Only the slices of a few batches are in memory at a time.
         """
         rows = _tensorflow().data.Dataset.from_tensor_slices(self.rows(split))
         return rows.batch(batch_size).map(self.read, num_parallel_calls=2).prefetch(2)
 
     def _blocks(self, rows):
-        """Yields the uint8 slices of some rows, a block of them in memory at a time."""
+        """Yields the uint8 slices of these rows, one block in memory at a time."""
         for start in range(0, len(rows), BLOCK):
             yield self.slices[rows[start : start + BLOCK]]
 
-    def variance(self):
-        """Returns the variance of the training pixels in [0, 1], over all of them."""
-        return self._variance
-
     @functools.cached_property
-    def _variance(self):
+    def variance(self):
+        """Returns the variance of all training pixels in [0, 1]."""
         blocks = self._blocks(self.rows("train"))
         counts = sum((np.bincount(block.ravel(), minlength=256) for block in blocks), np.zeros(256))
         levels = np.arange(256) / 255
@@ -132,9 +132,9 @@ class OASIS:
         return float(np.average((levels - mean) ** 2, weights=counts))
 
     def mean_slices(self):
-        """Returns the mean training slice of each of the `position_keys`, and of `"all"`.
+        """Returns the mean training slice at each position, by its key, and over `"all"`.
 
-        Each is float32 `(H, W)` in [0, 1].
+        Each is float32 `(H, W)` in [0, 1]; for the keys see `position_keys`.
         """
         rows = self.rows("train")
         sums, counts = {}, {}
@@ -145,14 +145,14 @@ class OASIS:
         return {name: (sums[name] / counts[name] / 255).astype(np.float32) for name in sums}
 
     def position_keys(self, rows):
-        """Returns where each slice lies, as `"axial 12 mm"` in the volume's coordinates.
+        """Returns the position of each slice as text, `"axial 12 mm"` in the volume's coordinates.
 
-        For pictures it is `" 95"`, their number; `"all"` if that is unknown, too.
+        A picture has its number, `" 95"`, or `"all"` if that is unknown too.
         """
 
         def key(plane, index, position):
             if not math.isnan(position):
-                return f"{plane} {math.floor(position + 0.5)} mm"  # `round` joins halves to even
+                return f"{plane} {math.floor(position + 0.5)} mm"  # `round` goes to even
             return "all" if math.isnan(index) else f"{plane} {int(index)}"
 
         columns = (self.table[name].iloc[rows] for name in ("plane", "index", "position_mm"))
@@ -160,28 +160,29 @@ class OASIS:
 
     @property
     def position_column(self):
-        """Returns which column says where slices lie: in mm if that is known of any."""
+        """Returns the column with the slices' positions: in mm if any is known in mm."""
         return "index" if self.table["position_mm"].isna().all() else "position_mm"
 
     def conditions(self, rows):
-        """Returns what the prior may know of each slice: float32 `(n, 4)`, the `CONDITIONS`.
+        """Returns what the prior may know of each slice, the `CONDITIONS`: float32 `(n, 4)`.
 
-        They are the `position_column`, age in years, sex as in `SEXES`, and CDR; NaN is unknown.
+        They are its position (see `position_column`), the subject's age in years, sex as in
+        `SEXES`, and CDR; NaN is unknown.
         """
         table = self.labels(rows).assign(sex=lambda table: table["sex"].map(SEXES))
         return np.stack([table[name].to_numpy(np.float32) for name in CONDITIONS], axis=1)
 
     def labels(self, rows):
-        """Returns the rows of `table` of these slices, with a column `position` besides."""
+        """Returns these rows of `table` with an additional column `position`."""
         table = self.table.iloc[rows]
         return table.assign(position=table[self.position_column])
 
     def subject_splits(self):
-        """Returns a table with a row a subject: its name, and its split."""
+        """Returns a table with the name and the split of each subject."""
         return self.table[["subject", "split"]].drop_duplicates().sort_values("subject")
 
     def identity(self):
-        """Returns what the slices are: source, counts, and the SHA-256 of files and split."""
+        """Returns what identifies the slices: source, counts, SHA-256 of files and of the split."""
         split = self.subject_splits().to_csv(index=False).encode()
         return {
             "source": self.description["source"],
@@ -193,16 +194,15 @@ class OASIS:
         }
 
     def refitted(self, rows):
-        """Returns how many of these slices had another size and were padded or shrunk."""
+        """Returns how many of these slices had another size, and so were padded or shrunk."""
         sizes = self.table[["height", "width"]].iloc[rows].to_numpy()
         return int((sizes != self.image_shape).any(axis=1).sum())
 
     def save_split(self, split, folder):
-        """Copies a split's slices to `folder`, which is then a source of its own."""
+        """Copies a split's slices to a folder that `--dataset` can name."""
         rows = self.rows(split)
-        _prepare().write_array(
-            folder / "slices.npy", (len(rows), *self.image_shape), self._blocks(rows)
-        )
+        shape = len(rows), *self.image_shape
+        write_array(folder / "slices.npy", shape, self._blocks(rows))
         with whole_file(folder / "slices.csv") as partial:
             self.table.iloc[rows].to_csv(partial, index=False)
         write_text(folder / "dataset.json", self.description)
@@ -212,44 +212,34 @@ def open_test_slices(run):
     """Returns the test subjects' slices that a run folder keeps, as an `OASIS` dataset.
 
     Raises:
-        RunFolderError: If they are not there, or not whole.
+        RunFolderError: If they are missing or damaged.
     """
     folder = run.folder / TEST_SLICES
     try:
-        if not _prepare().is_prepared(folder):
-            raise DatasetError(f"{folder}: not whole")
         return OASIS(dataclasses.replace(run.hyperparameters.data, dataset=str(folder)))
     except DatasetError as error:
         raise RunFolderError(
-            f"{folder}: not the test slices of a run ({error}). Copy the whole run folder, or "
-            "train again"
+            f"{folder}: not the test slices of a run ({error}). {COPY_WHOLE}"
         ) from error
 
 
 def array_on_disk(shape):
-    """Returns a uint8 array of zeros, memory-mapped from a temporary file that goes with it."""
+    """Returns a uint8 array of zeros in a temporary file, which is deleted with the array."""
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 
 
-def _prepare():
-    """Returns `oasisvq.data.prepare`, imported late: it takes a second, and `--help` does not."""
-    from oasisvq.data import prepare
-
-    return prepare
-
-
 def _tensorflow():
-    """Returns TensorFlow, imported late: slices are made without it."""
+    """Returns TensorFlow; it is imported here because `dataset.py` does without it."""
     import tensorflow
 
     return tensorflow
 
 
 def describe(dataset, most=5):
-    """Returns how many subjects and slices there are, of what size, in which split.
+    """Returns a text with the number of subjects and slices, their size and their splits.
 
-    A second line names up to `most` people who are here under several names, if there are any.
+    If people are here under several names, a second line names up to `most` of them.
     """
     parts = ", ".join(
         f"{split} {len(dataset.subjects(split))} ({len(dataset.rows(split)):,})" for split in SPLITS
@@ -267,7 +257,7 @@ def describe(dataset, most=5):
 
 
 def preview_rows(dataset, count=6):
-    """Returns, for each collection, rows of `count` subjects or fewer, at its middle position."""
+    """Returns rows of up to `count` subjects of each collection, all at the middle position."""
     table = dataset.table
     places = table["position_mm"].fillna(table["index"]).fillna(0)
     middle = places.iloc[(places - places.median()).abs().argmin()]
@@ -281,26 +271,29 @@ def preview_rows(dataset, count=6):
 
 
 def main():
-    """Makes the slices of a source, for `train.py` to find them ready."""
+    """Makes the slices of a source, so that `train.py` finds them ready."""
     parser = Parser(description=main.__doc__)
     add_data_dir(parser)
     Hyperparameters.add_flags(parser, [field.name for field in dataclasses.fields(DataConfig)])
     parser.add_argument(
-        "--preview", help="a .png to draw: subjects of each collection, at one position"
+        "--preview", help="a .png to draw: subjects of each collection at one position"
     )
     parser.add_argument(
         "--shard",
         metavar="N/COUNT",
-        help="make only this share of the scans, as 3/16: for several machines with one "
-        "--data-dir. Who finds all made puts them together",
+        help="make only this share of the scans, as 3/16: for several machines that share one "
+        "--data-dir. The process that finds all shares made joins them",
     )
     arguments = parser.parse_args()
     config = Hyperparameters().with_flags(arguments).data
     shard = Shard.parse(arguments.shard)
     if arguments.preview and not arguments.preview.lower().endswith(".png"):
         raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
-    if shard != WHOLE and not _prepare().prepare(config, Path(arguments.data_dir), shard):
-        print(f"Shard {arguments.shard} is made. Scans of other shards are missing still")
+
+    from oasisvq.data.prepare import prepare
+
+    if shard != WHOLE and not prepare(config, Path(arguments.data_dir), shard):
+        print(f"Shard {arguments.shard} is made. Scans of other shards are still missing")
         return
     dataset = OASIS(config, arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
@@ -317,10 +310,7 @@ def main():
         print(f"{arguments.preview}: {dataset.position_keys(sources[min(sources)])[0]}")
 
 
-def run():
-    """Runs the script, as the command oasisvq-dataset."""
-    run_script(main)
-
+run = functools.partial(run_script, main)  # the command oasisvq-dataset
 
 if __name__ == "__main__":
     run()

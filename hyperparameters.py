@@ -22,19 +22,7 @@ __all__ = [
 ]
 
 
-def read_disc_numbers(text: str) -> tuple[int, ...]:
-    """Returns the numbers that a text like `"1,2"` or `"1-3"` names, ascending.
-
-    Raises:
-        HyperparameterError: If it is no list of numbers.
-    """
-    numbers = set()
-    for entry in text.split(",") if text else ():
-        match = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", entry)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise HyperparameterError(f"--discs must be numbers, as 1,2 or 1-3. Received: {text!r}")
-        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(numbers))
+DATA_DIR = "data"  # the folder for archives and prepared slices, unless another is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +75,7 @@ class DataConfig(Part):
                 "--validation-fraction and --test-fraction must leave subjects to train on: their "
                 f"sum must be below 1. Received: {self.validation_fraction} + {self.test_fraction}"
             )
-        read_disc_numbers(self.discs)
+        self._parse_discs()
         low, high = self.slice_range
         if low > high or (self.slice_unit == "fraction" and not (low >= 0 and high <= 1)):
             raise HyperparameterError(
@@ -98,7 +86,19 @@ class DataConfig(Part):
     @property
     def disc_numbers(self) -> tuple[int, ...]:
         """The numbers that `discs` names, ascending; `()` for all."""
-        return read_disc_numbers(self.discs)
+        return self._parse_discs()
+
+    def _parse_discs(self) -> tuple[int, ...]:
+        """Returns `disc_numbers`, or raises an error if `discs` is not a list of numbers."""
+        numbers = set()
+        for entry in self.discs.split(",") if self.discs else ():
+            match = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", entry)
+            if not match or int(match[2] or match[1]) < int(match[1]):
+                raise HyperparameterError(
+                    f"--discs must be numbers, as 1,2 or 1-3. Received: {self.discs!r}"
+                )
+            numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+        return tuple(sorted(numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +249,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Adds `--data-dir`, whose default the environment can set, to a parser."""
     parser.add_argument(
         "--data-dir",
-        default=os.environ.get("OASIS_DATA_DIR", "data"),
-        help="archives and prepared slices (default: OASIS_DATA_DIR of the environment, or data)",
+        default=os.environ.get("OASIS_DATA_DIR", DATA_DIR),
+        help="archives and prepared slices (default: OASIS_DATA_DIR of the environment, or "
+        f"{DATA_DIR})",
     )

@@ -1,6 +1,7 @@
 """Draws new brains from a run folder, and shows what the VQ-VAE keeps of real ones."""
 
 import dataclasses
+import functools
 
 from hyperparameters import DrawConfig, Hyperparameters, Parser
 from oasisvq.core.configuration import Configuration
@@ -124,10 +125,7 @@ def parse_flags():
     return Flags().with_flags(arguments).draw, arguments
 
 
-def run():
-    """Runs the script, as the command oasisvq-predict."""
-    run_script(main)
-
+run = functools.partial(run_script, main)  # the command oasisvq-predict
 
 if __name__ == "__main__":
     run()

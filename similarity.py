@@ -1,6 +1,7 @@
 """Scores a run: how like the originals its reconstructions are, and how good its prior is."""
 
 import argparse
+import functools
 import math
 import sys
 from pathlib import Path
@@ -209,10 +210,7 @@ def known_conditions(slices, rows, kept):
     return conditions
 
 
-def run():
-    """Runs the script, as the command oasisvq-similarity."""
-    run_script(main)
-
+run = functools.partial(run_script, main)  # the command oasisvq-similarity
 
 if __name__ == "__main__":
     run()

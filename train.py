@@ -48,7 +48,7 @@ def main():
     print(f"{source}: {describe(dataset)}")
     check_trainable(hyperparameters.vqvae, dataset)
     folder = Path(arguments.run_dir or f"runs/{source}")
-    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance(), dataset.identity())
+    run = Run(folder, hyperparameters, dataset.image_shape, dataset.variance, dataset.identity())
     options = {
         "checkpoint_minutes": arguments.checkpoint_minutes,
         "max_bad_steps": arguments.max_bad_steps,

@@ -50,3 +50,6 @@ class WorkerError(UserError):
 
 class RunFolderError(UserError):
     """A folder that is not a run, or a run whose files do not belong together."""
+
+
+COPY_WHOLE = "Copy the whole run folder, or train again"  # the remedy for a damaged run folder

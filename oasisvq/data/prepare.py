@@ -17,7 +17,7 @@ import pandas
 from tqdm import tqdm
 
 from oasisvq.core.errors import DatasetError
-from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_text
+from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_array, write_text
 from oasisvq.data.demographics import KNOWN, join_sheet, read_sheets
 from oasisvq.data.near_duplicates import near_duplicates
 from oasisvq.data.oasis import COLLECTIONS
@@ -388,23 +388,6 @@ def _summarise(description: dict[str, Any]) -> None:
     missing = len(description["sessions_without_a_row"])
     if missing and description["sheets"]:
         print(f"{missing} sessions have no row in the subject sheet; what it tells is unknown")
-
-
-def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndarray]) -> None:
-    """Writes a uint8 array as `.npy`, whole or not at all, block by block.
-
-    A memory-mapped file would kill the process when the disk is full.
-
-    Args:
-        path: The file to write.
-        shape: The shape of the whole array.
-        blocks: The uint8 arrays that it consists of, in order.
-    """
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
 
 
 def fit_picture(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:

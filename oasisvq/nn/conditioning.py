@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oasisvq.data.conditions import CONDITIONS
 from oasisvq.nn.random import UniformDraws
 
-CONDITION_COUNT = 4  # position, age, sex, CDR: the columns of `OASIS.conditions`
+CONDITION_COUNT = len(CONDITIONS)  # 4: position, age, sex, CDR
 
 
 @keras.saving.register_keras_serializable(package="oasisvq")

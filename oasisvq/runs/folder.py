@@ -17,7 +17,7 @@ import pandas
 import tensorflow as tf
 
 from oasisvq.core.configuration import Configuration
-from oasisvq.core.errors import RunFolderError, UserError
+from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError
 from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
 from oasisvq.data.prepare import PREPARED
 from oasisvq.data.splits import TEST_SLICES
@@ -38,7 +38,6 @@ RECORDED = [
     *(f"{TEST_SLICES}/{name}" for name in PREPARED),
 ]
 LARGEST_SIDE = 8192  # pixels of a slice
-COPY_WHOLE = "Copy the whole run folder, or train again"
 
 
 @dataclasses.dataclass(frozen=True)

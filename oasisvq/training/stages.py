@@ -37,10 +37,10 @@ def check_trainable(config, dataset):
             f"{dataset.folder}: slices of {height}x{width}. Expected sides of at least "
             f"{WINDOW_SIZE} pixels, the window of SSIM"
         )
-    if not LEAST_VARIANCE < dataset.variance() <= MOST_VARIANCE:
+    if not LEAST_VARIANCE < dataset.variance <= MOST_VARIANCE:
         raise DatasetError(
             f"{dataset.folder}: the training pixels hardly differ from one another (variance "
-            f"{dataset.variance():.2g}). Expected brains"
+            f"{dataset.variance:.2g}). Expected brains"
         )
     stride = config.downsample
     latents = math.ceil(height / stride) * math.ceil(width / stride) * len(dataset.rows("train"))

@@ -33,7 +33,7 @@ def main():
 
     dataset = OASIS(chosen.data, arguments.data_dir)
     rows = dataset.rows("train")
-    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance(), chosen.vqvae, chosen.run.seed)
+    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance, chosen.vqvae, chosen.run.seed)
     vqvae.compile(build_optimizer(chosen.vqvae.learning_rate, 1000))
 
     def read(rows):

@@ -129,7 +129,7 @@ def measure_training(folder):
     """Returns the seconds a slice of a step of either stage, medians, and of encoding."""
     dataset, seed = OASIS(DataConfig(dataset=str(folder))), 0
     rows, vqvae_config, prior_config = dataset.rows("all")[:128], VQVAEConfig(), PriorConfig()
-    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance(), vqvae_config, seed)
+    vqvae = VQVAETrainer(dataset.image_shape, dataset.variance, vqvae_config, seed)
     prior = PixelCNN(vqvae.code_shape, vqvae.num_embeddings, prior_config, seed)
     codes = vqvae.encode_all(dataset.images, rows[:32])
     began = time.perf_counter()

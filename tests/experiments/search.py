@@ -103,7 +103,7 @@ def main():
 def measure(name, chosen, dataset, folder):
     """Trains a configuration, and returns its row of the table."""
     began, seed = time.monotonic(), chosen.run.seed
-    run = Run(folder, chosen, dataset.image_shape, dataset.variance())
+    run = Run(folder, chosen, dataset.image_shape, dataset.variance)
     run.start(fresh=False)
     save_slices(dataset, run)
     keras.utils.set_random_seed(seed)

@@ -22,9 +22,9 @@ from oasisvq.core.files import (
     sha256,
     sweep,
     whole_file,
+    write_array,
     write_text,
 )
-from oasisvq.data.prepare import write_array
 from stress import write_loops
 
 
