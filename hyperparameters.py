@@ -27,7 +27,7 @@ DATA_DIR = "data"  # the folder for archives and prepared slices, unless another
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Part):
-    """Which slices of whom, and which of them are trained on.
+    """The data: the source, its slices, and their split by subject.
 
     Attributes:
         dataset: oasis, oasis1, oasis2, demo, or a folder of slices or of volumes
@@ -40,14 +40,14 @@ class DataConfig(Part):
             index, for the names of slices and volumes (default: those of OASIS,
             case_441_slice_0.nii.png, or a name that ends in the slice's number)
         oasis1_image: which image of OASIS-1: in the atlas without the skull, in the atlas, the
-            mean of the session, or its raw scans; OASIS-2 is made like it
+            mean of the session, or its raw scans; OASIS-2 is brought to the same form
         discs: numbers of the archives of OASIS to use, as 1,2 or 1-3: OASIS-1 has 1 to 12,
             OASIS-2 1 and 2 (default: all)
         max_bad_scans: share of the scans that may be unusable and left out
-        demo_subjects: invented subjects of --dataset demo
-        validation_fraction: share of the subjects that choices are made on
+        demo_subjects: number of invented subjects of --dataset demo
+        validation_fraction: share of the subjects for choosing epochs and settings
         test_fraction: share of the subjects kept for scores
-        split_seed: another number assigns the subjects to other splits
+        split_seed: seed of the split
     """
 
     title: ClassVar[str] = "data"
@@ -106,25 +106,25 @@ class VQVAEConfig(Part):
     """The first stage: the VQ-VAE and its training.
 
     Attributes:
-        downsample: pixels a code along each axis
+        downsample: pixels per code along each axis
         num_embeddings: number of codes K in the codebook
         embedding_dim: length D of each code
         width: channels of encoder and decoder
-        residual_blocks: residual blocks in the encoder, and again in the decoder
+        residual_blocks: residual blocks in the encoder, and as many in the decoder
         ssim_weight: weight of 1 - SSIM in the loss
         commitment_cost: weight beta of the commitment loss
         codebook_update: how the codebook learns: by moving average, or by the gradient of its own
             loss
         ema_decay: weight of the past in the moving average
-        revive_below: a code that stands for less than this share of its fair share of the latents
-            moves to where it is needed
-        rate_weight: how much a code's bits weigh against its distance, in mean squared errors of
-            the quantiser a bit: the more, the fewer bits a slice; 0 takes the nearest code
-        rate_steps: steps in which that weight grows from 0: a codebook that has not settled would
-            lose its codes to it
+        revive_below: a code is moved if it is used for less than this share of the latents that it
+            would have in a codebook that is used evenly
+        rate_weight: weight of a code's bits against its distance, in mean squared errors of the
+            quantiser per bit; a higher weight gives fewer bits per slice, 0 takes the nearest code
+        rate_steps: steps in which the rate weight grows from 0; with the full weight from the start
+            the codebook would lose codes
         warm_up_steps: steps without the quantiser before k-means starts the codebook
         epochs: epochs of the VQ-VAE
-        batch_size: slices a step
+        batch_size: slices per step
         learning_rate: highest rate of the cosine schedule
     """
 
@@ -157,12 +157,12 @@ class PriorConfig(Part):
         residual_blocks: residual blocks of the PixelCNN
         dilations: spacing of the taps in successive residual blocks
         dropout: share of channels dropped in training
-        average: how far the moving average of the prior's weights, which is what is kept, reaches
-            back, as a share of its steps; 0 keeps the weights themselves
+        average: length of the moving average of the prior's weights that is kept, as a share of
+            its steps; 0 keeps the weights themselves
         epochs: epochs of the prior
-        patience: epochs without a better prior on the validation subjects before training ends; 0
-            for no end but --prior-epochs
-        batch_size: code grids a step
+        patience: training ends after so many epochs without a better prior on the validation
+            subjects; 0 trains for all of --prior-epochs
+        batch_size: code grids per step
         learning_rate: highest rate of the cosine schedule
     """
 
@@ -182,15 +182,15 @@ class PriorConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Part):
-    """What holds for the whole run.
+    """The settings of the whole run.
 
     Attributes:
-        feature_steps: steps of the small network whose features similarity.py compares
-        mixed_precision: layers compute in bfloat16; quantiser, softmax and losses in float32, as
-            all weights are
-        deterministic: on GPUs too, the same seed gives the same weights bit by bit, in longer
-            time; on the CPU it does so anyway
-        seed: seed of weights, order and revival
+        feature_steps: training steps of the small network whose features similarity.py compares
+        mixed_precision: layers compute in bfloat16; quantiser, softmax, losses and all weights
+            stay float32
+        deterministic: the same seed gives the same weights bit by bit on GPUs too, but training
+            is slower; on the CPU it always does
+        seed: seed of the weights, the order of the slices and the moves of unused codes
     """
 
     title: ClassVar[str] = "run"
@@ -203,15 +203,15 @@ class RunConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class DrawConfig(Part):
-    """How many slices are drawn, and how codes are drawn from the prior.
+    """What predict.py draws, and how codes are drawn from the prior.
 
     Attributes:
-        num_samples: new brains
-        num_reconstructions: test slices shown
-        temperature: below 1: likelier brains
-        top_k: draw from the k likeliest codes; 0 is all
-        top_p: draw from the likeliest codes that together reach this probability
-        seed: another seed, other brains
+        num_samples: number of new brains
+        num_reconstructions: number of test slices to reconstruct
+        temperature: a value below 1 gives likelier brains
+        top_k: draw from the k likeliest codes only; 0 draws from all
+        top_p: draw from the likeliest codes only, up to this total probability
+        seed: another seed gives other brains
     """
 
     title: ClassVar[str] = "drawing"
@@ -238,7 +238,7 @@ class Hyperparameters(Configuration):
     run: RunConfig = RunConfig()
 
 
-# What `train.py --preset` changes of the defaults; flags change it further.
+# The values that `train.py --preset` changes; flags override them.
 PRESETS = {
     "default": {},
     "quality": {"epochs": 40, "prior_filters": 96, "prior_epochs": 20},

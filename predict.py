@@ -20,7 +20,7 @@ class Flags(Configuration):
 
 
 def main():
-    """Shows test slices and their codes, new brains, and new brains under other conditions."""
+    """Draws test slices with their codes, new brains, and new brains under other conditions."""
     config, arguments = parse_flags()
 
     import_tensorflow_quietly()
@@ -49,7 +49,7 @@ def main():
         return vqvae.decode_all(sample_code_grids(prior, uniforms, config, conditions))[..., 0]
 
     with run.alone():
-        # Test slices, evenly spaced over the subjects, their codes, and what the codes give back.
+        # Test slices, evenly spaced over the subjects, their codes and their reconstructions.
         count = min(config.num_reconstructions, len(slices.table))
         rows = np.unique(np.linspace(0, len(slices.table) - 1, count).round().astype(int))
         originals = slices.images(rows)  # (n, H, W, 1)
@@ -81,7 +81,7 @@ def main():
         write_text(samples / "brains.json", facts)
         print(f"Drew {len(brains)} new brains, seed {config.seed}")
 
-        # The first brain's uniforms under other conditions: a row an age, a column a position.
+        # The first brain's uniforms under other conditions: ages in rows, positions in columns.
         conditions = spread_conditions(trained, AGES, POSITIONS)
         flat = conditions.reshape(-1, conditions.shape[-1])
         brains = draw(np.repeat(uniforms[:1], len(flat), axis=0), flat)
@@ -108,15 +108,15 @@ def parse_flags():
     Flags.add_flags(parser)
     conditions = parser.add_argument_group(
         "conditions",
-        "of all new brains; by default each has those of a test slice. If any of age, sex and CDR "
-        "is given, the others are left open",
+        "conditions of all new brains; by default each has those of a test slice. If age, sex or "
+        "CDR is given, those that are not given are unknown",
     )
     conditions.add_argument(
         "--slice-position",
         dest="position",
         type=float,
         metavar="MM",
-        help="where the slice lies, in mm; its number, if the run's slices have numbers only",
+        help="position of the slice in mm, or its number if the run's slices have only numbers",
     )
     conditions.add_argument("--age", type=float, help="in years")
     conditions.add_argument("--sex", choices=("F", "M"))

@@ -1,4 +1,4 @@
-"""Scores a run: how like the originals its reconstructions are, and how good its prior is."""
+"""Scores a run: how close its reconstructions are to the originals, and how good its prior is."""
 
 import argparse
 import functools
@@ -11,7 +11,7 @@ from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import whole_file, write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 
-# Flags of train.py that also say how another source is read; the run's own are the default.
+# The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
     *("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern"),
     *("demo_subjects", "oasis1_image", "discs", "max_bad_scans"),
@@ -39,10 +39,10 @@ def main():
     )
     from oasisvq.evaluation.summary import print_panel, print_report
     from oasisvq.figures import (
-        save_closest_pairs,
         save_extremes,
         save_histogram,
         save_intensities,
+        save_pairs,
         save_rows,
     )
     from oasisvq.runs.folder import MEAN_SLICES, TRAINING_CODES, open_run
@@ -77,7 +77,7 @@ def main():
     folder = run.folder / "figures" if output.parent == run.folder else output.parent
 
     def figure(name):
-        """Returns where a figure goes: to those of the run, or beside a report elsewhere."""
+        """Returns the path of a figure: among those of the run, or beside a report elsewhere."""
         return folder / f"{output.stem}_{name}.png"
 
     with run.alone():
@@ -97,7 +97,7 @@ def main():
         print_report(report)
 
         if arguments.panel_slices:
-            # A new brain for the conditions of each of these slices, and what the codes cost.
+            # A new brain for the conditions of each of these slices, and the slice reconstructed.
             owners = slices.table["subject"].iloc[rows].to_numpy()
             rows = rows[choose_whole_subjects(owners, arguments.panel_slices, arguments.seed)]
             real_codes = vqvae.encode_all(slices.images, rows)
@@ -117,7 +117,9 @@ def main():
                 slices.position_keys(rows),
                 arguments.seed,
             )
-            save_closest_pairs(*shown["closest"], figure("closest"))
+            new_brains, nearest, distances = shown["closest"]
+            names = [["generated"] * len(distances), [f"distance {d:.3f}" for d in distances]]
+            save_pairs(new_brains, names[0], nearest, names[1], figure("closest"))
             histograms = shown["real_histograms"], shown["generated_histograms"]
             save_intensities(*histograms, figure("intensities"))
             starts = range(0, len(shown["mixed"]), MIXED_COLUMNS)
@@ -129,23 +131,24 @@ def main():
             write_text(output, report)
             print_panel(report["panel"])
         write_model_card(run)
-    print(f"\nReport: {output}, a row a slice: {output.with_suffix('.csv')}")
+    print(f"\nReport: {output}; each slice's scores: {output.with_suffix('.csv')}")
 
 
 def parse_flags():
-    """Reads the flags, and refuses those out of range before anything else is read."""
+    """Reads the flags, and refuses values out of range before any file is read."""
     parser = Parser(description=__doc__)
     parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
     parser.add_argument(
         "--dataset",
         default=argparse.SUPPRESS,
-        help="score another source, as train.py takes it (default: the run's own)",
+        help="another source to score, as for train.py (default: the run's own)",
     )
     parser.add_argument(
         "--split",
         choices=("test", "validation", "train", "all"),
         default="test",
-        help="subjects to score; those of other splits than test flatter (default: test)",
+        help="subjects to score; scores of other splits than test are too good "
+        "(default: %(default)s)",
     )
     add_data_dir(parser)
     parser.add_argument(
@@ -157,17 +160,19 @@ def parse_flags():
         "--panel-slices",
         type=int,
         default=500,
-        help="how many of the slices new brains are drawn for and compared with, whole subjects "
-        "together; 0: none (default: 500)",
+        help="new brains are drawn for, and compared with, at least so many of the slices, all "
+        "slices of a subject or none; 0 draws no brains (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other new brains")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed gives other brains (default: %(default)s)"
+    )
     Hyperparameters.add_flags(parser, SOURCE_FLAGS, default="the run's own")
     arguments = parser.parse_args()
     Hyperparameters().with_flags(arguments)  # refuses what is out of range
     ignored = [name for name in SOURCE_FLAGS if name in arguments and "dataset" not in arguments]
     if ignored:
         flag = "--" + ignored[0].replace("_", "-")
-        raise HyperparameterError(f"{flag} says how another source is read: give --dataset too")
+        raise HyperparameterError(f"{flag} applies to another source only: give --dataset too")
     for flag, value in (("--panel-slices", arguments.panel_slices), ("--seed", arguments.seed)):
         if value < 0:
             raise HyperparameterError(f"{flag} must be at least 0. Received: {value}")
@@ -178,7 +183,7 @@ def parse_flags():
 
 
 def warn_of_training_subjects(run, slices, rows):
-    """Warns on standard error of subjects that were trained on: their scores flatter."""
+    """Warns on standard error if subjects were trained on, because their scores are too good."""
 
     def person(subject):
         return slices.people.get(subject, subject)
@@ -187,22 +192,21 @@ def warn_of_training_subjects(run, slices, rows):
     seen = known & {person(subject) for subject in slices.table["subject"].iloc[rows]}
     if seen:
         print(
-            f"similarity.py: warning: {len(seen)} of these subjects were trained on or chosen by; "
-            "scores on them flatter",
+            f"similarity.py: warning: {len(seen)} of these subjects were used in training; their "
+            "scores are too good",
             file=sys.stderr,
         )
 
 
 def known_conditions(slices, rows, kept):
-    """Returns the conditions of slices `(n, 4)` as far as the prior can know them.
+    """Returns the conditions of slices as far as the prior can know them: float32 `(n, 4)`.
 
-    A position in mm means nothing to a prior that learned from slices with numbers only, nor the
-    other way round.
+    A prior that learned from slice numbers knows nothing of positions in mm, and vice versa.
 
     Args:
         slices: `OASIS`.
-        rows: Integer array `(n,)`, which of its slices.
-        kept: `OASIS`, slices whose positions have the prior's unit.
+        rows: Integer array `(n,)`, rows of these slices.
+        kept: `OASIS`, the slices that the run keeps: their positions have the prior's unit.
     """
     conditions = slices.conditions(rows)
     if slices.position_column != kept.position_column:

@@ -26,12 +26,12 @@ def save_curves(history_csv, path, levels=None):
     Args:
         history_csv: The file that training wrote.
         path: The PNG to write.
-        levels: Dictionary from a name to a value of the loss, drawn as dotted lines: what the loss
-            would be without the model.
+        levels: Dictionary from a name to what the loss would be without the model, drawn as dotted
+            lines.
     """
     history = pandas.read_csv(history_csv)
     epochs, names = history["epoch"] + 1, [name for name in CURVES if name in history]
-    # A stage with no other curve than its loss is the prior, whose loss is its bits per code.
+    # Only the prior has no other curve than its loss, which is its bits per code.
     titles = CURVES if len(names) > 1 else {"loss": "bits per code"}
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
@@ -51,7 +51,7 @@ def save_curves(history_csv, path, levels=None):
 
 
 def code_colours(codes, num_embeddings):
-    """Returns code grids as RGB in [0, 1], the same colour for a code in every picture."""
+    """Returns code grids as RGB in [0, 1]; a code has the same colour in every picture."""
     colours = np.random.default_rng(0).uniform(0.15, 1, size=(num_embeddings, 3))
     return colours[codes]
 
@@ -60,8 +60,8 @@ def save_rows(rows, titles, path):
     """Draws rows of pictures.
 
     Args:
-        rows: For each row its pictures in [0, 1]: grey `(n, H, W)` or RGB `(n, H, W, 3)`.
-        titles: For each row the titles of its pictures `(n,)`, or `None`.
+        rows: The pictures of each row in [0, 1]: grey `(n, H, W)` or RGB `(n, H, W, 3)`.
+        titles: The titles of the pictures of each row `(n,)`, or `None`.
         path: The PNG to write.
     """
     columns, (height, width) = max(map(len, rows)), rows[0].shape[1:3]
@@ -80,7 +80,7 @@ def save_rows(rows, titles, path):
 
 
 def save_pictures(pictures, path):
-    """Draws pictures `(n, H, W)` in [0, 1] as one grid, about as many rows as columns."""
+    """Draws pictures `(n, H, W)` in [0, 1] in a grid with about as many rows as columns."""
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     save_rows(rows, [None] * len(rows), path)
@@ -96,24 +96,12 @@ def save_pairs(above, titles_above, below, titles_below, path):
     save_rows(rows, titles, path)
 
 
-def save_closest_pairs(generated, references, distances, path):
-    """Draws generated slices above the nearest training slice of each.
-
-    Args:
-        generated, references: Arrays `(n, H, W)` in [0, 1].
-        distances: Root mean squared differences `(n,)`.
-        path: The PNG to write.
-    """
-    titles = [f"distance {value:.3f}" for value in distances]
-    save_pairs(generated, ["generated"] * len(generated), references, titles, path)
-
-
 def save_extremes(originals, reconstructions, titles, path):
-    """Draws originals, their reconstructions, and their absolute differences, one below another.
+    """Draws originals above their reconstructions and the absolute differences.
 
     Args:
         originals, reconstructions: Arrays `(n, H, W)` in [0, 1].
-        titles: Of the originals `(n,)`.
+        titles: The titles of the originals `(n,)`.
         path: The PNG to write.
     """
     differences = (4 * np.abs(originals - reconstructions)).clip(0, 1)
@@ -122,7 +110,7 @@ def save_extremes(originals, reconstructions, titles, path):
 
 
 def save_histogram(values, baselines, path):
-    """Draws how the SSIM of slices is distributed, with a line for the mean of each baseline.
+    """Draws the distribution of the slices' SSIM, with a line for the mean of each baseline.
 
     Args:
         values: SSIM of each slice `(n,)`.
@@ -141,11 +129,11 @@ def save_histogram(values, baselines, path):
 
 
 def save_intensities(real_histograms, generated_histograms, path):
-    """Draws how the brain's intensities are distributed: the median slice, and where 90% lie.
+    """Draws the distribution of the brain's intensities: the median and 90% of the slices.
 
     Args:
-        real_histograms, generated_histograms: Counts `(n, 256)` and `(m, 256)` of each slice's
-            pixels at each level.
+        real_histograms, generated_histograms: Counts `(n, 256)` and `(m, 256)` of the pixels of
+            each slice at each level.
         path: The PNG to write.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -174,13 +162,13 @@ def save_picture(picture, path):
 
 
 def save_each(folder, name, arrays, pictures=None):
-    """Saves arrays as `name_0000.npy`, ..., each with its picture; of earlier files none stays.
+    """Saves arrays as `name_0000.npy`, ..., each with its picture, in place of earlier ones.
 
     Args:
-        folder: Where they go.
-        name: What their names begin with.
+        folder: The folder to write to.
+        name: The first part of the files' names.
         arrays: Arrays `(n, ...)`.
-        pictures: What is drawn of each, see `save_picture`. Default: the array itself.
+        pictures: A picture of each, see `save_picture`. Default: the array itself.
     """
     for number, array in enumerate(arrays):
         path = folder / f"{name}_{number:04d}.npy"

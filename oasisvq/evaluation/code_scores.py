@@ -1,4 +1,4 @@
-"""Scores of code grids: what the frequencies at each position alone would cost."""
+"""Scores code grids by the frequency of each code at each position, a prior without a network."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,7 @@ def cells_with_brain(images, downsample):
 
     Args:
         images: Float array `(B, H, W, 1)` in [0, 1].
-        downsample: Pixels a code along each axis.
+        downsample: Pixels per code along each axis.
 
     Returns:
         Boolean array `(B, h, w)`.
@@ -20,7 +20,7 @@ def cells_with_brain(images, downsample):
 
 
 def count_codes(code_indices, num_embeddings):
-    """Returns how often each code of `(n, h, w)` stands at each position: int64 `(h, w, K)`."""
+    """Returns the count of each code of `(n, h, w)` at each position: int64 `(h, w, K)`."""
     _, height, width = code_indices.shape
     counts = np.zeros((height, width, num_embeddings), np.int64)
     rows, columns = np.indices((height, width))
@@ -32,12 +32,12 @@ def count_codes(code_indices, num_embeddings):
 def frequencies_by_position(counts, smoothing):
     """Returns how frequent each code is at each position.
 
-    A code never seen at a position keeps a share of its frequency anywhere:
+    A code that was never seen at a position gets a share of its overall frequency:
     `(counts + smoothing * overall) / (n + smoothing)`.
 
     Args:
         counts: `(h, w, K)` of n slices, see `count_codes`.
-        smoothing: Float above 0, how many slices the overall frequencies are worth.
+        smoothing: Float above 0, the weight of the overall frequencies in slices.
 
     Returns:
         Float array `(h, w, K)`, all above 0; those of a position add up to 1.
@@ -49,7 +49,7 @@ def frequencies_by_position(counts, smoothing):
 
 
 def bits_by_position(frequencies, code_indices):
-    """Returns the bits per code if each position's own training frequencies were the prior.
+    """Returns the bits per code with the training frequencies of each position as the prior.
 
     Args:
         frequencies: `(h, w, K)`, see `frequencies_by_position`.
@@ -63,7 +63,7 @@ def bits_by_position(frequencies, code_indices):
 
 
 def choose_smoothing(counts, code_indices):
-    """Returns the smoothing that costs validation slices the fewest bits: the highest bar."""
+    """Returns the smoothing with which validation slices take the fewest bits."""
 
     def cost(smoothing):
         return bits_by_position(frequencies_by_position(counts, smoothing), code_indices).mean()

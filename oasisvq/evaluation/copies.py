@@ -1,4 +1,4 @@
-"""Whether generated slices are copies of training slices."""
+"""Finds generated slices that are copies of training slices."""
 
 import numpy as np
 import pandas
@@ -8,9 +8,9 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from oasisvq.evaluation.image_scores import BACKGROUND
 
 BLOCK = 512  # references compared at a time
-# A copy lies closer than this share of what the closest twentieth of test slices do.
+# A copy is closer than this share of the given quantile of the test slices' distances.
 COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
-FINEST = 0.002  # half a level of uint8: closer than that, all is rounding
+FINEST = 0.002  # half a level of uint8: smaller distances are rounding
 
 
 def find_nearest(images, references):
@@ -38,7 +38,7 @@ def find_nearest(images, references):
         closest, distances = pairwise_distances_argmin_min(flat, block)
         rows = np.where(distances < least, start + closest, rows)
         least = np.minimum(distances, least)
-    # These distances are differences of sums of squares: that of a copy would not come out as 0.
+    # The distances above are differences of sums of squares, which are not exactly 0 for a copy.
     pairs = zip(flat, rows, strict=True)
     errors = [np.square(x - _flat(references[n : n + 1])).mean(dtype=np.float64) for x, n in pairs]
     return np.sqrt(errors), rows
@@ -54,23 +54,24 @@ def _flat(images):
 def find_copies(generated, test, train, subjects):
     """Returns whether generated slices are closer to training slices than test slices are.
 
-    A copy is one that lies closer to a training slice than half of what the closest twentieth of
-    test slices do: so close no other brain comes. Blurred slices lie somewhat closer to every
-    brain, so that a ratio just below 1 is no proof; copies are. Slices that show no brain set no
-    limit. Where the limit is finer than the levels of uint8, as with test slices that were trained
-    on, copies cannot be told from others.
+    A generated slice is a copy if its distance to a training slice is below half of the distance
+    of the closest 5% of the test slices; no other brain comes so close. Blurred slices are somewhat
+    closer to every brain, so a ratio just below 1 proves nothing, but copies do. Test slices that
+    show no brain are left out of the limit. If the limit is below the resolution of uint8, as with
+    test slices that were trained on, copies cannot be recognised.
 
     Args:
-        generated, test: Float arrays `(n, H, W, 1)` in [0, 1] whose rows belong together.
+        generated, test: Float arrays `(n, H, W, 1)` in [0, 1]; row i has the same conditions.
         train: See `find_nearest`.
-        subjects: Sequence `(n,)`, of the test slices.
+        subjects: Sequence `(n,)`, the subjects of the test slices.
 
     Returns:
-        The report: `generated_median` and `test_median` of the distances, `ratio` of the two,
-        `copy_distance`, below which lie copies, their number `copies` (both `None` if they cannot
-        be told), and `closer_p`, of the one-sided Mann-Whitney test that generated ones lie closer;
-        of a subject's slices it takes the median, for they are alike. Beside it `distances` and
-        `rows` of the nearest training slices and whether they are `copies`, `(n,)` each.
+        The report: `generated_median` and `test_median` of the distances, their `ratio`,
+        `copy_distance` (the limit), the number of `copies` (both `None` if copies cannot be
+        recognised), and `closer_p` of the one-sided Mann-Whitney test that generated slices are
+        closer, which takes the median of each subject's slices, because these are alike. And
+        `distances` and `rows` of the nearest training slices, and which slices are `copies`, `(n,)`
+        each.
     """
     distances, rows = find_nearest(generated, train)
     expected, _ = find_nearest(test, train)

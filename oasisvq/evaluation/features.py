@@ -1,4 +1,4 @@
-"""A small network trained on real slices, whose features describe slices."""
+"""Trains a small network on real slices; its features describe slices."""
 
 import math
 
@@ -12,10 +12,10 @@ from oasisvq.evaluation.image_scores import BACKGROUND
 
 BATCH_SIZE = 32
 FEATURES = 64  # numbers that describe a slice
-# What the network learns to predict; a yes or no as a logit.
+# What the network learns to predict; the tasks of YES_OR_NO as logits.
 TASKS = ("position", "age", "sex", "warp", "mixed", "blur", "noise")
 YES_OR_NO = ("sex", "mixed")
-# Distortions at strength 1. Half of all slices are spared each of them.
+# Distortions at strength 1. Each of them leaves half of the slices unchanged.
 LARGEST_WARP = 0.03  # of the side
 LARGEST_BLUR = 2.0  # standard deviation in pixels
 LARGEST_NOISE = 0.1  # standard deviation in units of intensity
@@ -25,8 +25,8 @@ SHARPEST = 0.3  # standard deviation in pixels: hardly any blur, and still inter
 def build_feature_network(image_shape):
     """Builds the untrained network.
 
-    Every scale is averaged over the slice, the finest too: grain and sharpness stand beside
-    anatomy. Weights do not depend on `image_shape`.
+    Every scale is averaged over the slice, the finest too, so the features describe grain and
+    sharpness as well as anatomy. The weights do not depend on `image_shape`.
 
     Args:
         image_shape: `(H, W)` in pixels.
@@ -37,7 +37,7 @@ def build_feature_network(image_shape):
         `TASKS`.
     """
     images = keras.Input((*image_shape, 1), name="images")
-    # Its mirror image beside each slice, so that left is seen with right.
+    # The mirror image is a second channel, so that the network compares left and right.
     x = keras.layers.Concatenate()([images, keras.ops.flip(images, axis=2)])
     summaries = []
     for seed, filters in enumerate((16, 32, 64, 64, 64)):
@@ -50,7 +50,7 @@ def build_feature_network(image_shape):
     x = keras.layers.Concatenate()(summaries)
     x = keras.layers.Dense(128, "relu", kernel_initializer=glorot(5))(x)
     raw = keras.layers.Dense(FEATURES, kernel_initializer=glorot(6))(x)
-    # Keeps mean and variance in weights, which are saved with the others.
+    # Mean and variance are weights, and saved with the others.
     standardised = keras.layers.Normalization(name="standardise")(raw)
     predictions = keras.layers.Dense(len(TASKS), kernel_initializer=glorot(7))
     outputs = {"features": standardised, "predictions": predictions(keras.layers.ReLU()(raw))}
@@ -58,20 +58,20 @@ def build_feature_network(image_shape):
 
 
 def train_feature_network(images, rows, table, seed, steps):
-    """Trains on real slices to predict what is known of them, and what was done to them.
+    """Trains the network to predict the position, age and sex of slices, and their distortions.
 
-    It predicts position, age and sex where they are known. Every batch is distorted anew (see
-    `distort`), and it predicts the strengths too, so that slices of which nothing is known serve as
-    well. It never learns who a slice is of: the terms of the data forbid it. The same seed gives
-    the same weights on the same processor, and no other random state is touched.
+    Every batch is distorted at random (see `distort`). The network also predicts the strengths of
+    the distortions, so slices without position, age and sex are of use too. It never learns the
+    subject of a slice: the terms of the data forbid it. The same seed gives the same weights on
+    the same processor, and no other random state is changed.
 
     Args:
         images: uint8 array `(N, H, W)`; may be memory-mapped.
-        rows: Integer array `(n,)`, which of them are training slices.
-        table: Data frame of n rows with the columns `position`, in any unit, `age` in years and
-            `sex`, `"F"` or `"M"`; all may be blank.
+        rows: Integer array `(n,)`, the rows of the training slices.
+        table: Data frame of n rows with the columns `position` in any unit, `age` in years and
+            `sex`, `"F"` or `"M"`; values may be missing.
         seed: Integer.
-        steps: Integer, batches of 32: the time it takes does not depend on n.
+        steps: Integer, number of batches of 32; the time does not depend on n.
 
     Returns:
         The trained `keras.Model`, see `build_feature_network`.
@@ -81,7 +81,7 @@ def train_feature_network(images, rows, table, seed, steps):
     """
     if images.dtype != np.uint8 or len(rows) != len(table) or not len(rows):
         raise ValueError(
-            f"expected uint8 images, one a row of the table. Received: {len(rows)} of "
+            f"expected uint8 images, one for each row of the table. Received: {len(rows)} of "
             f"{images.dtype} for {len(table)} rows"
         )
     model = build_feature_network(images.shape[1:])
@@ -111,8 +111,8 @@ def network_outputs(model, images, name="features"):
         name: `"features"` or `"predictions"`.
 
     Returns:
-        float32 array: features `(n, 64)`, of which each has mean 0 and standard deviation
-        1 over the training slices, or predictions `(n, 7)`, one of each of `TASKS`.
+        float32 array: features `(n, 64)`, each with mean 0 and standard deviation 1 over the
+        training slices, or predictions `(n, 7)`, one for each of `TASKS`.
     """
     outputs = []
     for start in range(0, len(images), BATCH_SIZE):
@@ -127,14 +127,13 @@ def measure_skill(model, images, glued, table):
 
     Args:
         model: See `train_feature_network`.
-        images, glued: Float arrays `(n, H, W, 1)` in [0, 1]: slices, and the same with half of
-            another head.
+        images, glued: Float arrays `(n, H, W, 1)` in [0, 1]: slices, and the same slices with half
+            of another head.
         table: As for `train_feature_network`.
 
     Returns:
-        Dictionary: of `position` and `age` the correlation with its predictions; of `sex` and
-        `mixed` the area under the ROC curve, how often it finds a woman's slice more likely a
-        woman's than a man's, and a mixed one more likely mixed. `None` where that is unknown.
+        Dictionary: for `position` and `age` the correlation with the predictions; for `sex` and
+        `mixed` the area under the ROC curve, 0.5 for guesses. `None` if it is unknown.
     """
     known, predictions = _known_targets(table), []
     for some in (images, glued):
@@ -152,18 +151,18 @@ def measure_skill(model, images, glued, table):
 
 
 def _area_under_curve(labels, predicted):
-    """Returns the area under the ROC curve, or `None` if all labels are alike."""
+    """Returns the area under the ROC curve, or `None` if all labels are equal."""
     return float(roc_auc_score(labels, predicted)) if len(np.unique(labels)) > 1 else None
 
 
 def distort(images, others, seed):
     """Distorts slices at random, each kind half of the time.
 
-    `mixed`: beyond a line through the brain stands another slice. `warp`: rows and columns are
-    displaced in waves. `blur` and `noise`: Gaussian, the noise on the brain alone.
+    `mixed`: beyond a line through the brain, another slice takes its place. `warp`: rows and
+    columns are displaced in waves. `blur` and `noise` are Gaussian; noise is on the brain only.
 
     Args:
-        images, others: Float tensors `(B, H, W)` in [0, 1]: slices, and what they are mixed with.
+        images, others: Float tensors `(B, H, W)` in [0, 1]: slices, and the slices to mix in.
         seed: int32 tensor `(2,)`.
 
     Returns:
@@ -189,7 +188,7 @@ def distort(images, others, seed):
 
 
 def _half_planes(height, width, direction, place, softness):
-    """Returns masks that are 1 beyond a line and 0 before it, `(B, H, W)`, from uniforms `(B,)`."""
+    """Returns masks `(B, H, W)`, 1 beyond a line and 0 before it, from uniforms `(B,)`."""
     direction, place, softness = (
         u[:, None, None] for u in (2 * math.pi * direction, 0.6 * place - 0.3, softness)
     )
@@ -220,7 +219,7 @@ def _distorted_batches(images, rows, table, seed, steps):
     def prepare(step, chosen, partners):
         slices, others = _read(images, rows, chosen), _read(images, rows, partners)
         pixels, strengths = distort(slices, others, tf.stack([seed, step]))
-        # Half of another slice: no longer this one's age and sex.
+        # A mixed slice no longer has one position, age and sex.
         labels = tf.where(strengths[:, 1:2] > 0, math.nan, tf.gather(known, chosen))
         # Strengths spread by a third about their mean; position and age by 1.
         strengths *= tf.constant([3.0, 1.0, 3.0, 3.0])
@@ -232,35 +231,35 @@ def _distorted_batches(images, rows, table, seed, steps):
 
 
 def _partners(order, positions, random):
-    """Returns for each slice of `order` another at its position, to be mixed with it.
+    """Returns, for each slice of `order`, a slice at the same position to mix with it.
 
-    If it were from another position, the seam alone would show it.
+    A slice from another position would be recognised by the seam alone.
     """
     partners = np.empty_like(order)
     keys = pandas.factorize(positions, use_na_sentinel=False)[0]
     for key in np.unique(keys):
         here = keys[order] == key
         partners[here] = random.choice(np.flatnonzero(keys == key), here.sum())
-    alone = partners == order  # then any other will do
+    alone = partners == order  # without another slice there, any slice
     partners[alone] = random.integers(len(keys), size=alone.sum())
     return partners
 
 
 def _read(images, rows, chosen):
-    """Returns the chosen ones of the rows' slices: float32 `(B, H, W)` in [0, 1]."""
+    """Returns the chosen slices of these rows: float32 `(B, H, W)` in [0, 1]."""
     pixels = tf.numpy_function(lambda chosen: images[rows[chosen]], [chosen], tf.uint8)
     return tf.cast(tf.ensure_shape(pixels, (BATCH_SIZE, *images.shape[1:])), tf.float32) / 255
 
 
 def _known_targets(table):
-    """Returns position and age with mean 0 and spread 1, and whether female; NaN is unknown."""
+    """Returns position and age with mean 0 and deviation 1, and 1 for female; NaN is unknown."""
     known = table[["position", "age"]].apply(pandas.to_numeric, errors="coerce").astype(float)
     known = (known - known.mean()) / known.std(ddof=0).replace(0, 1)
     return known.assign(sex=table["sex"].map({"F": 1.0, "M": 0.0}).astype(float))
 
 
 def _masked_loss(targets, predictions):
-    """Returns the squared error, or cross-entropy of yes or no, of what is known: `(B,)`."""
+    """Returns the squared error, or the cross-entropy of logits, of known targets: `(B,)`."""
     known = tf.math.is_finite(targets)
     targets = tf.where(known, targets, 0.0)
     odds = tf.constant([name in YES_OR_NO for name in TASKS])

@@ -1,4 +1,4 @@
-"""How alike two slices are: SSIM, MS-SSIM and PSNR."""
+"""Scores how alike two slices are: SSIM, MS-SSIM and PSNR."""
 
 import concurrent.futures
 import os
@@ -8,14 +8,13 @@ import numpy as np
 from oasisvq.core.threads import one_blas_thread
 from oasisvq.nn.losses import WINDOW_SIZE, blur_matrix, luminance_and_contrast, maps_to_blur
 
-# Measured: of 8 to 166 rows or columns blurred by one product, and of 1 to 8 slices that a thread
-# looks at, these were fastest.
+# The fastest of 8 to 166 rows or columns per product, and of 1 to 8 slices per thread.
 BLOCK = 16
 SLICES_AT_ONCE = 2
 # Five scales, each half the last; the coarsest must still hold the window.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_FOR_MULTISCALE = WINDOW_SIZE * 2**4  # 176 pixels
-# Real brain lies well above this, and all else below it: also the faint ground of generated slices.
+# Brain is well above this intensity, and the faint background of generated slices below it.
 BACKGROUND = 0.02
 SCORE_NAMES = ("ssim", "ssim_brain", "ms_ssim", "psnr")
 
@@ -28,9 +27,9 @@ def slice_scores(images, others):
         others: Float array of the same shape in [0, 1].
 
     Returns:
-        Dictionary of float arrays `(B,)`: `ssim`, over the whole image; `ssim_brain`, the SSIM
-        map's mean over the brain, NaN where there is none; `ms_ssim`, NaN for sides under 176
-        pixels; `psnr` in decibels.
+        Dictionary of float arrays `(B,)`: `ssim` over the whole image; `ssim_brain`, the mean of
+        the SSIM map over the brain, NaN without brain; `ms_ssim`, NaN for sides under 176 pixels;
+        `psnr` in decibels.
 
     Raises:
         ValueError: If a pixel lies outside [0, 1], or a side is under 11 pixels.
@@ -44,7 +43,7 @@ def slice_scores(images, others):
     if min(images.shape[1:3]) < WINDOW_SIZE:
         raise ValueError(f"expected sides of at least {WINDOW_SIZE}. Received: {images.shape}")
     parts = [slice(n, n + SLICES_AT_ONCE) for n in range(0, len(images), SLICES_AT_ONCE)]
-    # Threads take some slices each; those of BLAS beside them would be too many.
+    # Each thread takes some slices; with threads of BLAS as well there would be too many.
     with one_blas_thread(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         scores = pool.map(lambda some: _scores(images[some, ..., 0], others[some, ..., 0]), parts)
         scores = np.concatenate(list(scores), axis=1)  # (4, B)
@@ -52,7 +51,7 @@ def slice_scores(images, others):
 
 
 def check_intensities(**images):
-    """Returns images as float32; raises a `ValueError` that names those which leave [0, 1]."""
+    """Returns images as float32; raises a `ValueError` that names images outside [0, 1]."""
     arrays = {name: np.asarray(pixels, np.float32) for name, pixels in images.items()}
     for name, pixels in arrays.items():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails too
@@ -91,7 +90,7 @@ def _multiscale(images, others, contrast):
         images, others = _halved(images), _halved(others)
         luminance, contrast = _ssim_maps(images, others)
         means.append(_means(contrast))
-    means[-1] = _means(luminance * contrast)  # luminance counts at the coarsest scale alone
+    means[-1] = _means(luminance * contrast)  # luminance counts only at the coarsest scale
     return np.prod(np.clip(means, 0, None) ** np.array(SCALE_WEIGHTS)[:, None], axis=0)
 
 
@@ -113,7 +112,7 @@ def _ssim_maps(images, others):
 def _blurred(maps):
     """Returns float32 maps `(H, n, W)` blurred where the window fits, `(H - 10, n, W - 10)`.
 
-    Products with `blur_matrix` from either side, block by block: most of the whole matrix is 0.
+    They are multiplied by `blur_matrix` from both sides, in blocks, as most of the matrix is 0.
     """
     height, count, width = maps.shape
     reach = WINDOW_SIZE - 1

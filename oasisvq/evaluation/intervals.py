@@ -1,4 +1,4 @@
-"""Means with their 95% intervals over subjects."""
+"""Computes means with their 95% intervals over subjects."""
 
 import numpy as np
 import pandas
@@ -9,7 +9,7 @@ BOOTSTRAPS = 2000
 def interval_by_subject(values, subjects, seed=0):
     """Returns the mean over slices with its 95% interval, bootstrapped over subjects.
 
-    Slices of one subject are alike: subjects are drawn with replacement, not single slices.
+    Slices of one subject are alike, so subjects are drawn with replacement, not slices.
 
     Args:
         values: Float array `(n,)`; NaN is left out.
@@ -17,8 +17,8 @@ def interval_by_subject(values, subjects, seed=0):
         seed: Integer, draws the bootstrap samples.
 
     Returns:
-        Dictionary of `mean`, `low` and `high`, `None` where unknown: all three without a value,
-        the interval with a single subject.
+        Dictionary of `mean`, `low` and `high`. All three are `None` without a value, `low` and
+        `high` with a single subject.
     """
     known = pandas.Series(np.asarray(values, np.float64), np.asarray(subjects, str)).dropna()
     if known.empty:
@@ -34,11 +34,11 @@ def interval_by_subject(values, subjects, seed=0):
 
 
 def format_interval(interval, precision):
-    """Returns a mean with its interval as text, as far as they are known.
+    """Returns a mean and its interval as text, or what is known of them.
 
     Args:
         interval: Dictionary, see `interval_by_subject`.
-        precision: How the numbers are formatted, as `".4f"`.
+        precision: The format of the numbers, such as `".4f"`.
     """
     mean, low, high = interval["mean"], interval["low"], interval["high"]
     if mean is None:

@@ -1,4 +1,4 @@
-"""How like real brains generated ones are, as a population."""
+"""Compares generated brains with real ones as a population."""
 
 import dataclasses
 
@@ -31,30 +31,30 @@ class TooFewSlicesError(ValueError):
 def compare(real, reconstructed, generated, subjects, keys, train, feature_function, seed=0):
     """Returns every measure of generated slices, each beside its floor.
 
-    The floor is what a measure gives for real against other real subjects. The test subjects are
-    halved at random, 20 times. Of each halving the one half is compared with the other, and so
-    are the slices generated for the conditions of that half. The half's own slices, as the codes
-    give them back, show what the codes alone cost.
+    The floor is what a measure gives for real subjects against other real subjects. The test
+    subjects are halved at random, 20 times. In each halving one half is compared with the other,
+    and so are the slices generated for the conditions of that half. The reconstructed slices of
+    the half show what the codes alone cost.
 
-    Real slices of one subject are alike, generated ones are each of a subject of their own. A
-    measure that this would flatter takes one slice a subject, ten times anew.
+    Real slices of one subject are alike, but each generated slice is of another subject. A measure
+    that would profit from this takes one slice per subject, in ten draws.
 
     Args:
-        real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that nothing was trained on.
-        reconstructed: Float array of the same shape in [0, 1], the real slices through the codes.
+        real: Float array `(n, H, W, 1)` in [0, 1], slices of subjects that were not trained on.
+        reconstructed: Float array of the same shape in [0, 1], the real slices reconstructed.
         generated: Float array of the same shape in [0, 1]; row i was drawn with the conditions of
             `real[i]`.
-        subjects: Sequence `(n,)`, whose slice each real one is.
-        keys: Sequence `(n,)`, where each slice lies, see `OASIS.position_keys`.
-        train: The training slices, through the codes: uint8 array `(m, H, W)`.
+        subjects: Sequence `(n,)`, the subject of each real slice.
+        keys: Sequence `(n,)`, the position of each slice, see `OASIS.position_keys`.
+        train: The training slices, reconstructed: uint8 array `(m, H, W)`.
         feature_function: From float `(n, H, W, 1)` to features `(n, d)`.
         seed: Integer, draws the halvings, the slices and the pairs.
 
     Returns:
-        The report, fit for JSON: `subjects`, `slices`, `halvings`, `diversity_score`, of each
-        measure what `compare_with_floor` returns, and `memorisation`, see `find_copies`. And what
-        the figures need: `distances`, `rows` and `copies` of `find_copies`, `real_histograms` and
-        `generated_histograms` `(n, 256)`, and `glued`, the slices of `glue_heads`.
+        The report, a dictionary for JSON: `subjects`, `slices`, `halvings`, `diversity_score`, for
+        each measure the result of `compare_with_floor`, and `memorisation`, see `find_copies`; and
+        a dictionary for the figures: `distances`, `rows` and `copies` of `find_copies`,
+        `real_histograms` and `generated_histograms` `(n, 256)`, and `glued`, from `glue_heads`.
 
     Raises:
         ValueError: If a pixel lies outside [0, 1], or lengths or sizes differ.
@@ -80,7 +80,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     every_slice = [[halving] for halving in halves]
     one_each = draw_one_slice_each(halves, subjects, DRAWS, seed)
 
-    # Measures of slices x, real ones or others in their place, beside other real slices y.
+    # The measures compare slices x, real or not, with other real slices y.
     def discrepancy(x, y):
         return mmd(x.features, y.features, bandwidth, x.subjects, y.subjects)
 
@@ -90,7 +90,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     def nearness(x, y):
         return density_and_coverage(y.features, x.features, y.subjects)
 
-    # MMD and diversity leave pairs within a subject out, and so may take every slice.
+    # MMD and diversity leave out pairs within a subject, so they can take every slice.
     measures = {
         "mmd": (every_slice, discrepancy),
         "frechet_distance": (one_each, frechet),
@@ -105,7 +105,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
     for name, (slices, measure) in measures.items():
         report[name] = compare_with_floor(measure, populations, slices)
     report["mmd"]["ratio"] = None  # its floor is 0 on average
-    # All through the codes: the details that codes take away bring any two slices closer.
+    # All are reconstructed: any two slices are closer without the details that codes lose.
     _, reconstructed, generated, glued = images.values()
     report["memorisation"], found = find_copies(generated, reconstructed, train, subjects)
     histograms = {f"{name}_histograms": populations[name].levels for name in ("real", "generated")}
@@ -114,7 +114,7 @@ def compare(real, reconstructed, generated, subjects, keys, train, feature_funct
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """What the measures need to know of n slices, see `compare`."""
+    """The data of n slices that the measures need, see `compare`."""
 
     features: np.ndarray  # (n, d)
     subjects: np.ndarray  # (n,)
@@ -123,7 +123,7 @@ class Population:
     pair_scores: np.ndarray  # (q,)
 
     def part(self, rows):
-        """Returns the population of these rows, with the pairs that lie in it whole."""
+        """Returns the population of these rows, with the pairs of which both slices are in it."""
         whole = np.isin(self.pairs, rows).all(axis=1)
         arrays = self.features[rows], self.subjects[rows], self.levels[rows]
         return Population(*arrays, self.pairs[whole], self.pair_scores[whole])
@@ -132,7 +132,8 @@ class Population:
 def halve_subjects(subjects, count, seed=0):
     """Returns the row numbers of both halves of `count` random halvings by subject.
 
-    Both halves have as many subjects: of an odd number one is left out. Without 4, there are none.
+    Both halves have the same number of subjects; if the number is odd, one subject is left out.
+    With fewer than 4 subjects the list is empty.
     """
     names, random = np.unique(subjects), np.random.default_rng(seed)
     half = len(names) // 2
@@ -146,7 +147,7 @@ def halve_subjects(subjects, count, seed=0):
 
 
 def draw_one_slice_each(halves, subjects, draws, seed=0):
-    """Returns `draws` pairs of row numbers for each halving: in each half one slice a subject."""
+    """Returns `draws` pairs of row numbers for each halving, with one slice per subject."""
     random = np.random.default_rng(seed)
 
     def draw(rows):
@@ -160,18 +161,18 @@ def compare_with_floor(measure, populations, halves):
     """Returns a measure of generated slices, and its floor.
 
     Args:
-        measure: Function of two populations: slices, and real ones beside them.
+        measure: Function of two populations: slices, and the real slices to compare them with.
         populations: The `Population`s `"real"`, `"reconstructed"`, `"generated"` and `"glued"`,
-            in this order, whose rows belong together.
-        halves: For each halving, the row numbers of both halves: a list of pairs over which the
-            measure is averaged.
+            in this order; row i of each belongs to the same real slice.
+        halves: For each halving, a list of pairs of row numbers, over which the measure is
+            averaged.
 
     Returns:
         `floor`, `reconstructed`, `generated` and `glued`, each with `mean` and `sd` over the
-        halvings, which is no standard error, for halvings overlap; `ratio` of generated to floor,
-        `None` where the floor is not above 0; `above_floor`, the share of halvings in which the
-        generated figure is the greater; `slices_a_side`, their mean number; `reason`, `None` or
-        why all of these are `None`.
+        halvings (no standard error, because halvings overlap); `ratio` of generated to floor,
+        `None` if the floor is not above 0; `above_floor`, the share of halvings in which the
+        generated value is greater; `slices_a_side`, the mean number of slices; `reason`, why all
+        of these are `None`, or `None`.
     """
     entry = {name: {"mean": None, "sd": None} for name in COLUMNS}
     entry |= dict.fromkeys(("ratio", "above_floor", "slices_a_side"))
@@ -201,8 +202,8 @@ def compare_with_floor(measure, populations, halves):
 def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
     """Returns the unbiased squared maximum mean discrepancy with a Gaussian kernel.
 
-    About 0 for two samples of one population, also just below it. Slices of one subject are no
-    independent samples: pairs within a subject are left out, as those of a slice with itself are.
+    It is about 0 for two samples of one population, and can be below 0. Slices of one subject are
+    not independent, so pairs within a subject are left out like pairs of a slice with itself.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
@@ -230,7 +231,7 @@ def mmd(features, others, bandwidth, subjects=None, other_subjects=None):
 
 
 def median_distance(features):
-    """Returns the median distance of two rows of `(n, d)`, a kernel's usual bandwidth; 1 for 0."""
+    """Returns the median distance of rows `(n, d)`, a usual bandwidth; 1 if all are equal."""
     few = features[:: max(len(features) // 2000, 1)]  # 4,000 rows have 8 million distances
     return float(np.median(pdist(few))) if len(few) > 1 and np.ptp(few, axis=0).any() else 1.0
 
@@ -238,7 +239,8 @@ def median_distance(features):
 def frechet_distance(features, others):
     """Returns the Fréchet distance of the Gaussians with two samples' means and covariances.
 
-    Biased upwards by about the inverse of the number of rows: compare only figures from as many.
+    It is biased upwards by about the inverse of the number of rows: compare only values that come
+    from the same number.
 
     Args:
         features, others: Float arrays `(n, d)` and `(m, d)`.
@@ -264,10 +266,10 @@ def frechet_distance(features, others):
 
 
 def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
-    """Returns how densely generated slices lie among real ones, and how many of these they cover.
+    """Returns the density of generated slices among real ones, and how many of these they cover.
 
-    Around each real slice lies a ball that reaches its k-th neighbour. Slices of one subject are
-    no neighbours: balls between these would be small.
+    Each real slice is the centre of a ball that reaches to its k-th neighbour. Slices of the same
+    subject do not count as neighbours, because they would make the balls small.
 
     Args:
         real, generated: Float arrays `(n, d)` and `(m, d)`, features.
@@ -275,8 +277,8 @@ def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
         k: Integer.
 
     Returns:
-        Density: in how many balls a generated slice lies, divided by k, above 1 where they crowd.
-        Coverage: the share of balls that hold one.
+        Density: the mean number of balls that a generated slice lies in, divided by k.
+        Coverage: the share of balls that hold a generated slice.
 
     Raises:
         TooFewSlicesError: If a real slice has fewer than k neighbours.
@@ -295,13 +297,13 @@ def density_and_coverage(real, generated, subjects=None, k=NEIGHBOURS):
 
 
 def _of_different_subjects(count, owners):
-    """Returns which pairs of rows are of two subjects, `(n, n)`; by default each row is one."""
+    """Returns which pairs of rows are of two subjects, `(n, n)`; by default all pairs are."""
     owners = np.arange(count) if owners is None else np.asarray(owners)
     return owners[:, None] != owners
 
 
 def intensity_histograms(images):
-    """Returns how many brain pixels of `(n, H, W, 1)` in [0, 1] have each level: `(n, 256)`."""
+    """Returns the number of brain pixels of `(n, H, W, 1)` in [0, 1] at each level: `(n, 256)`."""
     levels = np.round(images * (LEVELS - 1)).astype(np.uint8)
     brains = zip(levels, images > BACKGROUND, strict=True)
     return np.array([np.bincount(one[brain], minlength=LEVELS) for one, brain in brains])
@@ -327,7 +329,7 @@ def intensity_distance(histograms, others):
 
 
 def diversity(pair_scores):
-    """Returns the mean score of pairs: 1 if all slices are one; below the floor, they differ more.
+    """Returns the mean score of pairs, which is 1 if all slices are equal and lower if they differ.
 
     Raises:
         TooFewSlicesError: If there is no pair.
@@ -338,7 +340,7 @@ def diversity(pair_scores):
 
 
 def score_pairs(images, pairs):
-    """Returns the score that `pair_score_name` names of each pair; none without a name.
+    """Returns the score of each pair, see `pair_score_name`; an empty array if there is no score.
 
     Args:
         images: Float array `(n, H, W, 1)` in [0, 1].
@@ -350,7 +352,7 @@ def score_pairs(images, pairs):
 
 
 def pair_score_name(shape):
-    """Returns the score that images of shape `(n, H, W, 1)` are large enough for, or `None`."""
+    """Returns the score for which images `(n, H, W, 1)` are large enough, or `None`."""
     side = min(shape[1:3])
     if side < WINDOW_SIZE:
         return None
@@ -358,9 +360,9 @@ def pair_score_name(shape):
 
 
 def glue_heads(images, subjects, keys, seed=0):
-    """Returns slices of wrong anatomy and right texture: their right half is another subject's.
+    """Returns slices whose right half is another subject's: right texture, but wrong anatomy.
 
-    It comes from the same position if there is such a slice, else from anywhere.
+    The half comes from the same position if there is such a slice, else from any position.
 
     Args:
         images: Array `(n, H, W, 1)`.
@@ -382,7 +384,7 @@ def draw_pairs(subjects, keys, count, seed=0):
 
     Args:
         subjects, keys: Sequences `(n,)`.
-        count: Integer, how many to draw at most; every pair is drawn once.
+        count: Integer, the largest number of pairs; no pair is drawn twice.
 
     Returns:
         Integer array `(q, 2)` of row numbers.

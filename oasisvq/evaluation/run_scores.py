@@ -1,4 +1,4 @@
-"""Scores of a run: its reconstructions and codes slice by slice, and its new brains."""
+"""Scores a run: its reconstructions and codes slice by slice, and its new brains."""
 
 import functools
 import math
@@ -16,8 +16,8 @@ from oasisvq.nn.metrics import CodebookUse
 
 BATCH_SIZE = 32
 BASELINES = ("black", "mean_slice")
-# What a reader of a slice's codes needs beside them, a byte each: the intensity that 1.0 stands
-# for, the slice's position, the subject's age, and sex with CDR.
+# A decoder needs four bytes besides the codes: the intensity of 1.0, the position of the slice, the
+# age of the subject, and sex with CDR.
 SIDE_INFORMATION_BITS = 32
 CLOSEST_SHOWN = 8
 MIXED_ROWS, MIXED_COLUMNS = "ABCD", 8
@@ -29,13 +29,13 @@ def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencie
     Args:
         vqvae, prior: `VQVAETrainer` and `PixelCNN`, trained.
         slices: `OASIS`.
-        rows: Integer array `(n,)`, which of its slices.
-        conditions: Float array `(n, 4)`, what the prior may know of them.
+        rows: Integer array `(n,)`, rows of the slices to score.
+        conditions: Float array `(n, 4)`, the conditions for the prior.
         mean_slices: Dictionary, see `OASIS.mean_slices`.
         frequencies: Float array `(h, w, K)`, see `frequencies_by_position`.
 
     Returns:
-        The report (a dictionary, fit for JSON), and a table with a row a slice.
+        The report, a dictionary for JSON, and a table with one row per slice.
     """
     keys, batches = slices.position_keys(rows), []
     use, use_of_brain = CodebookUse(vqvae.num_embeddings), CodebookUse(vqvae.num_embeddings)
@@ -95,7 +95,7 @@ def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencie
 
 
 def choose_extremes(table):
-    """Returns nine rows of a table of scores, the best, median and worst, and a title of each."""
+    """Returns nine rows of a table of scores, the best, median and worst, and their titles."""
     order = np.argsort(table["ssim"].to_numpy())
     middle = len(order) // 2
     chosen = np.resize(np.concatenate([order[::-1][:3], order[middle:][:3], order[:3]]), 9)
@@ -108,11 +108,11 @@ def choose_extremes(table):
 
 
 def choose_whole_subjects(subjects, count, seed):
-    """Returns which slices are of subjects that are drawn until they have `count` or more.
+    """Returns the slices of randomly drawn subjects, as many as have at least `count` slices.
 
     Args:
-        subjects: Array `(n,)`, whose slice each is.
-        count: Integer.
+        subjects: Array `(n,)`, the subject of each slice.
+        count: Integer, the least number of slices.
         seed: Integer, draws the subjects.
 
     Returns:
@@ -124,7 +124,7 @@ def choose_whole_subjects(subjects, count, seed):
 
 
 def decode_into(slices, vqvae, codes):
-    """Decodes code grids `(n, h, w)` into a uint8 array `(n, H, W)`, which may lie on disk."""
+    """Decodes code grids `(n, h, w)` into a uint8 array `(n, H, W)`, which may be on disk."""
     starts = range(0, len(codes), BATCH_SIZE)
     for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
         images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
@@ -132,17 +132,17 @@ def decode_into(slices, vqvae, codes):
 
 
 def score_new_brains(network, real, reconstructed, generated, train, table, keys, seed):
-    """Compares new brains with real ones, and chooses some to look at.
+    """Compares new brains with real ones, and chooses some for the figures.
 
     Args:
         network: The trained feature network.
         real, reconstructed, generated, train, keys, seed: See `population.compare`.
-        table: The labels of the real slices, see `OASIS.labels`.
+        table: Table of the real slices, see `OASIS.labels`.
 
     Returns:
-        The report (a dictionary, fit for JSON), and what its figures show: that of `compare`;
-        `closest`, the new brains nearest to training slices, these, and their distances; `mixed`,
-        half real and half generated slices in random order, and their names `mixed_names`.
+        The report, a dictionary for JSON, and the dictionary of `compare` for the figures with
+        `closest` (the new brains nearest to training slices, these slices, and the distances),
+        `mixed` (real and generated slices in random order, half of each) and `mixed_names`.
     """
     outputs = functools.partial(network_outputs, network)
     subjects = table["subject"]
@@ -153,7 +153,7 @@ def score_new_brains(network, real, reconstructed, generated, train, table, keys
     order = np.argsort(shown["distances"])[:CLOSEST_SHOWN]
     pairs = generated[order, ..., 0], train[shown["rows"][order]] / 255
     shown["closest"] = *pairs, shown["distances"][order]
-    # The generated ones were drawn for the conditions of other slices than the real ones here.
+    # A generated slice and a real one in this figure never belong to the same conditions.
     random = np.random.default_rng([seed, 2])
     rows = random.permutation(len(real))[: len(MIXED_ROWS) * MIXED_COLUMNS]
     is_real = random.permutation(np.arange(len(rows)) % 2 == 0)

@@ -1,21 +1,19 @@
-"""The report of a run as the tables that similarity.py prints."""
+"""Prints the report of a run as tables."""
 
 from oasisvq.evaluation.intervals import format_interval
 
-DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "likeness"}
-
-
+DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "similarity"}
 INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
 0.50 to 0.69    fair
 below 0.50      poor
-It means little here: black ground, and heads that lie alike, score without any model. The mean
-training slice, which shows no subject at all, has {mean_slice:.3f}: "{verdict}". Judge a run by
-its distance to the baselines, and inside the brain."""
+It means little here: with black background and aligned heads, scores are high without any model.
+The mean training slice, which shows no subject at all, has {mean_slice:.3f}: "{verdict}". Judge a
+run by its distance to the baselines, and by the scores inside the brain."""
 
 
 def print_report(report):
-    """Prints the report as a table, and how to read it."""
+    """Prints the scores of a report as a table, and an explanation."""
     print(
         f"{report['source']}, split {report['split']}: {report['subjects']} subjects, "
         f"{report['slices']:,} slices; mean [95% interval over subjects]"
@@ -35,7 +33,7 @@ def print_report(report):
         f"{prior['bits_per_code_by_position']:.3f}, uniform {prior['bits_per_code_uniform']:.3f}\n"
     )
     if report["refitted"]:
-        print(f"{report['refitted']:,} slices had another size and stand on black, or shrunk\n")
+        print(f"{report['refitted']:,} slices had another size, and were padded or shrunk\n")
     known = report["mean_slice_positions_known"]
     print(
         f"mean slice: the training slices' mean at the same position for {known:.0%} of the slices"
@@ -46,15 +44,16 @@ def print_report(report):
 
 
 def print_panel(panel):
-    """Prints how like real brains the new ones are, each figure beside its floor."""
+    """Prints the measures of new brains, each with its floor."""
     diversity = DIVERSITY_TITLES[panel["diversity_score"]]
     print(
         f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
         f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
-        "is real subjects against other real ones; below it is no merit, but for\ndensity and "
-        "coverage. Glued are real heads whose right half is another's: what a measure makes of "
-        f"wrong anatomy. Diversity is\nthe mean {diversity} of two "
-        "subjects' slices: above the floor, they are too alike. In brackets, slices a side"
+        "compares real subjects with other real subjects; a value below it is not better (density, "
+        "coverage:\nabove it). Glued are real heads whose right half is of another head: the effect "
+        "of wrong anatomy on a measure.\nDiversity is the mean "
+        f"{diversity} of two subjects' slices: above the floor, they are too alike. In brackets, "
+        "slices a side"
     )
     columns = ("floor", "reconstructed", "generated", "glued")
     print(f"{'':28}" + "".join(f"{name:>20}" for name in (*columns, "generated / floor")))
@@ -71,22 +70,25 @@ def print_panel(panel):
         print(f"{title:28}" + "".join(f"{cell:>20}" for cell in cells))
     skills = panel["network_skill"]
     print(
-        "network: on these slices it tells "
+        "network: skill on these slices: "
         + ", ".join(
             f"{name} ({'unknown' if value is None else f'{value:.2f}'})"
             for name, value in skills.items()
         )
-        + ": correlations of the first two; for sex, and mixed (glued) heads, 0.5 is chance"
+        + "; correlations for position and age, areas under the ROC curve for sex and mixed "
+        "(glued) heads, where 0.5 is a guess"
     )
     found = panel["memorisation"]
-    copies = "copies cannot be told: these slices are as near to training slices as copies are"
+    copies = (
+        "copies cannot be recognised: these slices are as close to training slices as copies are"
+    )
     if found["copies"] is not None:
         copies = f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
     print(
-        f"memorisation: to the nearest of {panel['training_slices']:,} training slices new brains "
-        f"have {found['generated_median']:.4f} (median; root mean square), test slices "
-        f"{found['test_median']:.4f} (one-sided Mann-Whitney test, that new ones lie closer: p = "
-        f"{found['closer_p']:.2g}); {copies}"
+        f"memorisation: the median distance (root mean square) to the nearest of "
+        f"{panel['training_slices']:,} training slices is {found['generated_median']:.4f} for new "
+        f"brains, {found['test_median']:.4f} for test slices (one-sided Mann-Whitney test that new "
+        f"brains are closer: p = {found['closer_p']:.2g}); {copies}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The model card of a run: what it is, where it came from and what it is not for."""
+"""Writes the model card of a run: what it is, where it came from and what it is not for."""
 
 from typing import Any
 
@@ -7,15 +7,13 @@ from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.evaluation.intervals import format_interval
 from oasisvq.runs.folder import REPORT, Run
 
-__all__ = ["write_model_card"]
-
 CARD = "model_card.md"
 THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
 TERMS = f"""\
 ## Data, terms and thanks
 
-The weights were learned from the slices named above, and the folder holds those of the test
-subjects: the terms of the data hold for it too. If they are those of OASIS, these are the
+The weights were learned from the slices named above, and this folder holds the slices of the test
+subjects: the terms of the data apply to it too. For slices of OASIS these are the
 [OASIS data use terms](https://sites.wustl.edu/oasisbrains/): no attempt to identify or contact a
 participant, face reconstruction included, and an acknowledgement in every public result:
 
@@ -24,9 +22,10 @@ participant, face reconstruction included, and an acknowledgement in every publi
 ## What it is not for
 
 Not for diagnosis, nor for any decision about a patient. New brains are draws from a model of
-these slices alone: of other ages, scanners, planes or illnesses it knows nothing, and fine anatomy
-in them need not be possible. They must not stand in for people in a study without saying so. Scores
-hold for the test subjects of this split, which come from the same source as those trained on.
+these slices alone: it knows nothing of other ages, scanners, planes or illnesses, and the fine
+anatomy of a new brain may be impossible. A study that uses new brains in place of people must say
+so. Scores hold for the test subjects of this split, who come from the same source as the training
+subjects.
 """
 
 
@@ -34,7 +33,7 @@ def write_model_card(run: Run) -> None:
     """Writes `model_card.md` into a run folder whose stages are all done.
 
     It holds data, flags, versions, commit, time and memory, and the scores of `similarity.json`
-    if that is there.
+    if that exists.
     """
     config, training = run.facts()
     flags = config["hyperparameters"]
@@ -59,13 +58,13 @@ def write_model_card(run: Run) -> None:
 
 
 def _table(title: str, facts: dict[str, Any]) -> str:
-    """Returns a heading and a table in Markdown, a row a fact."""
+    """Returns a heading and a Markdown table with one row per fact."""
     rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items())
     return f"## {title}\n\n| | |\n|---|---|\n{rows}\n"
 
 
 def _cell(value: Any) -> str:
-    """Returns a value as the text of a cell, which holds no bar and no line break."""
+    """Returns a value as the text of a cell, without bars and line breaks."""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text.replace("|", "\\|").replace("\n", " ") or "(none)"
 
@@ -73,7 +72,7 @@ def _cell(value: Any) -> str:
 def _scores(run: Run) -> str:
     """Returns the table of the scores of the run's own test subjects."""
     if not (run.folder / REPORT).is_file():
-        return "## Scores\n\nNone yet: similarity.py puts them here.\n"
+        return "## Scores\n\nNone yet: similarity.py adds them.\n"
     report = run.report()
     reconstruction, prior = report["reconstruction"], report["prior"]
     intervals = {name: reconstruction[name] for name in ("ssim", "ssim_brain", "psnr")}

@@ -101,7 +101,7 @@ def test_pairs_stand_one_below_the_other_eight_in_a_row(drawn, random):
         np.testing.assert_array_equal(shown(axes[row + 1, column]), below[n])
         assert axes[row, column].get_title() == str(n)
         assert axes[row + 1, column].get_title() == ""
-    figures.save_closest_pairs(above[:1], below[:1], [0.12345], "closest.png")
+    figures.save_pairs(above[:1], ["generated"], below[:1], ["distance 0.123"], "closest.png")
     titles = [axis.get_title() for axis in drawn["closest.png"].axes]
     assert titles == ["generated", "distance 0.123"]
 

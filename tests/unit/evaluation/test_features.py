@@ -210,7 +210,7 @@ def test_blur_has_the_variance_it_says():
 
 
 def test_images_and_table_must_belong_together(slices):
-    with pytest.raises(ValueError, match="expected uint8 images, one a row of the table"):
+    with pytest.raises(ValueError, match="expected uint8 images, one for each row of the table"):
         train_feature_network(slices, np.arange(16), unknown(15), seed=0, steps=1)
     with pytest.raises(ValueError, match="16 of float32 for 16 rows"):
         train_feature_network(slices.astype("float32"), np.arange(16), unknown(16), seed=0, steps=1)

@@ -96,4 +96,4 @@ def test_measures_stand_beside_their_floor_or_their_reason(capsys):
 def test_copies_that_cannot_be_told_are_not_counted(capsys):
     found = {**panel()["memorisation"], "copies": None, "copy_distance": None}
     print_panel(panel(memorisation=found))
-    assert "copies cannot be told" in capsys.readouterr().out
+    assert "copies cannot be recognised" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_it_says_what_the_run_is_and_what_it_took(run):
     assert "| --seed | 7 |" in lines
     assert "| --slice-range | 0.4 0.6 |" in lines
     assert any(line.startswith("| tensorflow | 2.") for line in lines)
-    assert "None yet: similarity.py puts them here." in lines
+    assert "None yet: similarity.py adds them." in lines
 
 
 def test_a_bar_in_a_value_does_not_break_the_table(run):
