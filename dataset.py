@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, Parser, add_data_dir
+from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, add_data_dir
+from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
 from oasisvq.core.files import sha256, whole_file, write_array, write_text
 from oasisvq.core.script import run_script

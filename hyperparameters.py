@@ -6,21 +6,8 @@ import os
 import re
 from typing import ClassVar
 
-from oasisvq.core.configuration import Configuration, Parser, Part, option
+from oasisvq.core.configuration import Configuration, Part, option
 from oasisvq.core.errors import HyperparameterError
-
-__all__ = [
-    "PRESETS",
-    "DataConfig",
-    "DrawConfig",
-    "Hyperparameters",
-    "Parser",
-    "PriorConfig",
-    "RunConfig",
-    "VQVAEConfig",
-    "add_data_dir",
-]
-
 
 DATA_DIR = "data"  # the folder for archives and prepared slices, unless another is given
 

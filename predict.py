@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 
-from hyperparameters import DrawConfig, Hyperparameters, Parser
-from oasisvq.core.configuration import Configuration
+from hyperparameters import DrawConfig, Hyperparameters
+from oasisvq.core.configuration import Configuration, Parser
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 

@@ -6,7 +6,8 @@ import math
 import sys
 from pathlib import Path
 
-from hyperparameters import DrawConfig, Hyperparameters, Parser, add_data_dir
+from hyperparameters import DrawConfig, Hyperparameters, add_data_dir
+from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import whole_file, write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script

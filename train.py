@@ -3,7 +3,8 @@
 import contextlib
 from pathlib import Path
 
-from hyperparameters import PRESETS, Hyperparameters, Parser, add_data_dir
+from hyperparameters import PRESETS, Hyperparameters, add_data_dir
+from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 

@@ -1,4 +1,4 @@
-"""A configuration made of parts: frozen dataclasses whose fields are the flags of the scripts."""
+"""Builds a configuration of parts: frozen dataclasses whose fields are flags of the scripts."""
 
 import argparse
 import dataclasses
@@ -28,13 +28,13 @@ def option(
     choices: tuple | None = None,
     count: int | None = None,
 ) -> Any:
-    """Returns a field with the values that it may take.
+    """Returns a field of a part, with the range of its values.
 
     Args:
-        default: The default value, whose type is the field's; a tuple holds several values.
+        default: The default value, which also gives the type; a tuple holds several values.
         low, high: The closed range of a number, or of each number of a tuple.
         choices: All values that are allowed.
-        count: How many values a tuple must have; `None` allows any number from one up.
+        count: The number of values in a tuple; `None` allows one or more.
     """
     limits = {"low": low, "high": high, "choices": choices, "count": count}
     return dataclasses.field(default=default, metadata=limits)
@@ -44,14 +44,14 @@ def option(
 class Part:
     """One part of a configuration; every field is an `option` and is checked.
 
-    What its docstring says of the fields, below `Attributes:`, is what `--help` says.
+    `--help` shows the text of each field in the docstring of the part, below `Attributes:`.
 
     Attributes:
         title: The heading of its flags in `--help`.
-        prefix: What the names of its flags begin with, as `"prior_"`.
+        prefix: The first part of the names of its flags, such as `"prior_"`.
 
     Raises:
-        HyperparameterError: If a value is not of the field's type, or out of its range.
+        HyperparameterError: If a value has the wrong type or is out of range.
     """
 
     title: ClassVar[str]
@@ -60,19 +60,19 @@ class Part:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):  # as JSON and argparse give several values
+            if isinstance(value, list):  # from JSON or argparse
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
             self._check(field, value)
 
     @classmethod
     def flag(cls, name: str) -> str:
-        """Returns the flag of a field, as `"--prior-batch-size"`."""
+        """Returns the flag of a field, such as `"--prior-batch-size"`."""
         return "--" + (cls.prefix + name).replace("_", "-")
 
     @classmethod
     def help(cls, name: str) -> str:
-        """Returns what the docstring says of a field."""
+        """Returns the text of a field in the docstring."""
         entry = re.search(rf"^ +{name}: ((?:.+\n)(?: {{12}}.+\n)*)", cls.__doc__ or "", re.M)
         return " ".join(entry[1].split()) if entry else ""
 
@@ -99,13 +99,13 @@ class Part:
 class Configuration:
     """A whole configuration; every field is a `Part`.
 
-    The parts' values have names of their own, those of the flags: the field `epochs` of a part
-    whose prefix is `"prior_"` is called `prior_epochs`.
+    The names of all values are those of the flags: the field `epochs` of a part with the prefix
+    `"prior_"` is called `prior_epochs`.
     """
 
     @classmethod
     def _options(cls) -> Iterator[tuple[str, str, type[Part], dataclasses.Field]]:
-        """Yields the value's name, its part's name and class, and its field, in order."""
+        """Yields the name of each value, the name and class of its part, and its field."""
         for place in dataclasses.fields(cls):
             part = type(place.default)
             assert issubclass(part, Part)
@@ -118,10 +118,10 @@ class Configuration:
         return [name for name, *_ in cls._options()]
 
     def replace(self, **values: Any) -> Self:
-        """Returns a copy with other values, given by their names.
+        """Returns a copy with new values, given by their names.
 
         Raises:
-            HyperparameterError: If a name is unknown, or a value is out of its range.
+            HyperparameterError: If a name is unknown or a value is out of range.
         """
         unknown = sorted(set(values) - set(self.names()))
         if unknown:
@@ -137,7 +137,7 @@ class Configuration:
         return dataclasses.replace(self, **parts)
 
     def to_dictionary(self) -> dict[str, Any]:
-        """Returns all values by their names, as JSON knows them."""
+        """Returns all values by their names, in the types of JSON."""
         values = {
             name: getattr(getattr(self, place), field.name)
             for name, place, _, field in self._options()
@@ -149,7 +149,7 @@ class Configuration:
         """Returns the inverse of `to_dictionary`.
 
         Raises:
-            HyperparameterError: If a value is missing, unknown or out of its range.
+            HyperparameterError: If a value is missing, unknown or out of range.
         """
         if not isinstance(values, dict):
             raise HyperparameterError(f"expected hyperparameters. Received: {type(values)}")
@@ -170,7 +170,7 @@ class Configuration:
         Args:
             parser: The parser.
             names: The values that get a flag. Default: all.
-            default: What `--help` calls their default. Default: the value itself.
+            default: The text for their default in `--help`. Default: the value itself.
         """
         groups: dict[type[Part], Any] = {}
         for name, _, part, field in cls._options():
@@ -188,7 +188,7 @@ class Configuration:
 
 
 def _flag_options(field: dataclasses.Field, text: str, default: str | None) -> dict[str, Any]:
-    """Returns the options of a field's flag, as `argparse` takes them."""
+    """Returns the arguments for `argparse` of the flag of a field."""
     text, kind, value = text.replace("%", "%%"), _kind(field), field.default
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
@@ -210,7 +210,7 @@ def _kind(field: dataclasses.Field) -> type:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tells whether a value is of a type: an integer will do for a float, NaN will not."""
+    """Returns whether a value has a type; an integer is a float too, but NaN is not."""
     if isinstance(value, bool) != (kind is bool):
         return False
     if kind is float:

@@ -1,8 +1,8 @@
-"""The failures that a user can mend, one class for each kind."""
+"""Defines the errors that a user can fix, one class for each kind."""
 
 
 class UserError(Exception):
-    """Something that the user can mend.
+    """An error that the user can fix.
 
     The message says what was expected, what was received, in which file, and what to do next.
     """
@@ -11,15 +11,15 @@ class UserError(Exception):
 
 
 class HyperparameterError(UserError):
-    """A flag, or a field of a saved configuration, that no run can use."""
+    """A flag, or a field of a saved configuration, with an invalid value."""
 
 
 class DatasetError(UserError):
-    """A source that holds no usable slices, or that splits into no usable parts."""
+    """A source without usable slices, or without a usable split."""
 
 
 class VolumeError(UserError):
-    """An image file that cannot be read as what it claims to be."""
+    """An image file that cannot be read."""
 
 
 class ArchiveError(UserError):
@@ -27,23 +27,23 @@ class ArchiveError(UserError):
 
 
 class DownloadError(UserError):
-    """A file that a server does not give, or does not give whole."""
+    """A file that a server does not provide, or not completely."""
 
     status = 1
 
 
 class WriteError(UserError):
-    """A file that the disk does not take."""
+    """A file that cannot be written to the disk."""
 
     status = 1
 
 
 class TrainingError(UserError):
-    """Training that cannot go on as it is configured."""
+    """Training that cannot continue with its configuration."""
 
 
 class WorkerError(UserError):
-    """Another process of the same training that has gone away."""
+    """A process of the same training that has ended."""
 
     status = 1
 

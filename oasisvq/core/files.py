@@ -1,4 +1,4 @@
-"""Files that are whole or not there, however their writing ends; and one process at a time."""
+"""Writes files that are complete or absent, and locks them against other processes."""
 
 import contextlib
 import hashlib
@@ -26,15 +26,15 @@ PARTIAL = ".partial"
 def whole_file(path: str | Path, owner: str = "") -> Iterator[Path]:
     """Gives the block a path beside `path`, with the same suffix, to write to.
 
-    When the block ends well, what lies there is flushed to the disk and takes the name of `path`.
-    When it does not, it is deleted, and the file of that name is as it was.
+    If the block succeeds, that file is flushed to the disk and renamed to `path`. If it fails, the
+    file is deleted, and an earlier file at `path` stays as it was.
 
     Args:
-        path: Where the file shall lie; its folder is made.
-        owner: Text that keeps apart processes which write one path at the same time.
+        path: The path of the file; its folder is made.
+        owner: Text that distinguishes processes that write to the same path at the same time.
 
     Raises:
-        WriteError: If the disk is full, or does not take the file for another reason.
+        WriteError: If the disk is full, or the file cannot be written for another reason.
     """
     path = Path(path)
     partial = path.with_name(f"{PARTIAL}{owner}.{path.name}")
@@ -45,24 +45,20 @@ def whole_file(path: str | Path, owner: str = "") -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
         _flush_folder(path.parent)
-    except OSError as error:
-        _delete(partial)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}). What lay there is as it was: "
-            "make room on the disk, or see to its permissions, and run the same command again"
+            f"{path}: cannot be written ({error.strerror or error}). An earlier file there is "
+            "unchanged: make room on the disk, or change its permissions, and run the same command "
+            "again"
         ) from error
-    except BaseException:
-        _delete(partial)
-        raise
-
-
-def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes the new name itself outlast a failing machine, where the system can."""
+    """Makes the new name safe from a failing machine, if the system can."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -73,14 +69,14 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, content: str | dict[str, Any]) -> None:
-    """Writes a text, or a dictionary as JSON, whole or not at all."""
+    """Writes a text, or a dictionary as JSON, completely or not at all."""
     text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text)
 
 
 def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndarray]) -> None:
-    """Writes a uint8 array as `.npy`, whole or not at all, block by block.
+    """Writes a uint8 array as `.npy`, completely or not at all, block by block.
 
     A memory-mapped file would kill the process when the disk is full.
 
@@ -97,15 +93,15 @@ def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndar
 
 
 class _WeightsInMemory(io.BytesIO):
-    """A buffer that Keras takes for a file of weights: it asks for the ending of the name."""
+    """A buffer that Keras takes for a file of weights, because of the suffix of its name."""
 
     def __str__(self) -> str:
         return "memory.weights.h5"
 
 
 def save_weights(model: "keras.Model", path: str | Path) -> None:
-    """Writes the weights of a Keras model, without its optimizer, whole or not at all."""
-    # They go through memory: when a disk is full, HDF5 crashes the process at its end.
+    """Writes the weights of a Keras model without its optimizer, completely or not at all."""
+    # They are written to memory first: on a full disk, HDF5 crashes the process at its end.
     weights, optimizer = _WeightsInMemory(), getattr(model, "optimizer", None)
     model.optimizer = None  # or Keras would save it too
     try:
@@ -123,7 +119,7 @@ def sha256(path: Path) -> str:
 
 
 def sweep(folder: str | Path) -> None:
-    """Deletes what writers that were killed have left in a folder and below it."""
+    """Deletes the partial files of killed processes in a folder and below it."""
     for partial in Path(folder).rglob(f"{PARTIAL}*"):
         if partial.is_file():
             partial.unlink()
@@ -133,13 +129,13 @@ def sweep(folder: str | Path) -> None:
 def one_at_a_time(
     path: str | Path, activity: str, cancelled: threading.Event | None = None
 ) -> Iterator[None]:
-    """Holds a lock file, and says once, on standard error, if another process has it.
+    """Holds a lock file, after a line on standard error if another process holds it.
 
-    The operating system releases the lock when a process ends, however it ends.
+    The operating system releases the lock when a process ends for any reason.
 
     Args:
-        path: The lock file, which stays.
-        activity: What the holder of the lock does, as in `"downloads disc 1"`.
+        path: The lock file, which is not deleted.
+        activity: What the holder of the lock does, such as `"downloads disc 1"`.
         cancelled: An event that ends the waiting.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How every script begins and ends: TensorFlow's silence, exit statuses, one-line errors."""
+"""Starts and ends every script: quiet TensorFlow, exit statuses and one-line errors."""
 
 import os
 import sys
@@ -17,15 +17,15 @@ except ImportError:  # on Windows
 def run_script(main: Callable[[], None]) -> None:
     """Runs `main()` and ends the program.
 
-    The exit status is 0, or 2 after an error that the user can mend, 130 after SIGINT, 143 after
-    SIGTERM, and 1 when the disk or the memory fails; an error is one line on standard error. Any
-    other exception is a defect of this program and keeps its traceback. A script that did not
-    fail ends with a line about its peak memory.
+    The exit status is 0, or 2 after an error that the user can fix, 130 after SIGINT, 143 after
+    SIGTERM, and 1 after a failure of the disk or the memory; an error is one line on standard
+    error. Any other exception is a bug and keeps its traceback. A script that succeeds ends with a
+    line about its peak memory.
     """
     # TensorFlow and Keras read these when they are imported, which `main` does after parsing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    # A path may hold characters that a terminal cannot show.
+    # A path may contain characters that the terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore
     signals.watch()
     try:
@@ -38,7 +38,7 @@ def run_script(main: Callable[[], None]) -> None:
     except (OSError, MemoryError) as error:
         _exit(str(error) or "out of memory", status=1)
     except Exception as error:
-        # TensorFlow's own class, known by its name: importing TensorFlow here would take seconds.
+        # A class of TensorFlow, known by its name, because importing TensorFlow takes seconds.
         if type(error).__name__ != "ResourceExhaustedError":
             raise
         _exit("out of memory: lower --batch-size and --prior-batch-size", status=1)
@@ -53,7 +53,7 @@ def _exit(error: object, status: int) -> None:
 def import_tensorflow_quietly() -> None:
     """Imports TensorFlow without the lines that it writes to standard error.
 
-    No setting of its own silences them. What stands there is then one line of ours, or nothing.
+    No setting of TensorFlow hides them.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -68,7 +68,7 @@ def import_tensorflow_quietly() -> None:
 
 
 def peak_memory() -> int:
-    """Returns the most bytes of memory that this process has held; 0 where that is unknown."""
+    """Returns the peak memory of this process in bytes; 0 if it is unknown."""
     if resource is None:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes elsewhere
@@ -76,6 +76,6 @@ def peak_memory() -> int:
 
 
 def print_peak_memory() -> None:
-    """Prints the peak memory of this process, where it is known."""
+    """Prints the peak memory of this process, if it is known."""
     if peak_memory():
         print(f"Peak memory: {peak_memory() / 1e9:.1f} GB")

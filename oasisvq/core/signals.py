@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one requests a stop, the second one ends the process at once."""
+"""Handles SIGINT and SIGTERM: the first requests a stop, the second ends the process at once."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ _deferred = False
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has requested a stop. `status` is what a shell expects: 128 plus the number.
+    """Raised when a signal has requested a stop; `status` is 128 plus its number, as in a shell.
 
-    It is no `Exception`, so that no code which handles failures takes it for one.
+    It is not an `Exception`, so code that handles errors does not catch it.
     """
 
     def __init__(self, number: int):
@@ -25,8 +25,8 @@ class Stopped(KeyboardInterrupt):
 def watch() -> None:
     """Installs the handler: from now on a first signal raises `Stopped`.
 
-    Within `deferred` it does so only where `raise_if_requested` is called. A second signal ends
-    the process as it stands.
+    Within `deferred`, it is raised only by `raise_if_requested`. A second signal ends the process
+    at once.
     """
     global _requested
     _requested = None
@@ -46,7 +46,7 @@ def _handle(number, frame) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Makes a first signal wait for `raise_if_requested`, so that a step is finished first."""
+    """Delays a first signal until `raise_if_requested`, so that a step can finish."""
     global _deferred
     _deferred = True
     try:
@@ -56,7 +56,7 @@ def deferred() -> Iterator[None]:
 
 
 def stop_requested() -> bool:
-    """Tells whether a signal has requested a stop."""
+    """Returns whether a signal has requested a stop."""
     return _requested is not None
 
 

@@ -1,4 +1,4 @@
-"""Reads the members of a `.tar.gz` one after another, in one pass, and writes nothing to disk."""
+"""Reads the members of a `.tar.gz` in one pass, without writing to the disk."""
 
 import contextlib
 import functools
@@ -14,21 +14,20 @@ from oasisvq.core.errors import ArchiveError
 PIECE = 2**16  # bytes unpacked at a time
 LARGEST_HEADER = 2**16  # bytes of a member's header; a name can claim any length
 LARGEST_HEADERS = 2**26  # bytes of all headers; a disc has some 2,000 of 512 bytes
-LARGEST_RATIO = 200  # bytes out a byte in; heads give 3, skull-stripped brains 10
-RATIO_COUNTS_FROM = 2**28  # bytes out
+LARGEST_RATIO = 200  # unpacked bytes per packed byte; heads have 3, skull-stripped brains 10
+RATIO_COUNTS_FROM = 2**28  # unpacked bytes
 LARGEST_REST = 2**26  # bytes behind the archive's end mark
-REMEDY = "Delete it, to have it fetched again"
+REMEDY = "Delete it and run the command again, which fetches it"
 
 
 def read_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     """Yields `(name, size, read)` for each file and folder of a tar archive, packed or not.
 
-    `read()` returns the file's bytes; it works until the next member is taken. What is not read is
-    passed over. The name of a folder ends in `/`. Links, devices, pipes and sparse files are passed
-    over too.
+    `read()` returns the bytes of the file; it works until the next member is taken. The name of a
+    folder ends in `/`. Links, devices, pipes and sparse files are skipped.
 
     Raises:
-        ArchiveError: If the archive is damaged, no archive, or made to do harm.
+        ArchiveError: If the archive is damaged, malicious, or no archive.
     """
     with _named_errors(path), contextlib.ExitStack() as open_files:
         file = open_files.enter_context(path.open("rb"))
@@ -58,7 +57,7 @@ def read_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 def _read(path: Path, archive: Any, member: tarfile.TarInfo) -> bytes:
-    with _named_errors(path):  # it runs where the caller is
+    with _named_errors(path):  # the caller runs this outside of `read_members`
         return archive.extractfile(member).read()
 
 
@@ -72,7 +71,9 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise
     # tarfile and igzip raise many kinds of exception on damaged archives.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:  # of the disk; igzip's have no number
+        if (
+            isinstance(error, OSError) and error.errno
+        ):  # an error of the disk; those of igzip have no number
             raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from error
         raise ArchiveError(
             f"{path}: cannot be read as an archive ({type(error).__name__}: {error}). {REMEDY}"
@@ -80,7 +81,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 class _BoundedReader:
-    """Reads what an archive unpacks to, no further than its headers and members may go."""
+    """Reads an unpacked archive up to a bound, which headers and members may not exceed."""
 
     def __init__(self, stream: Any, file: IO[bytes]):
         self.stream, self.file = stream, file
@@ -98,7 +99,7 @@ class _BoundedReader:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header; a damaged one is an error, where `tarfile` takes it for the end mark."""
+    """A member's header; a damaged one is an error, but `tarfile` takes it for the end mark."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:

@@ -1,4 +1,4 @@
-"""Checks and describes what the prior may know of a slice: its place, and of whom it is."""
+"""Checks and describes the conditions of a slice: position, and the subject's age, sex and CDR."""
 
 import math
 from pathlib import Path
@@ -16,18 +16,19 @@ LETTERS = {number: letter for letter, number in SEXES.items()}
 def choose_conditions(
     conditions: np.ndarray, chosen: dict[str, Any], trained: np.ndarray, folder: Path
 ) -> np.ndarray:
-    """Returns conditions of slices with the chosen ones in the place of their own.
+    """Returns conditions of slices, with the chosen values in place of their own.
 
-    If any of age, sex and CDR is chosen, the others become unknown: they are of other people.
+    If age, sex or CDR is chosen, those that are not chosen become unknown, because they belong to
+    other people.
 
     Args:
         conditions: float32 `(n, 4)`; NaN is unknown.
-        chosen: The chosen values by their names, a sex as its letter; `None` is not chosen.
+        chosen: The chosen values by their names, a sex as its letter; `None` if not chosen.
         trained: Conditions of the slices that a run was trained on, float32 `(m, 4)`.
         folder: The run folder, for messages.
 
     Raises:
-        HyperparameterError: If a chosen one is unknown of all those slices, or outside their range.
+        HyperparameterError: If those slices lack a chosen condition, or it is out of their range.
     """
     conditions = conditions.copy()
     if any(chosen[name] is not None for name in CONDITIONS[1:]):
@@ -40,7 +41,7 @@ def choose_conditions(
         known = known[~np.isnan(known)]
         if not len(known):
             raise HyperparameterError(
-                f"{flag}: {folder} was trained on slices of unknown {name}. Leave it out"
+                f"{flag}: {folder} was trained on slices of unknown {name}. Leave out {flag}"
             )
         low, high = known[0] - 1e-3, known[-1] + 1e-3  # bounds are accepted as they are printed
         allowed, fits = f"from {known[0]:g} to {known[-1]:g}", low <= value <= high
@@ -59,8 +60,8 @@ def choose_conditions(
 def spread_conditions(trained: np.ndarray, ages: int, positions: int) -> np.ndarray:
     """Returns conditions `(ages, positions, 4)` that span those of the training slices `(n, 4)`.
 
-    Values that round to one number are taken once. An age or position that is unknown of all
-    training slices is unknown here too.
+    Values that round to the same number are taken once. If all training slices lack the age or the
+    position, it is unknown here too.
     """
 
     def spread(column: np.ndarray, count: int) -> np.ndarray:

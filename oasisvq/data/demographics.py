@@ -1,4 +1,4 @@
-"""Subject sheets: age, sex, CDR and more of each session, from `.csv` or `.xlsx`."""
+"""Reads subject sheets, `.csv` or `.xlsx`, with the age, sex, CDR and more of each session."""
 
 import csv
 import io
@@ -13,19 +13,19 @@ from oasisvq.core.errors import DatasetError
 
 SUFFIXES = (".csv", ".xlsx")
 HEADER_WITHIN = 10  # rows; some copies have a title above
-# Names of the column that says who, best first: OASIS-1 has `ID`, OASIS-2 `MRI ID`, and spellings
-# vary between copies. Compared without case, blanks and marks.
+# Names of the column with the session or subject, best first: OASIS-1 has `ID`, OASIS-2 `MRI ID`.
+# Copies are spelled differently, so only letters and digits are compared, in small letters.
 WHO = ("mriid", "id", "sessionid", "subjectid", "subject")
 RENAMED = {"mf": "sex", "gender": "sex", "mrdelay": "delay"}
-KNOWN = ("age", "sex", "cdr")  # columns that every table of slices has
+KNOWN = ("age", "sex", "cdr")  # the columns that every table of slices has
 
 
 def read_sheet(path: Path) -> pandas.DataFrame | None:
     """Reads a sheet.
 
     Returns:
-        A table with the column `ID` and the others in small letters, a row for each ID; a blank
-        stays unknown. `None` if no column says who.
+        A table with the column `ID` and the others in small letters, with one row per ID; a blank
+        is unknown. `None` if no column names sessions or subjects.
 
     Raises:
         DatasetError: If the file cannot be read.
@@ -35,7 +35,7 @@ def read_sheet(path: Path) -> pandas.DataFrame | None:
     # pandas, and openpyxl beneath it, raise many kinds of exception on damaged files.
     except Exception as error:
         raise DatasetError(
-            f"{path}: cannot be read as a sheet ({error}). Mend it, or take it out"
+            f"{path}: cannot be read as a sheet ({error}). Repair it, or take it out"
         ) from error
     top = next((n for n, row in enumerate(rows[:HEADER_WITHIN]) if _who(row)), None)
     if top is None:
@@ -60,7 +60,7 @@ def read_sheet(path: Path) -> pandas.DataFrame | None:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Returns the cells of a sheet as lists of text, a list a row."""
+    """Returns the cells of a sheet as text, one list per row."""
     if path.suffix.lower() == ".xlsx":
         table = pandas.read_excel(path, header=None, dtype=str)
         return table.astype(object).where(table.notna(), "").to_numpy().tolist()
@@ -81,37 +81,37 @@ def _plain(name: object) -> str:
 
 
 def _who(columns: Iterable[str]) -> str | None:
-    """Returns the column that says who, of some names; or `None`."""
+    """Returns the column with the session or subject among some names; or `None`."""
     return next((c for name in WHO for c in columns if _plain(c) == name), None)
 
 
 def read_sheets(paths: Iterable[Path]) -> pandas.DataFrame | None:
-    """Reads several sheets as one table; `None` if there are none.
+    """Reads several sheets as one table; returns `None` without a sheet.
 
     Raises:
-        DatasetError: If one cannot be read, or says nowhere whom a row is about.
+        DatasetError: If a sheet cannot be read, or names no sessions or subjects.
     """
     sheets = []
     for path in paths:
         if (sheet := read_sheet(path)) is None:
             raise DatasetError(
-                f"{path}: no column says who. Expected one named ID or MRI ID in the first "
-                f"{HEADER_WITHIN} rows; mend the sheet, or take it out"
+                f"{path}: no column names the subjects. Expected one named ID or MRI ID in the "
+                f"first {HEADER_WITHIN} rows; repair the sheet, or take it out"
             )
         sheets.append(sheet)
     return pandas.concat(sheets) if sheets else None
 
 
 def join_sheet(table: Any, sheet: pandas.DataFrame | None) -> tuple[Any, list[str]]:
-    """Adds a sheet's columns to the slices of each session, or of each subject if it names those.
+    """Adds the columns of a sheet to a table of slices, by session or by subject.
 
     Args:
-        table: pandas table with a row a slice, its `subject` and its `session`.
+        table: pandas table with one row per slice, its `subject` and its `session`.
         sheet: From `read_sheet`, or `None`.
 
     Returns:
-        The table, with age, sex and cdr in any case, and the names of the sessions that have no
-        row in the sheet.
+        The table, always with age, sex and cdr, and the names of the sessions without a row in the
+        sheet.
     """
     sessions = table["subject"] + ("_" + table["session"]).where(table["session"] != "", "")
     if sheet is None:

@@ -1,4 +1,4 @@
-"""Downloads files over HTTP: each is whole and verified in the end, or there is an error."""
+"""Downloads files over HTTP: the result is a complete and verified file, or an error."""
 
 import contextlib
 import functools
@@ -24,13 +24,12 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from oasisvq.core.errors import DownloadError, WriteError
 from oasisvq.core.files import one_at_a_time, sha256, whole_file
 
-CHUNK = 2**20  # bytes; a lost connection costs no more than this
-FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each that follows
-# Some servers label every .tar.gz as text compressed for the journey, and a client that believes
-# it unpacks the file.
+CHUNK = 2**20  # bytes; a lost connection loses no more than this
+FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each later one
+# Some servers label every .tar.gz as compressed for the transfer, so that a client unpacks it.
 UNCHANGED = {"Accept-Encoding": "identity"}
 
-Check = Callable[[Path], object]  # raises ValueError, with the reason, for a file that is not whole
+Check = Callable[[Path], object]  # raises ValueError, with the reason, for an incomplete file
 Timeout = float | tuple[float, float]  # seconds
 
 
@@ -45,26 +44,26 @@ def download(
     longest_wait: float = 60.0,
     cancelled: Event | None = None,
 ) -> None:
-    """Downloads a file, or compares it with its lock record if it is there already.
+    """Downloads a file, or compares it with its lock record if it exists.
 
-    A download that ends early keeps what has come in `<path>.part`, and the next call goes on
-    from there. Beside the file `<path>.lock` records its url, size and SHA-256: whoever downloads
-    it again gets the same bytes, or an error.
+    A download that ends early keeps the bytes received in `<path>.part`, and the next call resumes
+    it. `<path>.lock` records url, size and SHA-256 of the file, so that a later download gives the
+    same bytes or an error.
 
     Args:
         url: An http or https address.
-        path: Where the file shall lie; its folder is made.
-        check: Reads the file at a path and raises `ValueError`, with the reason, if it is not
-            whole.
-        known_md5: The MD5 sum that is known of the file, in hexadecimal.
-        remedy: What every message ends with: what to do where the server is no help.
+        path: The path of the file; its folder is made.
+        check: Reads the file at a path and raises `ValueError`, with the reason, if it is
+            incomplete.
+        known_md5: The known MD5 sum of the file, in hexadecimal.
+        remedy: The end of every message, for the case that the server does not give the file.
         timeout: Seconds to wait for a connection, and for each next byte.
-        retries: How many attempts in a row may follow one which brought nothing new.
+        retries: Number of attempts that may follow one another without a new byte.
         longest_wait: The longest pause between two attempts, in seconds.
-        cancelled: An event by which another thread ends the download.
+        cancelled: An event with which another thread ends the download.
 
     Raises:
-        DownloadError: If there is no whole and verified file in the end.
+        DownloadError: If no complete and verified file is obtained.
     """
     path = Path(path)
     transfer = _Transfer(url, path, check, timeout, cancelled or Event())
@@ -87,7 +86,7 @@ def download(
 
 
 def remote_size(url: str, timeout: Timeout = (10, 60)) -> int | None:
-    """Returns the size in bytes that a server names for a file, or None if it names none."""
+    """Returns the size of a file in bytes, or None if the server does not give it."""
     try:
         reply = requests.head(url, headers=UNCHANGED, timeout=timeout, allow_redirects=True)
         return int(reply.headers["Content-Length"]) if reply.status_code == 200 else None
@@ -96,12 +95,12 @@ def remote_size(url: str, timeout: Timeout = (10, 60)) -> int | None:
 
 
 def verify(path: str | Path, remedy: str = "") -> dict[str, Any]:
-    """Compares a file with its lock record, or makes the record for a file put there by hand.
+    """Compares a file with its lock record, or makes the record of a file from the user.
 
-    A file whose size and time are those of the record is not read again.
+    A file with the size and time of the record is not read again.
 
     Returns:
-        The record: a dictionary of url (None if put there by hand), size, sha256 and mtime_ns.
+        The record: a dictionary of url (None for a file from the user), size, sha256 and mtime_ns.
 
     Raises:
         DownloadError: If the file is not the one on record.
@@ -111,7 +110,7 @@ def verify(path: str | Path, remedy: str = "") -> dict[str, Any]:
     if record and record | {"size": status.st_size, "mtime_ns": status.st_mtime_ns} == record:
         return record
     found = _examine(path, path, record["url"] if record else None, remedy)
-    with contextlib.suppress(WriteError):  # in a folder of read-only data it is read each time
+    with contextlib.suppress(WriteError):  # in a read-only folder the file is read each time
         _write_json(lock_file(path), found)
     return found
 
@@ -122,7 +121,7 @@ def lock_file(path: Path) -> Path:
 
 
 class _AttemptFailedError(Exception):
-    """An attempt that failed: for good, or it may go better after `wait` seconds."""
+    """A failed attempt: it failed for good, or may succeed after `wait` seconds."""
 
     def __init__(self, reason: str, for_good: bool = False, wait: float = 0.0):
         super().__init__(reason)
@@ -130,7 +129,7 @@ class _AttemptFailedError(Exception):
 
 
 class _Version(NamedTuple):
-    """What a server tells about the file it sends, by which to know that file again."""
+    """What a server says about a file, by which a later attempt recognises the same file."""
 
     url: str
     etag: str | None
@@ -138,7 +137,7 @@ class _Version(NamedTuple):
     size: int | None
 
     def merged(self, other: "_Version") -> "_Version | None":
-        """Returns what either knows, or None if the two contradict each other."""
+        """Returns what either of two versions contains, or None if they contradict each other."""
         pairs = [*zip(self, other, strict=True)]
         if any(a != b for a, b in pairs if a is not None and b is not None):
             return None
@@ -146,7 +145,7 @@ class _Version(NamedTuple):
 
 
 class _Transfer:
-    """A file on its way: `<path>.part`, and `<path>.part.json` with the version it is of."""
+    """A download under way: `<path>.part`, and `<path>.part.json` with its version."""
 
     def __init__(self, url: str, path: Path, check: Check, timeout: Timeout, cancelled: Event):
         self.url, self.path, self.check = url, path, check
@@ -154,12 +153,12 @@ class _Transfer:
         self.part = path.with_name(f"{path.name}.part")
         self.state = path.with_name(f"{path.name}.part.json")
         self.version: _Version | None = None
-        self.furthest = 0  # bytes; the furthest that any attempt came
+        self.furthest = 0  # the most bytes that any attempt has received
         self.from_start = False  # whether the next attempt asks for the whole file
 
     def run(self, retries: int, longest_wait: float) -> None:
-        """Attempts until the file is whole, or too many in a row have brought nothing new."""
-        # Without knowing the version that a partial file is of it cannot be resumed.
+        """Makes attempts until the file is complete, or too many in a row bring no new bytes."""
+        # A partial file of unknown version cannot be resumed.
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             version = _Version(**json.loads(self.state.read_text()))
             if version.url == self.url and self.part.exists():
@@ -183,14 +182,14 @@ class _Transfer:
                 self.cancelled.wait(wait)
 
     def received(self) -> str:
-        """Returns what of the file is here, in words."""
+        """Returns a text about the bytes received so far."""
         if not self._size():
             return f"Nothing of {self.path} is kept"
         of_all = f" of {self.version.size}" if self.version and self.version.size else ""
         return f"Received: {self._size()}{of_all} bytes, kept in {self.part}"
 
     def _attempt(self) -> None:
-        """Makes one request, or none if all is here, and checks the file that it completes."""
+        """Makes a request, unless all bytes are here, and checks the file."""
         start = 0 if self.from_start or self.version is None else self._size()
         in_one_reply = False
         if self.version is None or self.version.size != start:
@@ -202,20 +201,20 @@ class _Transfer:
             self.check(self.part)
             return
         except ValueError as error:
-            reason = f"the {self._size()} bytes that came are not whole: {error}"
-        # Without a length it may have ended early, unnoticed: the next attempt asks for more.
+            reason = f"the {self._size()} bytes received are incomplete: {error}"
+        # Without a known length, the file may have ended early: the next attempt asks for more.
         if not in_one_reply or (self.version and self.version.size is not None):
             self._discard()
         if in_one_reply:
             raise _AttemptFailedError(reason)
-        self._attempt()  # two versions may have been mixed: once more from the start
+        self._attempt()  # the file may mix two versions: start again
 
     def _request(self, start: int) -> requests.Response:
         """Returns the server's answer to a request for the file from byte `start` on."""
         self._stop_if_cancelled()
         headers = UNCHANGED
         if start and self.version:
-            # A weak ETag promises no equal bytes, so servers must not accept it here.
+            # A weak ETag does not promise equal bytes, so servers must not accept it here.
             strong = (self.version.etag or "").startswith('"')
             validator = self.version.etag if strong else self.version.last_modified
             headers = UNCHANGED | {"Range": f"bytes={start}-", "If-Range": validator}
@@ -223,17 +222,17 @@ class _Transfer:
             return requests.get(self.url, headers=headers, stream=True, timeout=self.timeout)
         except (OSError, ValueError, HTTPError) as error:
             cause = _cause(error)
-            # Python counts a certificate that nobody vouches for among the wrong values.
+            # An invalid certificate is a ValueError too.
             for_good = isinstance(cause, (ValueError, requests.TooManyRedirects))
             raise _AttemptFailedError(f"no answer: {cause}", for_good) from None
 
     def _receive(self, response: requests.Response, start: int) -> bool:
-        """Stores what an answer brings, and returns whether the file came in this one answer."""
+        """Stores the bytes of an answer, and returns whether it contains the whole file."""
         status, tell = response.status_code, response.headers.get
         named = tell("Content-Range", "none").strip()
         rest = re.fullmatch(rf"bytes {start}-(\d+)/(?:(\d+)|\*)", named, re.ASCII)
         if start and status == 416 and named == f"bytes */{start}":
-            return False  # all is here
+            return False  # nothing is missing
         end = total = None
         if status == 200:
             start, end, total = 0, response.raw.length_remaining, response.raw.length_remaining
@@ -260,7 +259,7 @@ class _Transfer:
         return start == 0
 
     def _pieces(self, response: requests.Response, start: int) -> Iterator[bytes]:
-        """Yields a body as it was sent, never decoded; a page of HTML in its place is refused."""
+        """Yields the body of an answer undecoded; raises an error for a page of HTML."""
         read = functools.partial(response.raw.read1, CHUNK, decode_content=False)
         first = b""
         try:
@@ -277,10 +276,10 @@ class _Transfer:
             raise _AttemptFailedError(f"the connection failed: {_cause(error)}") from None
 
     def _store(self, position: int, end: int | None, version: _Version, pieces: Iterable) -> None:
-        """Writes a body where it belongs in the file.
+        """Writes a body at its position in the file.
 
-        A server that cannot resume repeats bytes that are here. They are compared, not dropped
-        beforehand, so that an attempt which fails early takes nothing away.
+        A server that cannot resume repeats earlier bytes. These are compared with the file, not
+        dropped first, so that an attempt that fails early loses nothing.
         """
         total = self.version and self.version.size
         style = {"disable": None, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
@@ -290,15 +289,15 @@ class _Transfer:
             for piece in pieces:
                 self._stop_if_cancelled()
                 if end is not None and position + len(piece) > end:
-                    raise _AttemptFailedError(f"more came than the {end} bytes promised")
+                    raise _AttemptFailedError(f"more bytes came than the {end} promised")
                 here = file.read(len(piece))
-                if not piece.startswith(here):  # what follows here is of another version
+                if not piece.startswith(here):  # the rest of the file is another version
                     file.truncate(position)
                     file.seek(position)
                     here = b""
                     self._remember(version)
                 file.write(piece[len(here) :])
-                file.flush()  # what has come shall outlive this process
+                file.flush()  # so that the bytes outlive this process
                 position += len(piece)
                 self.furthest = max(self.furthest, position)
                 bar.update(len(piece))
@@ -326,7 +325,7 @@ class _Transfer:
 
 
 def _refusal(response: requests.Response) -> _AttemptFailedError:
-    """Returns the failure that a status means: the client's fault stays, the server's may pass."""
+    """Returns the failure of a status: client errors are final, server errors may pass."""
     status = response.status_code
     passing = status in (206, 408, 425, 429) or status >= 500
     wait = None
@@ -337,28 +336,28 @@ def _refusal(response: requests.Response) -> _AttemptFailedError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Returns the failure beneath the layers that requests and urllib3 wrap around it."""
+    """Returns the original error inside those of requests and urllib3."""
     inner = [getattr(error, "reason", None), *error.args]
     inner = next((e for e in inner if isinstance(e, Exception)), None)
     return error if inner is None else _cause(inner)
 
 
 def _publish(part: Path, path: Path, url: str, known_md5: str | None, remedy: str) -> None:
-    """Records a whole file and gives it its name, if it is the one that is expected."""
+    """Checks a complete file, records it, and gives it its name."""
     if known_md5:
         with part.open("rb") as file:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
         if md5.hexdigest() != known_md5.lower():
             raise _AttemptFailedError(
                 f"expected a file with the MD5 sum {known_md5}. Received: {md5.hexdigest()}. "
-                f"Whoever trusts {part} may rename it to {path.name}"
+                f"If you trust {part}, rename it to {path.name}"
             )
     _write_json(lock_file(path), _examine(part, path, url, remedy))
     part.replace(path)
 
 
 def _examine(file: Path, path: Path, url: str | None, remedy: str) -> dict[str, Any]:
-    """Returns the lock record of a file for `path`, if it is the one on record there."""
+    """Returns the lock record of a file for `path`, after a check against an earlier record."""
     status, record = file.stat(), _read_record(path, remedy)
     found = {"url": url, "size": status.st_size, "sha256": sha256(file)}
     if record and (record["size"], record["sha256"]) != (found["size"], found["sha256"]):
@@ -372,7 +371,7 @@ def _examine(file: Path, path: Path, url: str | None, remedy: str) -> dict[str, 
 
 
 def _read_record(path: Path, remedy: str) -> dict[str, Any] | None:
-    """Returns the lock record of a file, or None if there is none."""
+    """Returns the lock record of a file, or None without one."""
     try:
         record = json.loads(lock_file(path).read_text())
         if isinstance(record, dict) and record.keys() >= {"url", "size", "sha256"}:
@@ -381,11 +380,11 @@ def _read_record(path: Path, remedy: str) -> dict[str, Any] | None:
         return None
     except ValueError:
         pass
-    raise _error(f"{lock_file(path)}: no lock record. Delete it and start again", remedy)
+    raise _error(f"{lock_file(path)}: not a lock record. Delete it and start again", remedy)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    # The process's number keeps apart processes that verify one file at the same time.
+    # With the process's number, because several processes may verify a file at the same time.
     with whole_file(path, f"{os.getpid()}") as partial:
         partial.write_text(json.dumps(values, indent=1))
 

@@ -1,4 +1,4 @@
-"""Who a file shows: subject, session, slice number and ready-made split, from its path."""
+"""Reads subject, session, slice number and split from the path of a file."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from oasisvq.core.errors import DatasetError
 
-# Names that say who, wherever they stand in the path: OASIS, ADNI, case_441 and the like, BIDS.
+# Names of subjects anywhere in a path: OASIS, ADNI, case_441 and the like, BIDS.
 KNOWN_NAMES = (
     re.compile(r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?", re.I),
     re.compile(r"(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?", re.I),
@@ -19,7 +19,7 @@ SESSION = re.compile(
     r"baseline|follow-?up\d*)(?=$|[._-])",
     re.I,
 )
-# What names a kind of picture, not a person.
+# Words for a kind of picture, which name no person.
 KIND = re.compile(
     r"(?:^|[._-])(?:slices?|axial|coronal|sagittal|images?|img|im|frame|z|mri|scan|vol|volume|raw|"
     r"anat|mpr|mprage|t1w?|t2w?|t1ce|flair|pd|nifti|png|jpg|data)(?=$|[._-]|\d+$)",
@@ -56,18 +56,18 @@ def compile_pattern(text: str) -> re.Pattern | None:
 def names_in_path(
     relative: str | PurePath, pattern: re.Pattern | None = None, volume: bool = False
 ) -> tuple[str, str, int | None, str]:
-    """Returns what a path below the source's folder says of a file.
+    """Returns what the path of a file says about it.
 
-    Slices of one person must never pass for those of two, or the split by subject would leak.
-    Where a name can be read either way, it counts as one: a folder is a person, whatever lies in
-    it, and a number at the end of a picture's name is a slice's.
+    Slices of one person must never count as two persons, or the split by subject would leak. If a
+    name can be read either way, it counts as one person: a folder is a person, and a number at the
+    end of a picture's name is the number of a slice.
 
     Args:
         relative: Path of the file, relative to the source's folder.
         pattern: Compiled regular expression with the group `subject`, and optionally `session`
             and `index`, searched in the path.
-        volume: Whether the file is a volume: a number at the end of its name is then part of the
-            subject's.
+        volume: Whether the file is a volume. A number at the end of its name then belongs to the
+            subject.
 
     Returns:
         Subject, session (or `""`), slice number (or `None`) and split (or `""`).
@@ -83,7 +83,7 @@ def names_in_path(
         if not match or not match["subject"]:
             raise DatasetError(
                 f"{relative}: --subject-pattern {pattern.pattern!r} finds no subject in it. "
-                "Mend the pattern, or take the file out of the folder"
+                "Correct the pattern, or take the file out of the folder"
             )
         found = match.groupdict()
         subject, session, index = found["subject"], found.get("session"), found.get("index")
@@ -98,7 +98,7 @@ def names_in_path(
 
 
 def _known(stem: str, folders: Sequence[str]) -> tuple[str, str] | None:
-    """Returns the subject in a known style, and what of the stem lies behind it; or `None`."""
+    """Returns the subject in a known style and the rest of the stem, or `None`."""
     for text in (stem, *reversed(folders)):
         for known in KNOWN_NAMES:
             if match := known.search(text):
@@ -121,12 +121,12 @@ def _general(stem: str, folders: Sequence[str], volume: bool) -> tuple[str, str]
 
 
 def _person(name: str) -> str:
-    """Returns what is left of a name without session and kind of picture."""
+    """Returns a name without session and kind of picture."""
     return KIND.sub("_", SESSION.sub("_", name)).strip("._- ")
 
 
 def _session(stem: str, folders: Sequence[str]) -> str | None:
-    """Returns the session that a name tells, the innermost first; or `None`."""
+    """Returns the innermost session that a path names, or `None`."""
     for text in (stem, *reversed(folders)):
         for known in KNOWN_NAMES[:2]:
             if (match := known.search(text)) and match["session"]:

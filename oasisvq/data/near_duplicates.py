@@ -1,4 +1,4 @@
-"""Subjects that show the same head under two names."""
+"""Finds subjects that show the same head under two names."""
 
 from typing import Any
 
@@ -6,33 +6,33 @@ import numpy as np
 import pandas
 from scipy import ndimage
 
-# Measured at these two: of the 46,665 pairs of 306 subjects of OASIS-1 (ten coronal slices each)
-# one has 0.962, OAS1_0079 and OAS1_0193; the next has 0.731. The highest of 152 axial slices has
-# 0.755, of 200 invented subjects 0.743. A head moved by some pixels, of another contrast or blurred
-# keeps 0.97, turned by two degrees or 3% larger 0.88.
+# Measured with these two: of the 46,665 pairs of 306 subjects of OASIS-1 (ten coronal slices each)
+# OAS1_0079 and OAS1_0193 have 0.962, the next pair 0.731. The highest of 152 axial slices is 0.755,
+# of 200 invented subjects 0.743. A head has 0.97 with itself moved by some pixels, blurred or in
+# another contrast; turned by two degrees or 3% larger, 0.88.
 CELLS = 32  # along a slice's longer side
 THRESHOLD = 0.85
-SMALLEST = 44  # pixels of the longer side; in smaller slices, cells are of hardly a pixel
+SMALLEST = 44  # pixels of the longer side; in smaller slices a cell is hardly a pixel
 DARK = 0.05  # intensity of a cell that shows no brain
-LEAST_CELLS = 64  # brighter ones that a slice needs: the tip of a lobe looks like any other
-FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows no head
+LEAST_CELLS = 64  # bright cells that a slice needs: all tips of lobes look alike
+FAINT = 1e-3  # a slice with fainter details, in [0, 1], shows no head
 BLOCK = 512  # slices, or scans, at a time
 
 
 def near_duplicates(slices: np.ndarray, table: pandas.DataFrame) -> list[dict[str, Any]]:
-    """Finds pairs of subjects whose slices at the same positions are too alike to be two heads.
+    """Finds pairs of subjects whose slices at the same positions are too alike for two heads.
 
-    The similarity of two scans is the mean, over the positions they share, of the correlation
-    between their slices' `details`; that of two subjects is their most alike scans'. No mean of
-    the population is taken off, so that it means the same among three subjects and three hundred.
+    The similarity of two scans is the correlation of the `details` of their slices, averaged over
+    the positions that both have; the similarity of two subjects is that of their most similar
+    scans. No mean of the population is subtracted, so it does not depend on the other subjects.
 
     Args:
         slices: uint8 array `(N, H, W)`; may be memory-mapped.
-        table: A row a slice, with subject, session, plane, index and position_mm. Where both index
-            and position are unknown, a scan's first slice is compared with another's first.
+        table: One row per slice, with subject, session, plane, index and position_mm. If index and
+            position are unknown, the n-th slices of two scans are compared.
 
     Returns:
-        List of `{"subjects": [a, b], "similarity": float}`, by name; empty for slices of less than
+        List of `{"subjects": [a, b], "similarity": float}`, sorted by name; empty for slices under
         44 pixels.
     """
     if max(slices.shape[1:]) < SMALLEST:
@@ -66,16 +66,17 @@ def near_duplicates(slices: np.ndarray, table: pandas.DataFrame) -> list[dict[st
 
 
 def details(slices: np.ndarray) -> np.ndarray:
-    """Returns what tells one head from another: small pictures less their blur, of length 1.
+    """Returns what distinguishes heads: small pictures minus their blur, scaled to length 1.
 
-    The slice's centre of mass is moved to its middle, so that a head may lie elsewhere; the blur
-    takes away what all heads share.
+    The centre of mass is moved to the middle, so the place of the head does not matter. The blur
+    contains what all heads share.
 
     Args:
         slices: uint8 array `(n, H, W)`.
 
     Returns:
-        Float32 array `(n, h * w)`; their products are correlations. Zeros for an even slice.
+        Float32 array `(n, h * w)`, whose products are correlations; zeros for a slice without
+        details.
     """
     height, width = slices.shape[1:]
     side = max(height, width) / CELLS  # of a cell, in pixels
@@ -103,7 +104,8 @@ def _centred(slices: np.ndarray) -> np.ndarray:
 def _averages(length: int, side: float) -> np.ndarray:
     """Returns the matrix `(cells, length)` that averages pixels over cells of `side` pixels.
 
-    A pixel on a border counts for both cells in part, or a grid of odd cells would pass for detail.
+    A pixel on a border counts for both cells in part; else a grid of unequal cells would look like
+    detail.
     """
     cells = int(np.ceil(length / side - 1e-6))
     borders = (np.arange(cells + 1) - cells / 2) * side + length / 2
@@ -114,9 +116,9 @@ def _averages(length: int, side: float) -> np.ndarray:
 
 
 def _positions(table: pandas.DataFrame, scan: np.ndarray) -> np.ndarray:
-    """Returns a number `(N,)` for each slice's plane and millimetre; else index; else order."""
+    """Returns a number `(N,)` for the plane and position of each slice, in mm, index or order."""
     numbers: Any = table[["position_mm", "index"]].apply(pandas.to_numeric)
-    position, index = (numbers["position_mm"] + 0.5) // 1, numbers["index"]  # `round` joins halves
+    position, index = (numbers["position_mm"] + 0.5) // 1, numbers["index"]  # `round` goes to even
     place = position.fillna(index).fillna(table.groupby(scan).cumcount())
     kinds = [table["plane"], position.isna(), index.isna()]
     return table.groupby([*kinds, place], dropna=False).ngroup().to_numpy()

@@ -1,4 +1,4 @@
-"""Describes OASIS-1 and OASIS-2: their archives, their subject sheets, the images of a session."""
+"""Describes OASIS-1 and OASIS-2: their archives, subject sheets and images."""
 
 import dataclasses
 import io
@@ -24,17 +24,17 @@ INVESTIGATORS = (
 LARGEST_IMAGE = 2**27  # bytes; the largest of OASIS, SUBJ_111, has 21 million
 LARGEST_SESSION = 2**29  # bytes of all its wanted images
 
-# An image is a pattern of its place in a session's folder, and where the axes of its file run to,
-# which no Analyze header tells.
+# An image is a pattern of its path in a session's folder, and the directions of its axes, which no
+# Analyze header contains.
 Image = tuple[str, str]
-# By the name of `--oasis1-image`; `n3` or `n4` is how many scans were averaged.
+# By the name in `--oasis1-image`; `n3` or `n4` is the number of averaged scans.
 OASIS1_IMAGES: dict[str, Image] = {
     "t88_masked_gfc": (r"PROCESSED/MPRAGE/T88_111/{}_mpr_n\d+_anon_111_t88_masked_gfc", "LAS"),
     "t88_gfc": (r"PROCESSED/MPRAGE/T88_111/{}_mpr_n\d+_anon_111_t88_gfc", "LAS"),
     "subj_111": (r"PROCESSED/MPRAGE/SUBJ_111/{}_mpr_n\d+_anon_sbj_111", "ASL"),
     "raw": (r"RAW/{}_mpr-\d+_anon", "ASL"),
 }
-# A stray `3906-3.nift.img` is known, hence the `mpr`.
+# With `mpr`, because one session has a stray `3906-3.nift.img`.
 OASIS2_IMAGE: Image = (r"RAW/mpr-\d+(?:\.nifti)?", "ASL")
 
 
@@ -43,17 +43,17 @@ class Collection:
     """One of the two collections.
 
     Attributes:
-        name: As in `--dataset`.
-        title: As people write it.
+        name: The name in `--dataset`.
+        title: The name in texts.
         archive: The name of an archive, by number.
         folder: The name of the folder in an archive, by number.
         numbers: The numbers of the archives.
-        bytes_each: About the size of an archive, as long as no server has named it.
-        md5: Known checksums of archives, as two public projects pin them; none are official.
+        bytes_each: The approximate size of an archive, until the server gives it.
+        md5: Checksums of archives that two public projects use; no official ones are known.
         session: A pattern of the names of sessions.
-        sheet: How the names of its subject sheet begin.
-        sheet_url: Where the subject sheet is.
-        acknowledgement: What every public result must say.
+        sheet: The first part of the name of its subject sheet.
+        sheet_url: The address of the subject sheet.
+        acknowledgement: The text that every public result must contain.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Session:
     """The wanted image files of one session, as bytes.
 
     Attributes:
-        name: As `OAS1_0001_MR1`.
+        name: Such as `OAS1_0001_MR1`.
         files: The bytes of each file, by its path in the session's folder.
         problem: Why the session cannot be used, or `""`.
     """
@@ -113,7 +113,7 @@ class Session:
     problem: str = ""
 
     def add(self, path: str, size: int, read: Callable[[], bytes]) -> None:
-        """Reads a file, unless it is there already or too large: a problem of the session."""
+        """Reads a file; if it is there twice or too large, this is the `problem`."""
         stem, _, suffix = path.rpartition(".")
         path = f"{stem}.{suffix.lower()}"
         if path in self.files:
@@ -141,8 +141,8 @@ def sessions_in_archive(
         skip: The names of sessions whose files need not be read.
 
     Raises:
-        ArchiveError: If the archive is damaged, holds no session, or the files of a session do not
-            follow one another.
+        ArchiveError: If the archive is damaged or holds no session, or if other files lie between
+            the files of a session.
     """
     current, names = None, set()
     for member, size, read in read_members(path):
@@ -156,7 +156,7 @@ def sessions_in_archive(
             continue
         if name != current.name:
             raise ArchiveError(
-                f"{path}: the files of {name} lie in two places of it. Pack it session by "
+                f"{path}: holds the files of {name} in two places. Pack it session by "
                 f"session, or unpack it to a folder {collection.folder.format('N')}"
             )
         if name not in skip:
@@ -196,7 +196,7 @@ def wanted_files(place: Path, image: Image) -> list[tuple[Path, str]]:
 
 
 def _split_path(member: str, collection: Collection) -> tuple[str, str]:
-    """Returns the session that a path in an archive names, and the path in that one's folder."""
+    """Returns the session that a path in an archive names, and the rest of the path."""
     parts = member.split("/")
     if ".." not in parts and "__MACOSX" not in parts and not member.startswith("/"):
         for depth, part in enumerate(parts[:-1]):
@@ -213,17 +213,16 @@ def volumes_of(session: Session, image: Image) -> tuple[list[Volume], list[str],
     """Reads the images of a session.
 
     Returns:
-        The volumes, their names, and a note on each image that cannot be read, which is left out
-        if there are others.
+        The volumes, their names, and a note on each image that cannot be read and is left out.
 
     Raises:
-        VolumeError: If there is none to use.
+        VolumeError: If no image can be used.
     """
     if session.problem:
         raise VolumeError(f"{session.name}: {session.problem}. Fetch its archive again")
     stems = sorted({path.rpartition(".")[0] for path in session.files})
     if not stems:
-        raise VolumeError(f"{session.name}: the wanted image is not in it. Fetch its archive again")
+        raise VolumeError(f"{session.name}: it lacks the wanted image. Fetch its archive again")
     volumes, errors = {}, []
     for stem in stems:
         name = f"{session.name}/{stem}"
@@ -244,11 +243,11 @@ def _read_volume(session: Session, stem: str, name: str, axes: str) -> Volume:
     return volume_from_pair(io.BytesIO(header), io.BytesIO(data), name, axes)
 
 
-# What lies in a data folder already, put there by hand or by an earlier run
+# Finds files in a data folder, from the user or from an earlier run
 
 
 def find_archive(data_dir: Path, collection: Collection, number: int) -> Path | None:
-    """Returns an archive, packed or not, in `data_dir` or a folder in it; `None` if none is."""
+    """Returns an archive, packed or not, in `data_dir` or a folder in it; `None` without one."""
     name = collection.archive.format(number)
     names = (name, name.removesuffix(".gz"), name.replace(".tar.gz", ".tgz"))
     return next((path for name in names for path in _below(data_dir, name) if path.is_file()), None)
@@ -261,7 +260,7 @@ def find_folder(data_dir: Path, collection: Collection, number: int) -> Path | N
 
 
 def find_loose_sessions(data_dir: Path, collection: Collection) -> list[Path]:
-    """Returns the folders that hold unpacked sessions and are not named like an archive's."""
+    """Returns the folders with unpacked sessions that do not have the name of an archive."""
     named = {collection.folder.format(number) for number in collection.numbers}
     below = [path for path in _below(data_dir, "*") if path.name not in named]
     return [path for path in (data_dir, *below) if _holds_sessions(path, collection)]
@@ -272,14 +271,14 @@ def find_sheet(data_dir: Path, collection: Collection) -> Path | None:
     sheets = [
         path
         for path in _below(data_dir, f"{collection.sheet}*")
-        # The sheet of second scans, named `...-reliability-...`, is not meant.
+        # Not `...-reliability-...`, the sheet of second scans.
         if path.suffix.lower() in SUFFIXES and path.is_file() and "reliab" not in path.name.lower()
     ]
     return min(sheets, key=lambda path: (len(path.name), path), default=None)
 
 
 def _below(data_dir: Path, pattern: str) -> list[Path]:
-    """Returns what is named like a pattern in `data_dir`, then in the folders in it."""
+    """Returns the paths that match a pattern in `data_dir`, then in the folders in it."""
     deeper = [path for path in data_dir.glob(f"*/{pattern}") if path.parent.name[0] != "."]
     return sorted(data_dir.glob(pattern)) + sorted(deeper)
 

@@ -1,4 +1,4 @@
-"""A source made into slices on disk, scan by scan, once; and such a prepared folder read again."""
+"""Makes the scans of a source into slices on disk, and reads such a prepared folder."""
 
 import contextlib
 import glob
@@ -22,28 +22,28 @@ from oasisvq.data.demographics import KNOWN, join_sheet, read_sheets
 from oasisvq.data.near_duplicates import near_duplicates
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
-from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedPart, Scan, Shard, Source
+from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedArchive, Scan, Shard, Source
 from oasisvq.data.sources.folders import open_folder
 from oasisvq.data.sources.synthetic import Demo
 from oasisvq.data.splits import SPLITS, join_people
 from oasisvq.data.volumes import resized
 
 PREPARED = ("slices.npy", "slices.csv", "dataset.json")  # the files of a prepared folder
-FORMAT = 2  # raise it when these files change
+FORMAT = 2  # to be raised when these files change
 FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
-EARLY = 20  # scans; if the first so many are all bad, so are the rest
+EARLY = 20  # scans; if all of the first ones are bad, the rest is not tried
 WHO = ("subject", "session", "source", "plane")
 WHERE = ("index", "position_mm", "height", "width")
 COLUMNS = (*WHO, *WHERE, "split")
 TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split"), str)
-MOST_PROBLEMS = 10  # that the closing summary names
-# What a prepared folder's contents depend on, beside the files of the source.
+MOST_PROBLEMS = 10  # in the final summary
+# The fields on which the contents of a prepared folder depend, besides the files of the source.
 CUT = ("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern")
 SLICE_FIELDS = (*CUT, "demo_subjects", "oasis1_image", "disc_numbers")
 
 
 def is_prepared(folder: Path) -> bool:
-    """Tells whether a folder holds slices that were made before, see `prepare`."""
+    """Returns whether a folder has the files that `prepare` makes."""
     return all((folder / name).is_file() for name in PREPARED)
 
 
@@ -52,8 +52,7 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
 
     Returns:
         The slices, uint8 `(N, H, W)`, memory-mapped; a pandas table with a row for each, in which
-        texts are never NaN; the contents of `dataset.json`; and, from `join_people`, the one name
-        of each subject that shows the same head as another.
+        texts are never NaN; the contents of `dataset.json`; and the dictionary of `join_people`.
 
     Raises:
         DatasetError: If the files are damaged, or do not belong together.
@@ -72,15 +71,15 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
             raise ValueError(f"unknown split: {set(table['split'])}")
         pairs = description.get("near_duplicates")
         people = join_people(pair["subjects"] for pair in pairs or ())
-    # Of a damaged header NumPy also raises what Python's tokenizer and parser do.
+    # For a damaged header NumPy also raises errors of Python's tokenizer and parser.
     except Exception as error:
         raise DatasetError(
-            f"{folder}: not a prepared dataset ({error}). Delete the folder to have it made again"
+            f"{folder}: not a prepared dataset ({error}). Delete the folder, and it is made again"
         ) from error
     if slices.ndim != 3 or slices.dtype != np.uint8 or len(table) != len(slices):
         raise DatasetError(
             f"{folder}: slices.npy and slices.csv do not belong together ({slices.shape} "
-            f"{slices.dtype}, {len(table)} rows). Delete the folder to have it made again"
+            f"{slices.dtype}, {len(table)} rows). Delete the folder, and it is made again"
         )
     if pairs is None:  # made by an earlier version
         description["near_duplicates"] = near_duplicates(slices, table)
@@ -89,19 +88,18 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
 
 
 def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
-    """Returns the folder with the slices of a source, made now unless it is there already.
+    """Returns the folder with the slices of a source, which is made if it does not exist.
 
     Args:
-        config: `DataConfig`; which source, and which slices. A folder that was prepared before is
-            itself a source.
-        data_dir: Path of the folder that prepared slices, and downloads, go to.
-        shard: The only scans that are to be made now. Whoever finds those of all other shards
-            made, by processes that share `data_dir`, puts all of them into one folder.
+        config: `DataConfig`: which source, and which slices. A prepared folder is also a source.
+        data_dir: Path of the folder for prepared slices and downloads.
+        shard: The scans to make now. Processes with other shards share `data_dir`; the process
+            that finds all shards made joins them in one folder.
 
     Returns:
-        Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes depend on
-        the source and the options alone, not on interruptions nor on shards. `None` if scans of
-        other shards are missing still.
+        Path of a folder with `slices.npy`, `slices.csv` and `dataset.json`. Their bytes depend only
+        on the source and the options, not on interruptions or shards. `None` if scans of other
+        shards are still missing.
 
     Raises:
         DatasetError: If the source cannot be used; the message says why.
@@ -148,12 +146,12 @@ def open_source(config: Any, data_dir: Path) -> Source:
 
 
 def _alone(folder: Path) -> contextlib.AbstractContextManager:
-    """Holds the lock of whoever makes the folder, or begins a shard, so that neither is missed."""
+    """Holds the lock of a process that makes the folder or begins a shard."""
     return one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"prepares {folder}")
 
 
 def _make_shard(source: Source, shard: Shard, folder: Path, partial: Path, most: float) -> None:
-    """Records a shard's scans, beside other processes that record theirs."""
+    """Records the scans of a shard, while other processes may record others."""
     name = f"{shard.number}-of-{shard.count}"
     mutex = folder.with_name(f".{folder.name}.{name}.mutex")
     with contextlib.ExitStack() as at_work:
@@ -165,7 +163,7 @@ def _make_shard(source: Source, shard: Shard, folder: Path, partial: Path, most:
 
 
 def _wait_for_shards(folder: Path) -> None:
-    """Waits until no shard of the folder is at work; the next one cannot begin before we end."""
+    """Waits until no process makes a shard; the lock of `_alone` keeps others from beginning."""
     for mutex in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*-of-*.mutex")):
         with one_at_a_time(mutex, f"prepares a shard of {folder}"):
             pass
@@ -173,27 +171,27 @@ def _wait_for_shards(folder: Path) -> None:
 
 
 def _holds_all(partial: Path, source: Source) -> bool:
-    """Tells whether the scans of all shards are made."""
+    """Returns whether the scans of all shards are made."""
     names = {path.name for path in partial.glob("*.npz")}
     return all(_record_name(key) in names for key in source.needed())
 
 
 def _check_ready(source: Source, folder: Path) -> None:
-    """Brings a folder up to date with the sheets at hand, and with this version.
+    """Updates a folder from the present sheets, and to this version.
 
     Raises:
-        DatasetError: If it was made from another archive than the one at hand.
+        DatasetError: If it was made from other archives than the present ones.
     """
     try:
         known = json.loads((folder / "dataset.json").read_text())
         parts, sheets = known["parts"], known["sheets"]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # whoever opens the folder will say so
+        return  # `read_prepared` will raise an error
     for name, record in source.records().items():
         if parts.get(name) not in (None, record):
             raise DatasetError(
-                f"{name}: is not the archive that {folder} was made from. Delete that folder to "
-                "have it made anew"
+                f"{name}: is not the archive from which {folder} was made. Delete that folder, and "
+                "it is made again"
             )
     paths = source.sheets(fetch=False)
     changed = paths and _sums(paths) != sheets
@@ -206,9 +204,9 @@ def _check_ready(source: Source, folder: Path) -> None:
 
 
 class Store:
-    """What is known of a source so far, on disk: a file for each finding, written whole or not.
+    """Stores the findings of a source on disk, each in a file that is complete or absent.
 
-    With the name of a shard, it leaves alone what other processes may be writing.
+    With the name of a shard, it does not touch the files that other processes may be writing.
     """
 
     def __init__(self, folder: Path, shard: str = ""):
@@ -218,13 +216,13 @@ class Store:
             shutil.rmtree(folder / "whole", ignore_errors=True)
             sweep(folder)
         self.facts: dict[str, dict[str, Any]] = {}  # by key, see `Finding`
-        for path in folder.glob("[!.]*.npz"):  # not what others are writing
+        for path in folder.glob("[!.]*.npz"):  # without files that others are writing
             try:
                 with np.load(path) as arrays:
                     facts = json.loads(arrays["facts"].tobytes())
                 self.facts[facts["key"]] = facts
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-                path.unlink(missing_ok=True)  # torn by a failing machine; it is made again
+                path.unlink(missing_ok=True)  # damaged by a failing machine; it is made again
 
     def __contains__(self, key: str) -> bool:
         return key in self.facts
@@ -248,12 +246,12 @@ class Store:
             return [arrays[name] for name in sorted(arrays) if name != "facts"]
 
     def forget(self, key: str) -> None:
-        """Drops what was recorded under a key."""
+        """Deletes the record of a key."""
         self._path(key).unlink(missing_ok=True)
         del self.facts[key]
 
     def forget_others(self, part: str, sha256: str | None) -> None:
-        """Drops what came from an archive of this name with another checksum."""
+        """Deletes the records from an archive of this name with another checksum."""
         for key, facts in list(self.facts.items()):
             name, own = facts.get("origin") or (None, None)
             if name == part and own != sha256:
@@ -268,7 +266,7 @@ def _record_name(key: str) -> str:
 
 
 def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOLE) -> None:
-    """Records what a source, or a shard of it, has that the store lacks."""
+    """Records the findings of a source, or of a shard of it, that the store lacks."""
     total = None if source.count is None else len(shard.of(range(source.count)))
     findings = source.scans(store, shard)
     for finding in tqdm(findings, total=total, desc="Slicing", unit="scan", disable=None):
@@ -276,7 +274,7 @@ def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOL
         if isinstance(finding, Scan) and not pictures:
             problem = (
                 f"subject {finding.subject} {finding.session}: all its slices are black. Choose "
-                "other slices with --slice-range, or take the scan out"
+                "other slices with --slice-range, or remove the scan"
             )
             finding = BadScan(finding.key, problem, finding.origin)
         store.add(finding.facts(), pictures)
@@ -285,25 +283,25 @@ def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOL
 
 
 def _check_bad(source: Source, store: Store, most: float) -> None:
-    """Raises `DatasetError` if more than this share of the scans is bad, or all are."""
-    bad, parts = store.found(BadScan), store.found(FinishedPart)
+    """Raises `DatasetError` if more than this share of the scans, or every scan, is bad."""
+    bad, parts = store.found(BadScan), store.found(FinishedArchive)
     total = len(store.facts) - len(parts)
     if not total:
         raise DatasetError(f"{source.name}: holds no scan")
     if len(bad) > most * total or len(bad) == total:
         if not store.shard:
-            for facts in (*bad, *parts):  # once an archive is replaced, they are tried again
+            for facts in (*bad, *parts):  # they are tried again once an archive is replaced
                 store.forget(facts["key"])
             if not parts:
                 shutil.rmtree(store.folder)
         raise DatasetError(
-            f"{bad[0]['problem']}. So it is with {len(bad)} of {total} scans; --max-bad-scans says "
-            "how many may be left out"
+            f"{bad[0]['problem']}. {len(bad)} of {total} scans are bad; --max-bad-scans sets the "
+            "share that may be left out"
         )
 
 
 def _to_uint8(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns a scan's pictures so that 255 is the full scale of all; `[]` if all are black."""
+    """Returns the pictures of a scan with 255 as their full scale; `[]` if all are black."""
     values = np.concatenate([picture.ravel() for picture in pictures])
     foreground = values[values > 0]
     if not foreground.size:
@@ -317,7 +315,7 @@ def _assemble(
     source: Source, store: Store, options: dict, sheets: list[Path], folder: Path
 ) -> None:
     """Makes the three files of a prepared folder from the records, in the order of their keys."""
-    scans, bad, parts = (store.found(kind) for kind in (Scan, BadScan, FinishedPart))
+    scans, bad, parts = (store.found(kind) for kind in (Scan, BadScan, FinishedArchive))
     rows = [row for scan in scans for row in _rows(scan, source.name)]
     table: Any = pandas.DataFrame(rows, columns=COLUMNS)
     sizes = {tuple(size) for scan in scans for size in scan["sizes"]}
@@ -349,7 +347,7 @@ def _assemble(
 
 
 def _write_table(table: Any, sheets: list[Path], folder: Path) -> dict[str, Any]:
-    """Writes `slices.csv`, what the sheets say of each session included; returns facts of that."""
+    """Writes `slices.csv` with the columns of the sheets, and returns facts about the sheets."""
     table, without_row = join_sheet(table, read_sheets(sheets))
     table["index"] = table["index"].astype("Int64")
     with whole_file(folder / "slices.csv") as partial:
@@ -375,7 +373,7 @@ def _rows(scan: dict[str, Any], source_name: str) -> Iterator[tuple]:
 
 
 def _summarise(description: dict[str, Any]) -> None:
-    """Prints what was made, and what was left out and why."""
+    """Prints what was made, and what was left out for which reason."""
     bad, scans = description["bad_scans"], description["scans"]
     print(f"{description['source']}: {description['slices']:,} slices of {scans} scans")
     lines = [*bad.values(), *itertools.chain(*description["notes"].values())]
@@ -387,13 +385,13 @@ def _summarise(description: dict[str, Any]) -> None:
         print(f"  and {len(lines) - MOST_PROBLEMS} more, in dataset.json")
     missing = len(description["sessions_without_a_row"])
     if missing and description["sheets"]:
-        print(f"{missing} sessions have no row in the subject sheet; what it tells is unknown")
+        print(f"{missing} sessions have no row in the subject sheet: age, sex and CDR are unknown")
 
 
 def fit_picture(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Returns a uint8 picture `(H, W)` amid black of another `shape`, never squashed.
+    """Returns a uint8 picture `(H, W)` in the middle of a black picture of another `shape`.
 
-    One that is too large in either direction is made smaller in both alike.
+    A picture that is too large in one direction is shrunk by the same factor in both.
     """
     scale = min(1.0, shape[0] / picture.shape[0], shape[1] / picture.shape[1])
     if scale < 1:

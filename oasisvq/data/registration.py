@@ -1,4 +1,4 @@
-"""A head brought to the atlas that OASIS-1 lies in: repeats averaged, heads registered to T88."""
+"""Averages the repeats of a session, and registers heads to T88, the atlas of OASIS-1."""
 
 import contextlib
 import dataclasses
@@ -15,8 +15,7 @@ from SimpleITK import Image
 from oasisvq.core.errors import VolumeError
 from oasisvq.data.volumes import Volume, load_icbm
 
-# With more than one thread, sums are added in an order that changes from run to run, and so do the
-# results.
+# With several threads, the order of additions and so the results change from run to run.
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -24,12 +23,12 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 ATLAS_SHAPE = (176, 208, 176)
 ATLAS_ORIGIN = (-87.5, -103.5, -87.5)
 
-# Millimetres of that grid to millimetres of the ICBM-152 template. Measured on four subjects
-# of OASIS-1 (ages 55 to 80) of whom both a whole volume and T88 slices were at hand: `to_atlas`
-# brought the volume to the grid, an affine fit moved it from there onto the subject's own T88
-# slices (correlation 0.98), and the four corrections were averaged. One subject's lies 1.1 mm
-# from their mean, which is therefore uncertain by 0.7 mm over the brain. The axes of the atlas
-# are turned by about 2 degrees (roll) and 3 (pitch) against those of ICBM.
+# Millimetres of that grid to millimetres of the ICBM-152 template. Measured on four subjects of
+# OASIS-1 (ages 55 to 80) with a whole volume and T88 slices: `to_atlas` moved the volume to this
+# grid, an affine fit moved it on to the subject's own T88 slices (correlation 0.98), and the four
+# corrections were averaged. One subject's correction is 1.1 mm from the mean, which is therefore
+# uncertain by 0.7 mm over the brain. The axes of the atlas are turned by about 2 degrees (roll) and
+# 3 degrees (pitch) against those of ICBM.
 ATLAS_TO_ICBM = np.array(
     [
         [1.040, 0.007, 0.026, -0.62],
@@ -39,44 +38,44 @@ ATLAS_TO_ICBM = np.array(
     ]
 )
 
-LEVELS = (8, 4, 2)  # mm between the voxels compared, from coarse to fine
-START_HEIGHTS = (-25, 0, 25)  # mm: how much neck a scan holds is unknown
+LEVELS = (8, 4, 2)  # mm between the compared voxels, from coarse to fine
+START_HEIGHTS = (-25, 0, 25)  # mm, because scans show more or less of the neck
 START_PITCHES = (-15, 0, 15)  # degrees: heads nod more than they turn
-START_SCALES = (0.95, 1.1)  # a coarse head is better matched at few sizes than at any
-BEST_STARTS = 3  # that are refined: one alone may run away into the scalp
+START_SCALES = (0.95, 1.1)  # a free scale would not help at the coarse level
+BEST_STARTS = 3  # to refine: a single one may end in the scalp
 
-# A head around the skull-stripped template, in mm from the brain: without it, the brain grows
-# until it fills the scalp. Fluid and bone are dark in T1, scalp is bright.
+# A head is drawn around the skull-stripped template, in mm from the brain, or the brain would grow
+# until it fills the scalp. Fluid and bone are dark in T1, and the scalp is bright.
 BONE, SCALP = 9, 16
-HEAD_MARGIN = 20  # mm around the brain that are compared, into the air
-FACE_HEIGHT = -45  # mm on the atlas: below, face and neck differ too much to be compared
-BRAIN_MARGIN = 5  # mm around the brain that are compared at last: the dark ring
+HEAD_MARGIN = 20  # mm around the brain that are compared; it reaches into the air
+FACE_HEIGHT = -45  # mm on the atlas: face and neck below it differ too much to be compared
+BRAIN_MARGIN = 5  # mm around the brain that are compared in the last step: the dark ring
 
-# What a registration must reach. Of 80 heads moved, turned, scaled, shaded and made noisy, 79 were
-# found, with a likeness of 0.50 and more (0.44 in one of extreme shading) and a stretch of 1.10
-# and less. Missed heads and what was no upright head had a likeness of 0.42 and less.
-# Repeats of one head reached 0.92 (0.86 after 8 mm of motion), mirrored 0.80, others' heads 0.50.
+# Limits of a good registration. Of 80 heads that were moved, turned, scaled, shaded and made noisy,
+# 79 were registered, with a likeness of at least 0.50 (0.44 for one with extreme shading) and a
+# stretch of at most 1.10. Failures and scans without an upright head had at most 0.42.
+# Repeats of a head have 0.92 (0.86 after 8 mm of motion), mirrored ones 0.80, other heads 0.50.
 LEAST_LIKENESS = 0.45  # correlation with the template over the brain, at 4 mm
 LARGEST_TURN = 40  # degrees
 SCALES = (0.75, 1.35)  # of the atlas to the head, along any direction
-LARGEST_STRETCH = 1.2  # of one direction against another: a voxel size that is wrong
-LEAST_INSIDE = 0.9  # of the brain inside the scan
+LARGEST_STRETCH = 1.2  # of one direction against another; more means a wrong voxel size
+LEAST_INSIDE = 0.9  # share of the brain inside the scan
 REPEAT_LIKENESS = 0.85  # correlation of two repeats over the head, at 2 mm
 
 
 def average_repeats(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[Volume, list[str]]:
-    """Returns the mean of the repeats of one session, each moved onto the best of them.
+    """Returns the mean of the repeats of a session, registered to the best repeat.
 
     Args:
         volumes: The repeats, a list of `Volume`.
         names: Their names, for messages and for `left_out`.
 
     Returns:
-        The mean as a `Volume` on the reference repeat's grid, and the names of the repeats that
-        were left out, because their grid differs or they show something else.
+        The mean as a `Volume` on the grid of the best repeat, and the names of the repeats that
+        were left out, because their grid differs or they show another head.
 
     Raises:
-        VolumeError: If no more than half of the repeats show the same head.
+        VolumeError: If at most half of the repeats show the same head.
     """
     if len(volumes) == 1:
         return volumes[0], []
@@ -93,19 +92,19 @@ def average_repeats(volumes: Sequence[Volume], names: Sequence[str]) -> tuple[Vo
     if 2 * len(kept) <= len(volumes):
         raise VolumeError(
             f"{', '.join(names)}: expected repeats of one head. Received: {len(kept)} of "
-            f"{len(volumes)} that agree. Take out the scans that do not belong to the session"
+            f"{len(volumes)} that agree. Take out the scans of other sessions"
         )
     mean = np.asarray(np.mean(kept, axis=0, dtype=np.float32))
     return Volume(mean, target.voxel_size, target.origin), left_out
 
 
 def _grid(volume: Volume) -> tuple:
-    """Returns what two repeats must share: not the origin, which scanners and heads move."""
+    """Returns what two repeats must share: shape and voxel size, but not the origin."""
     return volume.voxels.shape, tuple(volume.voxel_size)
 
 
 def _best_repeat(volumes: Sequence[Volume]) -> Volume:
-    """Returns the repeat that is most like the others at 8 mm, where their motion is small."""
+    """Returns the repeat that is most similar to the others at 8 mm, where motion is small."""
     coarse = [(_grid(volume), _coarser(_image(volume), LEVELS[0])) for volume in volumes]
     alike = [
         sum(_correlation(one, other) for own, other in coarse if own == grid)
@@ -129,20 +128,20 @@ def _moved_onto(target: Volume, volume: Volume) -> np.ndarray | None:
 
 
 def to_atlas(volume: Volume, name: str, scaling: bool = True) -> Volume:
-    """Registers a whole head to the ICBM brain, placed as the anatomy of OASIS-1 is.
+    """Registers a whole head to the ICBM brain on the grid of OASIS-1's atlas.
 
     Args:
-        volume: `Volume` of a head, upright in RAS. A mirrored one is not recognised as such.
-        name: What to call it in messages.
-        scaling: Whether the head is also brought to the atlas's size (12 parameters), as OASIS-1
-            did, or only moved (6 parameters).
+        volume: `Volume` of a head, upright in RAS. A mirrored head is not detected.
+        name: Its name in messages.
+        scaling: Whether the head is also scaled to the atlas (12 parameters), as in OASIS-1, or
+            only moved (6 parameters).
 
     Returns:
-        `Volume` of `ATLAS_SHAPE` and 1 mm with `ATLAS_ORIGIN`, in the input's own intensities, at
-        least 0; 0 where the scan ends.
+        `Volume` of `ATLAS_SHAPE` and 1 mm with `ATLAS_ORIGIN`, in the intensities of the input, at
+        least 0, and 0 outside of the scan.
 
     Raises:
-        VolumeError: If no such head was found, or not all of its brain.
+        VolumeError: If no head was found, or the scan does not show the whole brain.
     """
     image = _image(volume)
     transform = _atlas_transform(image, scaling)
@@ -152,9 +151,9 @@ def to_atlas(volume: Volume, name: str, scaling: bool = True) -> Volume:
 
 
 def _atlas_transform(image: Image, scaling: bool) -> Any:
-    """Returns the transform that takes points of the atlas (mm) to points of the head.
+    """Returns the transform from points of the atlas (mm) to points of the head.
 
-    Many starts are moved at a fixed scale, the best of them refined, and the best of these again.
+    Many starts are moved at a fixed scale, the best of them are refined, and then the best one.
     """
     coarse, middle, fine = (_coarser(image, level) for level in LEVELS)
     choices = itertools.product(START_HEIGHTS, START_PITCHES, START_SCALES if scaling else [None])
@@ -169,10 +168,11 @@ def _atlas_transform(image: Image, scaling: bool) -> Any:
 
 
 def _refined(middle: Image, start: Any) -> Any:
-    """Returns a start moved, at a free scale if it has one, then by all 12 parameters.
+    """Returns a start after registration at a free scale, if it has one, and by all 12 parameters.
 
-    By correlation: mutual information let one head in twenty run away here, the brain into the
-    scalp. It stays with the first level, blind to shading, and the last, more exact.
+    The metric is correlation: with mutual information, the brain of one head in twenty ended in the
+    scalp here. The first level uses mutual information because shading does not change it, the last
+    level because it is more exact.
     """
     _register(*_target("head", LEVELS[1]), middle, start, "correlation")
     transform = start
@@ -185,7 +185,7 @@ def _refined(middle: Image, start: Any) -> Any:
 
 
 def _start(coarse: Image, height: float, pitch: float, scale: float | None) -> Any:
-    """Returns a transform from the atlas's centre to `height` mm above the head's, nodded."""
+    """Returns a transform from the atlas's centre to `height` mm above the head's, with a pitch."""
     transform = sitk.Similarity3DTransform() if scale else sitk.Euler3DTransform()
     angle = np.radians(pitch)
     transform.SetTranslation((_head_centre(coarse) + (0, 0, height)).tolist())
@@ -201,7 +201,7 @@ def _likeness(image: Image, transform: Any, level: float) -> float:
 
 
 def _check(image: Image, transform: Any, name: str) -> None:
-    """Raises `VolumeError` unless the transform has brought a head to the atlas."""
+    """Raises `VolumeError` unless the transform maps the atlas to a head."""
     likeness = _likeness(_coarser(image, LEVELS[1]), transform, LEVELS[1])
     matrix, offset = np.reshape(transform.GetMatrix(), (3, 3)), transform.GetTranslation()
     left, scales, right = np.linalg.svd(matrix)
@@ -221,14 +221,14 @@ def _check(image: Image, transform: Any, name: str) -> None:
         or inside < LEAST_INSIDE
     ):
         raise VolumeError(
-            f"{name}: not brought to the atlas. Expected a whole head, T1-weighted and upright. "
-            f"Received: {found}. Look at the scan; mend its orientation, or take it out"
+            f"{name}: cannot be registered to the atlas. Expected a whole head, T1-weighted and "
+            f"upright. Received: {found}. Look at the scan; correct its orientation, or take it out"
         )
 
 
 @functools.cache
 def brain_mask() -> np.ndarray:
-    """Returns the ICBM brain on the T88 grid: boolean `ATLAS_SHAPE`, to strip the skull with."""
+    """Returns the mask of the ICBM brain on the T88 grid, boolean `ATLAS_SHAPE`."""
     return _placed(load_icbm()[1], order=0) > 0
 
 
@@ -250,15 +250,16 @@ def _placed(picture: Any, order: int) -> np.ndarray:
 
 @functools.cache
 def _distance() -> Any:
-    """Returns how far each voxel of the atlas lies from the brain, in mm: `ATLAS_SHAPE`."""
+    """Returns the distance of each voxel of the atlas from the brain, in mm: `ATLAS_SHAPE`."""
     return ndimage.distance_transform_edt(~brain_mask())
 
 
 @functools.cache
 def _target(kind: str, level: float) -> tuple[Image, Image]:
-    """Returns image and mask, at `level` mm, to register a head to.
+    """Returns the image and the mask, at `level` mm, to which a head is registered.
 
-    Of the "head" with its scalp, or the "brain" and the dark ring around it ("inside": without).
+    The kind is "head" (with the scalp), "brain" (with the dark ring around it) or "inside" (only
+    the brain).
     """
     distance = _distance()
     height = np.arange(ATLAS_SHAPE[2]) + ATLAS_ORIGIN[2]
@@ -277,7 +278,7 @@ def _target(kind: str, level: float) -> tuple[Image, Image]:
 
 
 def _image(volume: Volume) -> Image:
-    """Returns a `Volume` as a SimpleITK image, in RAS as it is: both sides of every match are."""
+    """Returns a `Volume` as a SimpleITK image, still in RAS as all images here are."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T, dtype=np.float32))
     image.SetSpacing(tuple(volume.voxel_size))
     image.SetOrigin(tuple(volume.origin))
@@ -290,7 +291,7 @@ def _voxels(image: Image) -> np.ndarray:
 
 
 def _coarser(image: Image, level: float) -> Image:
-    """Returns the image at voxels of about `level` mm, each the mean of those it covers."""
+    """Returns the image with voxels of about `level` mm, the means of the voxels in them."""
     factors = [max(round(level / size), 1) for size in image.GetSpacing()]
     return sitk.BinShrink(image, factors)
 
@@ -298,7 +299,10 @@ def _coarser(image: Image, level: float) -> Image:
 def _register(
     fixed: Image, mask: Image, moving: Image, transform: Any, metric: str = "", rigid: bool = False
 ) -> None:
-    """Moves `transform` until `moving` looks like `fixed` within `mask`; if `rigid`, unscaled."""
+    """Optimises `transform` so that `moving` looks like `fixed` within `mask`.
+
+    If `rigid`, the scale is not changed.
+    """
     method = sitk.ImageRegistrationMethod()
     if metric == "correlation":
         method.SetMetricAsCorrelation()
@@ -315,14 +319,14 @@ def _register(
     if rigid:
         method.SetOptimizerWeights([1.0] * 6 + [0.0] * (transform.GetNumberOfParameters() - 6))
     method.SetInitialTransform(transform, inPlace=True)
-    # A scan without contrast, or a start outside it, is refused: the transform then stays where
-    # it was, and the check of the result tells.
+    # SimpleITK refuses a scan without contrast and a start outside of it. The transform then stays
+    # the same, and the check of the result fails.
     with contextlib.suppress(RuntimeError):
         method.Execute(fixed, moving)
 
 
 def _correlation(one: Image, other: Image, mask: Image | None = None) -> float:
-    """Returns Pearson's correlation of two images on one grid; 0 where one is constant."""
+    """Returns Pearson's correlation of two images on the same grid; 0 if one is constant."""
     inside = slice(None) if mask is None else _voxels(mask) > 0
     a, b = (_voxels(image)[inside] for image in (one, other))
     a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
@@ -331,12 +335,12 @@ def _correlation(one: Image, other: Image, mask: Image | None = None) -> float:
 
 
 def _tissue(image: Image) -> Image:
-    """Returns the mask of what is brighter than air."""
+    """Returns the mask of the voxels that are brighter than air."""
     return sitk.Cast(image > float(_voxels(image).mean()), sitk.sitkUInt8)
 
 
 def _head_centre(image: Image) -> np.ndarray:
-    """Returns the centre of mass `(3,)` in mm of a head's upper 120 mm, without the neck."""
+    """Returns the centre of mass of the upper 120 mm of a head, without the neck: `(3,)` in mm."""
     tissue, spacing = _voxels(_tissue(image)) > 0, np.array(image.GetSpacing())
     areas = tissue.sum((0, 1)) * spacing[0] * spacing[1]
     top = np.flatnonzero(areas > 1000).max(initial=0)

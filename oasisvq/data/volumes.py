@@ -1,4 +1,4 @@
-"""One guarded reader: an Analyze or NIfTI image, a file or bytes, to an oriented float volume."""
+"""Reads Analyze and NIfTI images as oriented volumes, and cuts slices from them."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ LARGEST_HEADER = 2**20  # bytes before the voxels, extensions included
 PIECE = 2**24  # bytes read at a time
 SINGLE_MAGIC = {b"n+1\0": nibabel.Nifti1Image, b"n+2\0": nibabel.Nifti2Image}
 PAIR_MAGIC = {b"ni1\0": nibabel.Nifti1Pair, b"ni2\0": nibabel.Nifti2Pair}
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what is wrong, we say ourselves
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # errors here are our own
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
@@ -33,9 +33,9 @@ class Volume:
     """A scan in RAS orientation: its axes run to the right, the front and the top.
 
     Attributes:
-        voxels: Float32 array `(X, Y, Z)`, in the file's own intensities.
+        voxels: Float32 array `(X, Y, Z)`, in the intensities of the file.
         voxel_size: `(3,)`, in mm.
-        origin: `(3,)`, scanner coordinates of the first voxel's centre, in mm.
+        origin: `(3,)`, scanner coordinates of the centre of the first voxel, in mm.
     """
 
     voxels: np.ndarray
@@ -44,7 +44,7 @@ class Volume:
 
 
 def is_volume(path: str | Path) -> bool:
-    """Tells whether a file's name is that of a volume (the `.img` beside a `.hdr` is not)."""
+    """Returns whether a file is a volume by its name; the `.img` beside a `.hdr` is not."""
     return Path(path).name.lower().endswith(VOLUME_SUFFIXES)
 
 
@@ -52,15 +52,15 @@ def read_volume(path: str | Path, axes: str = "") -> Volume:
     """Reads a `.nii`, `.nii.gz` or `.hdr`/`.img` file.
 
     Args:
-        path: The file; of a pair, the `.hdr`.
-        axes: Where the axes of an Analyze image run to, as `"ASL"`; its header cannot say.
-            Default: as nibabel takes it, `"LAS"`. NIfTI headers know better and are followed.
+        path: The file, or the `.hdr` of a pair.
+        axes: The directions of the axes of an Analyze image, such as `"ASL"`, which its header does
+            not contain. Default: `"LAS"`, as in nibabel. Ignored for NIfTI, whose header has them.
 
     Returns:
         A `Volume` whose voxels are all finite.
 
     Raises:
-        VolumeError: Whatever is wrong with the file.
+        VolumeError: If anything is wrong with the file.
     """
     path = Path(path)
     with guarded(path, "volume"):
@@ -75,14 +75,14 @@ def read_volume(path: str | Path, axes: str = "") -> Volume:
 
 @contextlib.contextmanager
 def guarded(name: object, kind: str) -> Iterator[None]:
-    """Raises a `VolumeError` whatever goes wrong in its block, and mutes warnings."""
+    """Turns every exception in its block into a `VolumeError`, and hides warnings."""
     try:
-        # What they warn of either makes no difference, or ends in an error of ours.
+        # Warnings are about harmless things, or about faults that raise an error here.
         with warnings.catch_warnings(action="ignore"):
             yield
     except VolumeError:
         raise
-    # On damaged files nibabel, igzip and Pillow raise many kinds of exception, and promise none.
+    # On damaged files nibabel, igzip and Pillow raise many kinds of exception.
     except Exception as error:
         raise VolumeError(
             f"{name}: cannot be read as a {kind} ({type(error).__name__}: {error}). "
@@ -91,24 +91,21 @@ def guarded(name: object, kind: str) -> Iterator[None]:
 
 
 def volume_from_pair(header: BinaryIO, data: BinaryIO, name: object, axes: str = "") -> Volume:
-    """Reads an Analyze or NIfTI pair from two binary streams; errors call it `name`.
-
-    See `read_volume`.
-    """
+    """Reads an Analyze or NIfTI pair from two binary streams, see `read_volume`."""
     with guarded(name, "volume"):
         start = _read(header, LARGEST_HEADER)
         nifti = PAIR_MAGIC.get(start[344:348]) or PAIR_MAGIC.get(start[4:8])
         image_class = nifti or nibabel.Spm2AnalyzeImage
         voxels = _read_exactly(data, b"", _claimed_length(start, image_class, name), name)
         files = image_class.make_file_map()
-        # A .mat file, which SPM puts beside the two, is not looked for.
+        # The .mat file of SPM is ignored.
         for kind in files:
             files[kind].fileobj = io.BytesIO({"header": start, "image": voxels}.get(kind, b""))
         return _oriented(image_class.from_file_map(files), name, "" if nifti else axes)
 
 
 def _volume_from_single(stream: Any, name: object) -> Volume:
-    """Reads a NIfTI file that holds header and voxels, `.nii`, from a binary stream."""
+    """Reads a `.nii` file, header and voxels, from a binary stream."""
     header = _read(stream, 540)  # as long as that of NIfTI-2
     image_class = SINGLE_MAGIC.get(header[344:348]) or SINGLE_MAGIC.get(header[4:8])
     if image_class is None:
@@ -118,7 +115,7 @@ def _volume_from_single(stream: Any, name: object) -> Volume:
 
 
 def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
-    """Returns how many bytes go up to the end of the voxels, by a header that makes sense."""
+    """Returns the number of bytes up to the end of the voxels, after checks of the header."""
     claims = image_class.header_class.from_fileobj(io.BytesIO(header))
     shape, dtype = claims.get_data_shape(), claims.get_data_dtype()
     offset = claims.get_data_offset()
@@ -145,19 +142,19 @@ def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
 
 
 def _read_exactly(stream: Any, start: bytes, length: int, name: object) -> bytes:
-    """Returns `start` and the rest of a stream: another length would load as scrambled voxels."""
+    """Returns `start` and the rest of a stream, whose length must be right."""
     data = start + _read(stream, length + 1 - len(start))
     if len(data) != length:
         found = f"{len(data):,} bytes" if len(data) < length else "more bytes"
         raise VolumeError(
-            f"{name}: its data are {found}, where the header claims {length:,}. "
+            f"{name}: its data are {found}, but the header claims {length:,}. "
             "Fetch the file again, or take it out of the folder"
         )
     return data
 
 
 def _read(stream: Any, length: int) -> bytes:
-    """Reads at most `length` bytes; memory grows with what is there, not with what is claimed."""
+    """Reads at most `length` bytes, in pieces: a header can claim more than the file has."""
     pieces = []
     while length > 0 and (piece := stream.read(min(length, PIECE))):
         pieces.append(piece)
@@ -166,13 +163,13 @@ def _read(stream: Any, length: int) -> bytes:
 
 
 def _oriented(image: Any, name: object, axes: str = "") -> Volume:
-    """Returns a nibabel image as a `Volume`, by its affine or by where its axes run to."""
+    """Returns a nibabel image as a `Volume`, oriented by its affine or by its `axes`."""
     shape = image.shape[:3]
     turn = orientations.axcodes2ornt(axes) if axes else nibabel.io_orientation(image.affine)
-    # Lone axes behind the third are dropped; flips and turns are views, not copies.
+    # Axes of length 1 after the third are dropped; flips and turns are views, not copies.
     voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
     voxels = nibabel.apply_orientation(voxels, turn)
-    if axes:  # 0 mm lies in the middle
+    if axes:  # 0 mm is in the middle
         sizes = np.abs(image.header.get_zooms()[:3])[np.argsort(turn[:, 0])]
         affine = shape_zoom_affine(voxels.shape, sizes, x_flip=False)
     else:
@@ -190,7 +187,7 @@ def _oriented(image: Any, name: object, axes: str = "") -> Volume:
 
 def load_icbm() -> tuple[Any, Any]:
     """Returns the ICBM-152 T1 template and its brain mask that nilearn ships, nibabel images."""
-    # Not at the top: nilearn takes two seconds and 90 MB, which most sources do without.
+    # Not at the top: nilearn takes two seconds and 90 MB, which most sources do not need.
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
     return load_mni152_template(resolution=1), load_mni152_brain_mask(resolution=1)
@@ -202,13 +199,13 @@ def slice_indices(
     """Returns the voxel indices of evenly spaced slices along an axis of `size` voxels.
 
     Args:
-        size, voxel_size, origin: Of the volume along the axis; in voxels, mm and mm.
+        size, voxel_size, origin: Those of the volume along the axis, in voxels, mm and mm.
         slice_range: First and last position.
         slice_unit: Their unit, `"fraction"` of the axis or `"mm"` of the volume's coordinates.
-        count: How many slices.
+        count: Number of slices.
 
     Returns:
-        Integer array of at most `count` indices, each once, inside the volume.
+        Integer array of at most `count` different indices inside the volume.
     """
     ends = np.array(slice_range, dtype=float)
     ends = ends * (size - 1) if slice_unit == "fraction" else (ends - origin) / voxel_size
@@ -223,7 +220,7 @@ def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, l
     """Returns the slices that a `DataConfig` wants: pictures, indices, and positions in mm.
 
     Raises:
-        VolumeError: If the wanted range lies outside of the volume.
+        VolumeError: If the range is outside of the volume.
     """
     axis = AXES[config.plane]
     size, spacing, origin = volume.voxels.shape[axis], volume.voxel_size[axis], volume.origin[axis]
@@ -231,7 +228,7 @@ def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, l
     indices = slice_indices(size, spacing, origin, *wanted)
     if not len(indices):
         raise VolumeError(
-            f"{name}: no slice lies in --slice-range. Its {config.plane} slices lie from "
+            f"{name}: no slice is in --slice-range. Its {config.plane} slices are at "
             f"{origin:g} to {origin + (size - 1) * spacing:g} mm"
         )
     pictures = [cut_slice(volume, config.plane, index) for index in indices]
@@ -239,11 +236,10 @@ def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, l
 
 
 def cut_slice(volume: Volume, plane: str, index: int) -> np.ndarray:
-    """Returns one slice as a picture: float `(H, W)`, the top or the front up, left on the left.
+    """Returns one slice as a picture: float `(H, W)` with the top or the front of the head up.
 
     Axial and coronal slices have the subject's left on the left; sagittal ones face right. Pixels
-    are 1 mm wide and high, so that nothing looks squashed and heads from different scanners keep
-    their sizes.
+    are 1 mm wide and high, so that heads from all scanners keep their shape and size.
     """
     axis = AXES[plane]
     across, up = [other for other in range(3) if other != axis]
@@ -256,6 +252,6 @@ def cut_slice(volume: Volume, plane: str, index: int) -> np.ndarray:
 
 
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns a float picture `(H, W)` at another size, by bilinear interpolation over the area."""
+    """Returns a float picture `(H, W)` at another size, by bilinear interpolation."""
     image = Image.fromarray(np.ascontiguousarray(picture, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

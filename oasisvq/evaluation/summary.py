@@ -49,9 +49,9 @@ def print_panel(panel):
     print(
         f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
         f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
-        "compares real subjects with other real subjects; a value below it is not better (density, "
-        "coverage:\nabove it). Glued are real heads whose right half is of another head: the effect "
-        "of wrong anatomy on a measure.\nDiversity is the mean "
+        "compares real subjects with other real subjects; a value below it is not better (above "
+        "it, for\ndensity and coverage). Glued are real heads whose right half is of another head: "
+        "the effect of wrong anatomy.\nDiversity is the mean "
         f"{diversity} of two subjects' slices: above the floor, they are too alike. In brackets, "
         "slices a side"
     )

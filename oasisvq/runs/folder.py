@@ -1,4 +1,4 @@
-"""A run folder: the configuration, the weights and the test slices that belong together."""
+"""Reads and writes a run folder: configuration, weights and test slices of one run."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ TRAINING_FACTS = "training.json"
 REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
-# What belongs together: the prior's codes mean nothing beside another VQ-VAE.
+# The files that belong together: the codes of a prior are meaningless for another VQ-VAE.
 RECORDED = [
     *(CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS),
     *(f"{TEST_SLICES}/{name}" for name in PREPARED),
@@ -42,15 +42,14 @@ LARGEST_SIDE = 8192  # pixels of a slice
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder and its configuration, from which every model of it is rebuilt.
+    """A run folder and its configuration, from which its models are rebuilt.
 
     Attributes:
         folder: Its path.
         hyperparameters: The `Configuration` of the run.
         image_shape: `(H, W)` of its slices in pixels.
         variance: Float, variance of its training pixels in [0, 1].
-        data: Dictionary, what it learns from: the source's name, how many subjects and slices, and
-            the SHA-256 of slices, table and split.
+        data: Dictionary about its data, see `OASIS.identity`.
     """
 
     folder: Path
@@ -61,16 +60,16 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path, configuration: type[Configuration]) -> Self:
-        """Reads the run whose `config.json` lies in a folder, trained or not.
+        """Reads the run in a folder from its `config.json`, trained or not.
 
         Args:
             folder: The run folder.
             configuration: The class of its hyperparameters.
 
         Raises:
-            RunFolderError: If that is not the configuration of a run.
+            RunFolderError: If the file is not the configuration of a run.
         """
-        config = _read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG)
         try:
             height, width = (int(side) for side in config["image_shape"])
             if not all(0 < side <= LARGEST_SIDE for side in (height, width)):
@@ -91,17 +90,17 @@ class Run:
         """Makes the run folder and writes `config.json`, or finds the same run there.
 
         Args:
-            fresh: Whether another run in the folder is deleted.
+            fresh: Whether an earlier run in the folder is deleted.
 
         Returns:
-            Whether the run in it is finished.
+            Whether the run in the folder is finished.
 
         Raises:
-            RunFolderError: If it holds anything else than this run.
+            RunFolderError: If the folder holds anything else than this run.
         """
         folder = self.folder.resolve()
         discarded = folder.with_name(f".{folder.name}.deleted")
-        shutil.rmtree(discarded, ignore_errors=True)  # which a killed process had begun
+        shutil.rmtree(discarded, ignore_errors=True)  # the rest of a killed process
         if folder.exists() and not folder.is_dir():
             raise RunFolderError(f"{self.folder}: is a file. Give another --run-dir")
         if (folder / CONFIG).is_file():
@@ -109,7 +108,7 @@ class Run:
             before = Run.read(folder, type(self.hyperparameters))
             different = self.differences(before)
             if fresh:
-                folder.rename(discarded)  # at once: a folder that is deleted in part is no run
+                folder.rename(discarded)  # first, because a partly deleted folder is no run
                 shutil.rmtree(discarded)
             elif different:
                 raise RunFolderError(
@@ -139,9 +138,9 @@ class Run:
         write_text(self.folder / CONFIG, config)
 
     def differences(self, other: "Run") -> list[str]:
-        """Lists what another run of this folder has otherwise; `[]` if it is the same run.
+        """Lists the differences from another run in this folder; `[]` if it is the same run.
 
-        The source's path may be another if its slices are the same.
+        The path of the source may differ if the slices are the same.
         """
         found, theirs = [], other.hyperparameters.to_dictionary()
         for name, own in self.hyperparameters.to_dictionary().items():
@@ -156,10 +155,7 @@ class Run:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other processes of ours out of the folder.
-
-        What a process that was killed has left half-written is deleted first.
-        """
+        """Locks the folder against other scripts, and deletes partial files of killed processes."""
         with alone(self.folder):
             sweep(self.folder)
             yield
@@ -169,31 +165,23 @@ class Run:
         return self.folder / f"{stage}.checkpoint.npz"
 
     def record_stage(self, name: str, minutes: float, memory: float, **facts: Any) -> None:
-        """Notes in `training.json` what a stage took: minutes, and bytes of memory at most."""
+        """Notes the minutes and the peak memory (bytes) of a stage in `training.json`."""
         path = self.folder / TRAINING_FACTS
-        known = _read_json(path) if path.is_file() else {}
+        known = read_json(path) if path.is_file() else {}
         facts |= {"minutes": round(minutes, 2), "peak_memory_gb": round(memory / 1e9, 2)}
         write_text(path, {**known, name: facts})
 
     def record_prior(self) -> None:
-        """Notes, by hashes, which files belong together: the run is finished."""
+        """Notes the hashes of the files that belong together, which makes the run finished."""
         write_text(
             self.folder / PRIOR_FACTS, {name: sha256(self.folder / name) for name in RECORDED}
         )
 
-    def facts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Reads `config.json` and `training.json`."""
-        return _read_json(self.folder / CONFIG), _read_json(self.folder / TRAINING_FACTS)
-
-    def report(self) -> dict[str, Any]:
-        """Reads `similarity.json`."""
-        return _read_json(self.folder / REPORT)
-
     def load_weights(self, model: keras.Model) -> Any:
-        """Puts the run's weights into a model, which is returned; its name is that of their file.
+        """Loads the run's weights into a model, by its name, and returns the model.
 
         Raises:
-            RunFolderError: If they cannot be read, or are of another model.
+            RunFolderError: If the weights cannot be read, or belong to another model.
         """
         path = self.folder / f"{model.name}.weights.h5"
         try:
@@ -215,7 +203,7 @@ class Run:
         return self.read_arrays(TRAINING_CODES, "conditions")["conditions"]
 
     def split(self) -> dict[str, str]:
-        """Reads which split each subject was in when the run was trained."""
+        """Reads the split of each subject in the training of this run."""
         path = self.folder / SPLIT
         try:
             table = pandas.read_csv(path, dtype=str, keep_default_na=False)
@@ -224,10 +212,10 @@ class Run:
             raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
     def read_arrays(self, name: str, *wanted: str, others: bool = False) -> dict[str, np.ndarray]:
-        """Reads the wanted arrays, and all `others` too, of one of the run's `.npz` files.
+        """Reads the wanted arrays, and the `others` too, from one of the run's `.npz` files.
 
         Raises:
-            RunFolderError: If the file cannot be read, or lacks one of them.
+            RunFolderError: If the file cannot be read, or lacks a wanted array.
         """
         path = self.folder / name
         try:
@@ -246,7 +234,7 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
         configuration: The class of its hyperparameters.
 
     Raises:
-        RunFolderError: If it is no run folder, or lacks a file.
+        RunFolderError: If it is not a run folder, or lacks a file.
     """
     folder = _newest_run() if folder is None else Path(folder)
     if not (folder / CONFIG).is_file():
@@ -256,10 +244,10 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
         )
     if not (folder / PRIOR_FACTS).is_file():
         raise RunFolderError(
-            f"{folder}: has no {PRIOR_FACTS}: its training did not finish. The train.py command "
-            "that began it goes on from where it stopped"
+            f"{folder}: has no {PRIOR_FACTS}: its training did not finish. Run the same train.py "
+            "command again, which resumes it"
         )
-    facts = _read_json(folder / PRIOR_FACTS)
+    facts = read_json(folder / PRIOR_FACTS)
     for path in (folder / name for name in RECORDED):
         found = sha256(path) if path.is_file() else None
         if found is None or facts.get(path.relative_to(folder).as_posix()) != found:
@@ -277,8 +265,8 @@ def _newest_run() -> Path:
     return finished[-1].parent
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Reads the dictionary in a JSON file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads the dictionary in a JSON file of a run folder."""
     try:
         facts = json.loads(path.read_text())
         if not isinstance(facts, dict):
@@ -289,17 +277,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions that numbers depend on."""
+    """Returns the versions of Python and of the libraries on which results depend."""
     modules = {"tensorflow": tf, "keras": keras, "numpy": np}
     known = {name: module.__version__ for name, module in modules.items()}
     return {"python": platform.python_version(), **known}
 
 
 def commit() -> str | None:
-    """Returns the commit of these files, with `-dirty` if they were changed since, or `None`."""
+    """Returns the commit of this program, with `-dirty` after changes, or `None`."""
     root = Path(__file__).resolve().parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    # Not that of another project in whose folder this one lies.
+    # Not the commit of another project around this one.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)}
     try:
         found = subprocess.run(
@@ -312,7 +300,7 @@ def commit() -> str | None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes of ours out of a run folder."""
+    """Locks a run folder against other scripts."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"works in {folder}"):

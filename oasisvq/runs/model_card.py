@@ -5,7 +5,7 @@ from typing import Any
 from oasisvq.core.files import write_text
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.evaluation.intervals import format_interval
-from oasisvq.runs.folder import REPORT, Run
+from oasisvq.runs.folder import CONFIG, REPORT, TRAINING_FACTS, Run, read_json
 
 CARD = "model_card.md"
 THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
@@ -35,7 +35,7 @@ def write_model_card(run: Run) -> None:
     It holds data, flags, versions, commit, time and memory, and the scores of `similarity.json`
     if that exists.
     """
-    config, training = run.facts()
+    config, training = (read_json(run.folder / name) for name in (CONFIG, TRAINING_FACTS))
     flags = config["hyperparameters"]
     versions = {**config["versions"], "commit of OASISVQ": config["commit"] or "unknown"}
     took = {
@@ -73,7 +73,7 @@ def _scores(run: Run) -> str:
     """Returns the table of the scores of the run's own test subjects."""
     if not (run.folder / REPORT).is_file():
         return "## Scores\n\nNone yet: similarity.py adds them.\n"
-    report = run.report()
+    report = read_json(run.folder / REPORT)
     reconstruction, prior = report["reconstruction"], report["prior"]
     intervals = {name: reconstruction[name] for name in ("ssim", "ssim_brain", "psnr")}
     intervals["no model: the mean training slice, ssim"] = report["baselines"]["mean_slice"]["ssim"]

@@ -13,8 +13,9 @@ import _project  # noqa: F401
 import numpy as np
 
 from dataset import OASIS
-from hyperparameters import Hyperparameters, Parser, add_data_dir
+from hyperparameters import Hyperparameters, add_data_dir
 from modules import VQVAETrainer
+from oasisvq.core.configuration import Parser
 from oasisvq.core.script import run_script
 from oasisvq.training.batches import Batches
 from oasisvq.training.loop import Loop, build_optimizer

@@ -21,7 +21,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from timing import alternate, ratio_text
 
 from dataset import OASIS
-from hyperparameters import Hyperparameters, Parser, add_data_dir
+from hyperparameters import Hyperparameters, add_data_dir
+from oasisvq.core.configuration import Parser
 from oasisvq.core.script import run_script
 from oasisvq.evaluation import image_scores
 

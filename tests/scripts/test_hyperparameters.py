@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperparameters import PRESETS, Hyperparameters, Parser, add_data_dir
+from hyperparameters import PRESETS, Hyperparameters, add_data_dir
+from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import HyperparameterError
 
 

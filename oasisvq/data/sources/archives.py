@@ -1,4 +1,4 @@
-"""OASIS-1 and OASIS-2, from their archives or from what was unpacked of them."""
+"""Reads OASIS-1 and OASIS-2 from their archives, packed or unpacked."""
 
 import dataclasses
 import functools
@@ -8,10 +8,10 @@ from typing import Any
 
 from oasisvq.core.errors import ArchiveError, VolumeError
 from oasisvq.data import acquire, oasis
-from oasisvq.data.acquire import Part
+from oasisvq.data.acquire import Archive
 from oasisvq.data.oasis import OASIS1, Session
 from oasisvq.data.sources import base
-from oasisvq.data.sources.base import BadScan, Finding, FinishedPart, Scan, Shard
+from oasisvq.data.sources.base import BadScan, Finding, FinishedArchive, Scan, Shard
 from oasisvq.data.volumes import Volume, cut_volume
 
 
@@ -20,27 +20,27 @@ class Archives(base.Source):
 
     def __init__(self, config: Any, data_dir: Path):
         self.name, self.config, self.data_dir = config.dataset, config, data_dir
-        self.count = None  # how many sessions an archive holds is seen when it is read
-        self.parts = acquire.choose_parts(self.name, config.disc_numbers, data_dir)
+        self.count = None  # the number of sessions is unknown until the archives are read
+        self.archives = acquire.choose_archives(self.name, config.disc_numbers, data_dir)
         files = [
             f"{place.name}/{inside} {path.stat().st_size} {path.stat().st_mtime_ns}"
-            for part in self.parts
-            if part.path and part.path.is_dir()
-            for place in oasis.session_folders(part.path, part.collection)
-            for path, inside in oasis.wanted_files(place, self._image(part))
+            for archive in self.archives
+            if archive.path and archive.path.is_dir()
+            for place in oasis.session_folders(archive.path, archive.collection)
+            for path, inside in oasis.wanted_files(place, self._image(archive))
         ]
         self.fingerprint = ["archives 2", *self.needed(), *files]
 
-    def _image(self, part: Part) -> tuple[str, str]:
-        """Returns the wanted image of a part's sessions, see `oasis.image_of`."""
-        return oasis.image_of(part.collection, self.config.oasis1_image)
+    def _image(self, archive: Archive) -> tuple[str, str]:
+        """Returns the wanted image of an archive's sessions, see `oasis.image_of`."""
+        return oasis.image_of(archive.collection, self.config.oasis1_image)
 
     def needed(self) -> list[str]:
-        """Returns the names of the archives: each is a finding of its own once it is read."""
-        return [part.name for part in self.parts]
+        """Returns the names of the archives, the keys under which finished ones are recorded."""
+        return [archive.name for archive in self.archives]
 
     def records(self) -> dict[str, dict]:
-        paths = {part.name: part.path for part in self.parts if part.path}
+        paths = {archive.name: archive.path for archive in self.archives if archive.path}
         return {n: acquire.archive_record(path) for n, path in paths.items() if path.is_file()}
 
     def sheets(self, fetch: bool) -> list[Path]:
@@ -49,39 +49,42 @@ class Archives(base.Source):
         return [path for path in paths if path]
 
     def scans(self, store: Any, shard: Shard = base.WHOLE) -> Iterator[Finding]:
-        """Yields what a `Store` lacks of a shard's archives, downloading later ones meanwhile."""
-        parts = shard.of(self.parts)
-        acquire.announce([part for part in parts if part.name not in store], self.data_dir)
-        parts = [part for part in parts if part.path or part.name not in store]
-        for part, record in acquire.supplied(parts, self.data_dir):
-            origin = (part.name, record.get("sha256"))
+        """Yields the scans that a `Store` lacks, and downloads later archives meanwhile."""
+        archives = shard.of(self.archives)
+        lacking = [archive for archive in archives if archive.name not in store]
+        acquire.announce(lacking, self.data_dir)
+        archives = [archive for archive in archives if archive.path or archive in lacking]
+        for archive, record in acquire.supplied(archives, self.data_dir):
+            origin = (archive.name, record.get("sha256"))
             store.forget_others(*origin)
-            if part.name not in store:
-                path = part.path or self.data_dir / part.name
-                yield from self._scans_of(part, path, origin, store)
-                yield FinishedPart(part.name, record, origin)
+            if archive.name not in store:
+                path = archive.path or self.data_dir / archive.name
+                yield from self._scans_of(archive, path, origin, store)
+                yield FinishedArchive(archive.name, record, origin)
 
-    def _scans_of(self, part: Part, path: Path, origin: tuple, store: Any) -> Iterator[Finding]:
+    def _scans_of(
+        self, archive: Archive, path: Path, origin: tuple, store: Any
+    ) -> Iterator[Finding]:
         """Yields the scans of one archive that a `Store` lacks."""
         read = oasis.sessions_in_folder if path.is_dir() else oasis.sessions_in_archive
-        sessions = read(path, part.collection, self._image(part), store)
+        sessions = read(path, archive.collection, self._image(archive), store)
         sessions = (session for session in sessions if session.name not in store)
         try:
-            yield from base.in_parallel(functools.partial(self._scan, part, origin), sessions)
-        except ArchiveError:  # what came before the damage may be damaged too
-            store.forget_others(part.name, None)
+            yield from base.in_parallel(functools.partial(self._scan, archive, origin), sessions)
+        except ArchiveError:  # the sessions before the damage may be damaged too
+            store.forget_others(archive.name, None)
             acquire.forget_record(path)
             raise
 
-    def _scan(self, part: Part, origin: tuple, session: Session) -> Finding:
-        """Returns a session's slices, or why there are none."""
-        config, collection = self.config, part.collection
+    def _scan(self, archive: Archive, origin: tuple, session: Session) -> Finding:
+        """Returns the slices of a session as a `Scan`, or a `BadScan` with the reason."""
+        config, collection = self.config, archive.collection
         try:
-            volumes, names, notes = oasis.volumes_of(session, self._image(part))
+            volumes, names, notes = oasis.volumes_of(session, self._image(archive))
             if collection is OASIS1 and config.oasis1_image != "raw" and len(volumes) > 1:
                 raise VolumeError(
                     f"{session.name}: expected one {config.oasis1_image} image. Received: "
-                    f"{', '.join(names)}. Take out those that do not belong there"
+                    f"{', '.join(names)}. Take out the wrong ones"
                 )
             volume = volumes[0]
             if collection is not OASIS1 or len(volumes) > 1:
@@ -97,12 +100,12 @@ class Archives(base.Source):
     def _register(
         self, volumes: list[Volume], names: list[str], session: str, collection: oasis.Collection
     ) -> tuple[Volume, list[str]]:
-        """Returns the mean of a session's scans, and the names of those left out of it.
+        """Returns the mean of a session's scans, and the names of the scans that were left out.
 
-        A raw head of OASIS-2 becomes like the chosen image of OASIS-1: in the atlas or only turned
-        like it, without the skull or whole.
+        A raw head of OASIS-2 is brought to the form of the chosen image of OASIS-1: registered to
+        the atlas or only aligned with it, without the skull or whole.
         """
-        # Not at the top: SimpleITK takes 90 MB, which images in the atlas do without.
+        # Not at the top: SimpleITK takes 90 MB, which images in the atlas do not need.
         from oasisvq.data import registration
 
         kind = self.config.oasis1_image

@@ -1,4 +1,4 @@
-"""What all sources share: scans of brains, each under a key of its own, one after another."""
+"""Defines what all sources share: they yield scans of brains, each under its own key."""
 
 import abc
 import collections
@@ -13,19 +13,19 @@ import numpy as np
 
 from oasisvq.core.errors import HyperparameterError
 
-MOST_THREADS = 8  # a session of OASIS-2 at work takes half a gigabyte
+MOST_THREADS = 8  # a session of OASIS-2 takes half a gigabyte
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A machine's share of a job: the `number`-th, from 1, of `count`."""
+    """One machine's share of the scans: number `number`, from 1, of `count`."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str | None) -> "Shard":
-        """Returns the shard that `--shard` names, as `3/16`; the whole job without the flag.
+        """Returns the shard of the flag `--shard`, such as `3/16`, or `WHOLE` without the flag.
 
         Raises:
             HyperparameterError: If there is no such shard.
@@ -35,11 +35,11 @@ class Shard:
         number, slash, count = text.partition("/")
         if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
             return cls(int(number), int(count))
-        expected = "a number and how many there are, from 1/1 up, as 3/16"
+        expected = "a number and a count, from 1/1 up, such as 3/16"
         raise HyperparameterError(f"--shard must be {expected}. Received: {text}")
 
     def of(self, items: Sequence) -> Sequence:
-        """Returns its share of a list, in order: every `count`-th."""
+        """Returns its share of a list: every `count`-th item, in order."""
         return items[self.number - 1 :: self.count]
 
 
@@ -48,13 +48,13 @@ WHOLE = Shard(1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a source yields: a scan, or a fact about one or about an archive."""
+    """A result of a source: a scan, a bad scan, or a finished archive."""
 
     kind: ClassVar[str]
-    key: str  # unique in its source and the same in every run; scans are sorted by it
+    key: str  # unique in its source, and the same in every run; scans are sorted by key
 
     def facts(self) -> dict[str, Any]:
-        """Returns what is known of it, as JSON knows it."""
+        """Returns its fields as values for JSON."""
         return {"kind": self.kind, **vars(self)}
 
 
@@ -64,14 +64,14 @@ class Scan(Finding):
 
     Attributes:
         subject, session: Names; the session may be `""`.
-        split: `"train"`, `"validation"`, `"test"`, or `""` where the source leaves it to us.
+        split: `"train"`, `"validation"`, `"test"`, or `""` if the source has no splits.
         plane: `"axial"`, `"coronal"`, `"sagittal"`, or `""` if unknown.
         pictures: Float32 arrays `(H, W)`, at least 0, in the scan's own scale.
         indices: The slices' numbers along the plane's axis, `None` if unknown.
         positions_mm: Their positions, `None` if unknown.
-        source: The collection it is from, or `""` for that of all scans.
-        notes: Texts on what was left out of it.
-        origin: Name and SHA-256 of the archive it is from, or `()`.
+        source: The collection of the scan, or `""` if the source has only one.
+        notes: Texts about parts that were left out.
+        origin: Name and SHA-256 of the archive of the scan, or `()`.
     """
 
     kind: ClassVar[str] = "scan"
@@ -87,14 +87,14 @@ class Scan(Finding):
     origin: tuple = ()
 
     def facts(self) -> dict[str, Any]:
-        """Returns all but the pictures, and their sizes."""
+        """Returns its fields, with the sizes of the pictures in place of the pictures."""
         facts = super().facts() | {"sizes": [picture.shape for picture in self.pictures]}
         return {name: value for name, value in facts.items() if name != "pictures"}
 
 
 @dataclasses.dataclass(frozen=True)
 class BadScan(Finding):
-    """A scan that cannot be used, and why."""
+    """A scan that cannot be used, with the reason."""
 
     kind: ClassVar[str] = "bad"
     problem: str
@@ -102,7 +102,7 @@ class BadScan(Finding):
 
 
 @dataclasses.dataclass(frozen=True)
-class FinishedPart(Finding):
+class FinishedArchive(Finding):
     """An archive whose scans have all been read, and its size and SHA-256."""
 
     kind: ClassVar[str] = "part"
@@ -111,12 +111,12 @@ class FinishedPart(Finding):
 
 
 class Source(abc.ABC):
-    """What `--dataset` can name.
+    """A source of scans that `--dataset` can name.
 
     Attributes:
-        name: How its prepared folder is called.
+        name: The first part of the name of its prepared folder.
         fingerprint: List of texts that changes with the data.
-        count: How many scans it has; `None` if that is unknown before they are read.
+        count: Number of scans; `None` if it is unknown before they are read.
     """
 
     name: str
@@ -125,25 +125,26 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        """Yields the `Scan`s, `BadScan`s and `FinishedPart`s of a shard that a `Store` lacks.
+        """Yields the `Scan`s, `BadScan`s and `FinishedArchive`s of a shard that a `Store` lacks.
 
-        A share is of scans; of OASIS, of archives, so that none is read twice.
+        A shard is a share of the scans; for OASIS it is a share of the archives, so that no archive
+        is read twice.
         """
 
     def needed(self) -> list[str]:
-        """Returns the keys that a store holds once all scans are made: here, the scans' places."""
+        """Returns the keys that a store has when all scans are made; here the scans' numbers."""
         return [f"{number:08d}" for number in range(self.count or 0)]
 
     def records(self) -> dict[str, dict]:
-        """Returns the size and SHA-256 of each archive at hand, by its name."""
+        """Returns the size and SHA-256 of each archive that is there, by its name."""
         return {}
 
     def sheets(self, fetch: bool) -> list[Path]:
-        """Returns the paths of the subject sheets, those not at hand downloaded if `fetch`."""
+        """Returns the paths of the subject sheets; downloads missing ones if `fetch`."""
         return []
 
     def _missing(self, items: Iterable, store: Any, shard: Shard) -> list[tuple[str, Any]]:
-        """Returns, of all scans' items, those that are to be made, with their keys."""
+        """Returns the items of the scans that a store lacks, with their keys."""
         pairs = list(zip(self.needed(), items, strict=True))
         return [pair for pair in shard.of(pairs) if pair[0] not in store]
 
@@ -151,8 +152,8 @@ class Source(abc.ABC):
 def in_parallel(function: Callable, items: Iterable) -> Iterator:
     """Yields `function(item)` in the order of the items, on all cores.
 
-    Threads will do: decompression and registration, which take the time, run outside of Python's
-    lock. No more than one item a thread, and one, is in memory.
+    Threads suffice: decompression and registration take most of the time and run outside of
+    Python's lock. One item per thread, and one more, is in memory.
     """
     cores = min(os.cpu_count() or 1, MOST_THREADS)
     waiting = collections.deque()

@@ -1,4 +1,4 @@
-"""A folder of volumes, or of slices as pictures; who they show is read from their paths."""
+"""Reads a folder of volumes or of pictures; their paths name the subjects."""
 
 import re
 from collections.abc import Iterator
@@ -18,10 +18,9 @@ from oasisvq.data.volumes import cut_volume, guarded, is_volume, read_volume
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LARGEST_SIDE = 4096  # pixels
-# Files beside the brains that are not brains: label maps.
+# Label maps, which lie beside brains.
 NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
-# The images of OASIS by their names alone, as they lie about in other folders, and where the axes
-# of each run to.
+# The images of OASIS by their names, for other folders, and the directions of their axes.
 IMAGES = {**OASIS1_IMAGES, "oasis2": OASIS2_IMAGE}
 NAMED = {
     kind: re.compile(place.rpartition("/")[2].format(r"\w+") + r"\.hdr", re.I)
@@ -30,7 +29,7 @@ NAMED = {
 
 
 class _Folder(Source):
-    """A folder of files; subject, session and split come from their paths."""
+    """A folder of files whose paths name subject, session and split."""
 
     def __init__(self, folder: Path, files: list[Path], config: Any):
         self.name, self.folder, self.config = folder.resolve().name, folder, config
@@ -43,7 +42,7 @@ class _Folder(Source):
         ]
 
     def sheets(self, fetch: bool) -> list[Path]:
-        """Returns the path of the first table in the folder that says who its rows are about."""
+        """Returns the path of the first table in the folder that names subjects, in a list."""
         return [path for path in self.tables if read_sheet(path) is not None][:1]
 
     def _names(self, path: Path) -> tuple[str, str, int | None, str]:
@@ -52,7 +51,7 @@ class _Folder(Source):
 
 
 class Pictures(_Folder):
-    """A folder of 8- or 16-bit grey slices, one file each."""
+    """A folder of 8- or 16-bit grey slices, one per file."""
 
     def __init__(self, folder: Path, files: list[Path], config: Any):
         super().__init__(folder, files, config)
@@ -87,7 +86,7 @@ class Volumes(_Folder):
         yield from in_parallel(self._scan, self._missing(self.files, store, shard))
 
     def _scan(self, keyed: tuple[str, Path]) -> Finding:
-        """Returns a volume's slices, or why there are none, for a pair of key and path."""
+        """Returns the `Scan`, or the `BadScan`, of a volume, given as a pair of key and path."""
         key, path = keyed
         subject, session, _, split = self._names(path)
         kind = _oasis_kind(path)
@@ -134,12 +133,12 @@ def open_folder(config: Any) -> Pictures | Volumes:
 
 
 def _oasis_kind(path: Path) -> str | None:
-    """Returns which image of OASIS a file is by its name, or `None`."""
+    """Returns the image of OASIS that a file has the name of, or `None`."""
     return next((kind for kind, name in NAMED.items() if name.fullmatch(path.name)), None)
 
 
 def _of_one_kind(folder: Path, volumes: list[Path], wanted: str) -> list[Path]:
-    """Returns a folder's volumes; of several kinds of OASIS's, those of the wanted one only."""
+    """Returns a folder's volumes, only of the wanted image if it has several images of OASIS."""
     kinds = {path: _oasis_kind(path) for path in volumes}
     if len(set(kinds.values()) - {None, "oasis2"}) < 2:
         return volumes
@@ -156,7 +155,7 @@ def read_picture(path: Path) -> np.ndarray:
     """Reads a grey picture as float32 `(H, W)`, in the file's own scale.
 
     Raises:
-        VolumeError: If it cannot be read, or is absurdly large.
+        VolumeError: If it cannot be read, or is too large.
     """
     with guarded(path, "picture"), Image.open(path) as image:
         if max(image.size) > LARGEST_SIDE:

@@ -1,4 +1,4 @@
-"""Invented subjects: the ICBM-152 T1 template, deformed. Real anatomy, no real person."""
+"""Invents subjects by deforming the ICBM-152 T1 template: real anatomy, but no real person."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -47,12 +47,11 @@ def invent_slices(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns slices of invented subject `number`, the same at every call.
 
-    A smooth random warp moves the anatomy, then contrast, a bias field and noise make it another
-    scan.
+    A smooth random warp moves the anatomy; then contrast, a bias field and noise are changed.
 
     Args:
         template: From `load_template`.
-        number: Of the subject, from 0.
+        number: The number of the subject, from 0.
         plane: `"axial"`, `"coronal"` or `"sagittal"`.
         slice_range, slice_unit, count: As in `slice_indices`.
 
@@ -90,9 +89,9 @@ def invent_slices(
 def _smooth_field(
     random: np.random.Generator, waves: int, spread: float, grids: Sequence, shape: Sequence
 ) -> np.ndarray:
-    """Returns a sum of cosine waves of random heights, longer ones higher, at wanted coordinates.
+    """Returns a smooth random field, a sum of cosine waves, at the coordinates in `grids`.
 
-    Its standard deviation over the volume is `spread`; `grids` are the coordinates along each axis.
+    Longer waves are higher. The standard deviation over the volume is `spread`.
     """
     frequencies = np.arange(waves)
     heights = random.normal(size=(waves,) * 3)

@@ -16,7 +16,7 @@ from oasisvq.data.acquire import (
     archive_record,
     check_archive,
     check_sheet,
-    choose_parts,
+    choose_archives,
     find_or_fetch_sheet,
     forget_record,
     supplied,
@@ -77,7 +77,7 @@ def sheet(**files):
 def test_parts_keep_their_order_wherever_they_are(tmp_path):
     disc(tmp_path / "down", 3)
     unpack(tmp_path / "disc1", SESSION)
-    parts = choose_parts("oasis", (1, 2, 3), tmp_path)
+    parts = choose_archives("oasis", (1, 2, 3), tmp_path)
     assert [(part.collection.name, part.name, part.path) for part in parts] == [
         ("oasis1", DISC.format(1), tmp_path / "disc1"),
         ("oasis1", DISC.format(2), None),
@@ -88,26 +88,26 @@ def test_parts_keep_their_order_wherever_they_are(tmp_path):
 
 
 def test_without_numbers_all_archives_are_parts(tmp_path):
-    assert len(choose_parts("oasis1", (), tmp_path)) == 12
-    assert len(choose_parts("oasis2", (), tmp_path)) == 2
+    assert len(choose_archives("oasis1", (), tmp_path)) == 12
+    assert len(choose_archives("oasis2", (), tmp_path)) == 2
 
 
 def test_loose_sessions_take_the_place_of_archives_that_are_nowhere(tmp_path):
     disc(tmp_path, 2)
     unpack(tmp_path / "mine", SESSION)
-    names = [part.name for part in choose_parts("oasis1", (), tmp_path)]
+    names = [part.name for part in choose_archives("oasis1", (), tmp_path)]
     assert names == [DISC.format(2), "sessions in mine"]
-    names = [part.name for part in choose_parts("oasis1", (1,), tmp_path)]
+    names = [part.name for part in choose_archives("oasis1", (1,), tmp_path)]
     assert names == [DISC.format(1)]  # numbers are a choice of archives
 
 
 def test_an_archive_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"--discs: oasis2 has no archive 3\. OASIS-1 has 1 to"):
-        choose_parts("oasis2", (4, 3, 1), tmp_path)
+        choose_archives("oasis2", (4, 3, 1), tmp_path)
 
 
 def test_a_mirror_takes_the_place_of_the_official_servers(tmp_path, monkeypatch, requests):
-    (part,) = choose_parts("oasis1", (1,), tmp_path)
+    (part,) = choose_archives("oasis1", (1,), tmp_path)
     assert part.url == f"http://127.0.0.1:9/data/{DISC.format(1)}"
     monkeypatch.setenv("OASIS_MIRROR", "http://127.0.0.1:9/")
     assert part.url == f"http://127.0.0.1:9/{DISC.format(1)}"
@@ -124,23 +124,23 @@ def test_what_is_to_come_is_announced_and_what_is_here_is_not(tmp_path, monkeypa
     sizes = {DISC.format(2): 2_500_000_000}  # of the third the server names no size
     monkeypatch.setattr(acquire, "remote_size", lambda url, timeout: sizes.get(url.split("/")[-1]))
     pretend_arrival(tmp_path, 2, 300_000_000)
-    announce(choose_parts("oasis1", (1, 2, 3), tmp_path), tmp_path)
+    announce(choose_archives("oasis1", (1, 2, 3), tmp_path), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("To fetch")] == [
         f"To fetch: http://127.0.0.1:9/data/{DISC.format(2)} (2.50 GB)",
         f"To fetch: http://127.0.0.1:9/data/{DISC.format(3)} (about 1.32 GB)",
     ]
-    assert f"Still to come 3.5 GB, to {tmp_path} (" in lines[-1]
+    assert f"Still to fetch: 3.5 GB to {tmp_path} (" in lines[-1]
     assert sum("No attempt to identify" in line for line in lines) == 1  # the terms, once
-    announce(choose_parts("oasis1", (1,), tmp_path), tmp_path)
+    announce(choose_archives("oasis1", (1,), tmp_path), tmp_path)
     assert capsys.readouterr().out == ""
 
 
 def test_a_full_disk_is_an_error_before_anything_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(acquire.shutil, "disk_usage", lambda place: Usage())
     monkeypatch.setattr(acquire, "remote_size", lambda url, timeout: 2_000_000_000)
-    parts = choose_parts("oasis1", (1,), tmp_path)
-    with pytest.raises(DatasetError, match=r"new: 2\.0 GB are to be fetched, 1\.0 GB are free"):
+    parts = choose_archives("oasis1", (1,), tmp_path)
+    with pytest.raises(DatasetError, match=r"new: 2\.0 GB to fetch, but only 1\.0 GB are free"):
         announce(parts, tmp_path / "new")
     pretend_arrival(tmp_path, 1, 100_000_000)
     monkeypatch.setattr(acquire, "remote_size", lambda url, timeout: 1_050_000_000)
@@ -150,7 +150,7 @@ def test_a_full_disk_is_an_error_before_anything_is_fetched(tmp_path, monkeypatc
 def test_what_is_at_hand_comes_first_with_its_record(tmp_path, requests):
     unpack(tmp_path / "disc3", SESSION)
     path = disc(tmp_path, 2)
-    parts = choose_parts("oasis1", (1, 2, 3), tmp_path)
+    parts = choose_archives("oasis1", (1, 2, 3), tmp_path)
     results = [(part.name, part.path, record) for part, record in supplied(parts, tmp_path)]
     url = f"http://127.0.0.1:9/data/{DISC.format(1)}"
     assert [result[:2] for result in results] == [
@@ -172,14 +172,14 @@ def test_the_known_sum_of_an_archive_is_passed_on(tmp_path, monkeypatch):
         path.write_bytes(b"")
 
     monkeypatch.setattr(acquire, "download", download)
-    list(supplied(choose_parts("oasis1", (1, 2), tmp_path), tmp_path))
+    list(supplied(choose_archives("oasis1", (1, 2), tmp_path), tmp_path))
     assert sums == ["c83e216ef8654a7cc9e2a30a4cdbe0cc", None]
 
 
 def test_an_archive_that_cannot_be_had_is_an_error_after_those_before_it(tmp_path, monkeypatch):
     monkeypatch.setattr(acquire, "download", partial(acquire.download, retries=0))
     disc(tmp_path, 2)
-    parts = supplied(choose_parts("oasis1", (1, 2), tmp_path), tmp_path)
+    parts = supplied(choose_archives("oasis1", (1, 2), tmp_path), tmp_path)
     assert next(parts)[0].name == DISC.format(2)
     with pytest.raises(DownloadError, match=r"disc1\.tar\.gz.* by hand .*--discs$"):
         next(parts)
@@ -196,7 +196,7 @@ def test_a_caller_that_has_enough_ends_the_download(tmp_path, monkeypatch):
 
     monkeypatch.setattr(acquire, "download", download)
     disc(tmp_path, 1)
-    parts = supplied(choose_parts("oasis1", (1, 2), tmp_path), tmp_path)
+    parts = supplied(choose_archives("oasis1", (1, 2), tmp_path), tmp_path)
     next(parts)
     assert begun.wait(30)
     assert not ended.is_set()
@@ -232,7 +232,7 @@ def test_an_archive_is_checked_up_to_its_end(tmp_path):
     damaged = whole[:-8] + bytes(8)  # the checksum, and the size
     for content in (whole[:-1], damaged, b"", b"<html>", gzip.compress(b"no tar " * 100)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"no whole \.tar\.gz \("):
+        with pytest.raises(ValueError, match=r"not a complete \.tar\.gz \("):
             check_archive(path)
 
 
@@ -242,7 +242,7 @@ def test_a_sheet_is_checked_member_by_member(tmp_path):
     check_sheet(path)
     for content in (whole[:-5], b"", b"<html>", whole.replace(b"def", b"dfe", 1)):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"no whole \.xlsx \("):
+        with pytest.raises(ValueError, match=r"not a complete \.xlsx \("):
             check_sheet(path)
 
 
@@ -264,4 +264,4 @@ def test_a_sheet_that_cannot_be_had_is_a_line(tmp_path, monkeypatch, capsys):
     assert find_or_fetch_sheet(tmp_path, OASIS1) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("OASIS-1: without its subject sheet, age, sex and CDR stay unknown")
-    assert f"{SHEET}: gone.) Put {SHEET}, or a .csv of it, into {tmp_path}" in line
+    assert f"{SHEET}: gone.) Put {SHEET}, or the sheet as .csv, into {tmp_path}" in line

@@ -104,7 +104,7 @@ def test_a_table_of_other_things_is_no_sheet(tmp_path):
     (tmp_path / "a.csv").write_text("file,size\nx,1\n")
     (tmp_path / "b.csv").write_text("ID,Age\nx,1\n")
     assert read_sheet(tmp_path / "a.csv") is None
-    with pytest.raises(DatasetError, match=r"a\.csv: no column says who"):
+    with pytest.raises(DatasetError, match=r"a\.csv: no column names the subjects"):
         read_sheets([tmp_path / "b.csv", tmp_path / "a.csv"])
     (tmp_path / "c.csv").write_text("MRI ID,Age\ny,2\n")
     assert list(read_sheets([tmp_path / "b.csv", tmp_path / "c.csv"])["age"]) == [1, 2]

@@ -112,7 +112,11 @@ def test_a_session_without_the_image_or_with_half_of_it_is_named(tmp_path):
     name = "OAS1_0001_MR1"
     files = oasis1_session(name, phantom())
     masked = [path for path in files if "masked_gfc." in path]
-    for left_out, problem in ((masked, "not in it"), (masked[:1], "hdr"), (masked[1:], "img")):
+    for left_out, problem in (
+        (masked, "lacks the wanted image"),
+        (masked[:1], "hdr"),
+        (masked[1:], "img"),
+    ):
         kept = {path: data for path, data in files.items() if path not in left_out}
         archive = write_archive(tmp_path / f"{problem}.tar.gz", "disc1", {name: kept})
         (session,) = sessions_in_archive(archive, OASIS1, MASKED)
@@ -175,7 +179,9 @@ def test_a_session_in_two_places_is_refused(tmp_path):
         if again.endswith(".txt"):  # makes no difference
             assert len(list(sessions_in_archive(path, OASIS1, MASKED))) == 3
         else:
-            with pytest.raises(ArchiveError, match="OAS1_0001_MR1 lie in two places"):
+            with pytest.raises(
+                ArchiveError, match="holds the files of OAS1_0001_MR1 in two places"
+            ):
                 list(sessions_in_archive(path, OASIS1, MASKED))
 
 

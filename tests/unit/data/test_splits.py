@@ -160,5 +160,5 @@ def test_a_source_with_some_ready_made_splits_is_refused(tmp_path):
 def test_a_subject_whose_slices_lie_in_a_split_in_part_is_refused(tmp_path):
     write_png(tmp_path / "in/test/case_1_slice_0.png", np.full((16, 16), 9))
     write_png(tmp_path / "in/case_1_slice_1.png", np.full((16, 16), 9))
-    with pytest.raises(DatasetError, match="slices of subject case_1 lie in none"):
+    with pytest.raises(DatasetError, match="slices of subject case_1 are in none"):
         open_folder(tmp_path / "in", tmp_path)

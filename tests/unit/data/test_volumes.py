@@ -155,7 +155,7 @@ def test_an_analyze_header_that_does_not_fit_its_data_is_refused(tmp_path, at, v
     data = bytearray((tmp_path / "a.hdr").read_bytes())
     data[at : at + len(value)] = value  # a shorter first axis; another type
     (tmp_path / "a.hdr").write_bytes(data)
-    with pytest.raises(VolumeError, match=r"a\.hdr: .* bytes, where the header claims"):
+    with pytest.raises(VolumeError, match=r"a\.hdr: .* bytes, but the header claims"):
         read_volume(tmp_path / "a.hdr")
 
 

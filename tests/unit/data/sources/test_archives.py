@@ -162,7 +162,7 @@ class Usage:
 
 def test_a_full_disk_is_said_before_the_first_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(acquire.shutil, "disk_usage", lambda place: Usage())
-    with pytest.raises(DatasetError, match=r"GB are to be fetched, 1\.0 GB are free.*--discs"):
+    with pytest.raises(DatasetError, match=r"GB to fetch, but only 1\.0 GB are free.*--discs"):
         prepare(choose_discs(), tmp_path / "data")
 
 

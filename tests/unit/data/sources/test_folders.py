@@ -67,7 +67,7 @@ def test_volumes_are_cut_in_each_plane(tmp_path):
         tmp_path / "in", tmp_path, slice_unit="mm", slice_range=(10, 20), slices_per_volume=3
     ).table["position_mm"]
     assert list(positions[:3]) == [10, 15, 20]
-    with pytest.raises(DatasetError, match=r"brain_1\.nii\.gz: no slice lies in --slice-range"):
+    with pytest.raises(DatasetError, match=r"brain_1\.nii\.gz: no slice is in --slice-range"):
         open_folder(tmp_path / "in", tmp_path, slice_unit="mm", slice_range=(90, 99))
 
 
