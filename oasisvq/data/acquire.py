@@ -71,19 +71,17 @@ def choose_archives(dataset: str, discs: Iterable[int], data_dir: Path) -> list[
     archives = []
     for collection in COLLECTIONS[dataset]:
         numbers = [number for number in collection.numbers if not discs or number in discs]
-        found = [_find_archive(collection, number, data_dir) for number in numbers]
+        found = []
+        for number in numbers:
+            where = data_dir, collection, number
+            path = oasis.find_archive(*where) or oasis.find_folder(*where)
+            found.append(Archive(collection, collection.archive.format(number), path))
         loose = [] if discs else oasis.find_loose_sessions(data_dir, collection)
         if loose:  # the user chose these sessions, from any archives
             found = [archive for archive in found if archive.path]
             found += [Archive(collection, f"sessions in {path.name}", path) for path in loose]
         archives += found
     return archives
-
-
-def _find_archive(collection: Collection, number: int, data_dir: Path) -> Archive:
-    where = data_dir, collection, number
-    path = oasis.find_archive(*where) or oasis.find_folder(*where)
-    return Archive(collection, collection.archive.format(number), path)
 
 
 def announce(archives: Iterable[Archive], data_dir: Path) -> None:

@@ -42,11 +42,6 @@ CUT = ("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_patte
 SLICE_FIELDS = (*CUT, "demo_subjects", "oasis1_image", "disc_numbers")
 
 
-def is_prepared(folder: Path) -> bool:
-    """Returns whether a folder has the files that `prepare` makes."""
-    return all((folder / name).is_file() for name in PREPARED)
-
-
 def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[str, str]]:
     """Reads a folder that `prepare` made.
 
@@ -105,7 +100,7 @@ def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
         DatasetError: If the source cannot be used; the message says why.
         ArchiveError, DownloadError: If one of its archives cannot be read, or downloaded.
     """
-    if is_prepared(Path(config.dataset)):
+    if all((Path(config.dataset) / name).is_file() for name in PREPARED):
         return Path(config.dataset)
     source = open_source(config, data_dir)
     options = {name: getattr(config, name) for name in SLICE_FIELDS}
@@ -122,9 +117,10 @@ def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
     if shard != WHOLE:
         _make_shard(source, shard, folder, partial, config.max_bad_scans)
     with _alone(folder):
+        recorded = ((partial / _record_name(key)).is_file() for key in source.needed())
         if folder.is_dir():
             _check_ready(source, folder)
-        elif shard != WHOLE and not _holds_all(partial, source):
+        elif shard != WHOLE and not all(recorded):
             return None
         else:
             _wait_for_shards(folder)
@@ -168,12 +164,6 @@ def _wait_for_shards(folder: Path) -> None:
         with one_at_a_time(mutex, f"prepares a shard of {folder}"):
             pass
         mutex.unlink(missing_ok=True)
-
-
-def _holds_all(partial: Path, source: Source) -> bool:
-    """Returns whether the scans of all shards are made."""
-    names = {path.name for path in partial.glob("*.npz")}
-    return all(_record_name(key) in names for key in source.needed())
 
 
 def _check_ready(source: Source, folder: Path) -> None:
