@@ -1,6 +1,7 @@
 """Fits one run: the VQ-VAE, then the prior over its codes."""
 
 import contextlib
+import functools
 from pathlib import Path
 
 from hyperparameters import PRESETS, Hyperparameters, add_data_dir
@@ -130,9 +131,7 @@ def parse_flags():
     return arguments
 
 
-def run():
-    """Runs the script, as the command oasisvq-train."""
-    run_script(main)
+run = functools.partial(run_script, main)
 
 
 if __name__ == "__main__":
