@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oasisvq.core.errors import ArchiveError, VolumeError
 from oasisvq.data.archives import read_members
-from oasisvq.data.demographics import SUFFIXES
+from oasisvq.data.sheets import SUFFIXES
 from oasisvq.data.volumes import Volume, volume_from_pair
 
 MIRROR = "https://download.nrg.wustl.edu/data"

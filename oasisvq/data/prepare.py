@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from oasisvq.core.errors import DatasetError
 from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_array, write_text
-from oasisvq.data.demographics import KNOWN, join_sheet, read_sheets
+from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.near_duplicates import near_duplicates
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
@@ -184,12 +184,13 @@ def _check_ready(source: Source, folder: Path) -> None:
                 "it is made again"
             )
     paths = source.sheets(fetch=False)
-    changed = paths and _sums(paths) != sheets
+    changed = paths and (_sums(paths) != sheets or "sheet_notes" not in known)
     if changed or "near_duplicates" not in known:
         with contextlib.suppress(DatasetError):  # as above
             _, table, description, _ = read_prepared(folder)
             if changed:
-                description |= _write_table(table[list(COLUMNS)], paths, folder)
+                description |= _write_table(source, table[list(COLUMNS)], paths, folder)
+                _print_notes(description)
             _write_description(description, folder)
 
 
@@ -330,19 +331,19 @@ def _assemble(
         "parts": {facts["key"]: facts["record"] for facts in parts},
         "near_duplicates": near_duplicates(slices, table),
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
-        **_write_table(table, sheets, folder),
+        **_write_table(source, table, sheets, folder),
     }
     _write_description(description, folder)
     _summarise(description)
 
 
-def _write_table(table: Any, sheets: list[Path], folder: Path) -> dict[str, Any]:
+def _write_table(source: Source, table: Any, sheets: list[Path], folder: Path) -> dict[str, Any]:
     """Writes `slices.csv` with the columns of the sheets, and returns facts about the sheets."""
-    table, without_row = join_sheet(table, read_sheets(sheets))
+    table, facts = join_sheets(table, sheets, source.strict_sheets)
     table["index"] = table["index"].astype("Int64")
     with whole_file(folder / "slices.csv") as partial:
         table.to_csv(partial, index=False)
-    return {"sheets": _sums(sheets), "sessions_without_a_row": without_row}
+    return {"sheets": _sums(sheets), **facts}
 
 
 def _sums(sheets: list[Path]) -> dict[str, str]:
@@ -373,9 +374,13 @@ def _summarise(description: dict[str, Any]) -> None:
         print(f"  {line}")
     if len(lines) > MOST_PROBLEMS:
         print(f"  and {len(lines) - MOST_PROBLEMS} more, in dataset.json")
-    missing = len(description["sessions_without_a_row"])
-    if missing and description["sheets"]:
-        print(f"{missing} sessions have no row in the subject sheet: age, sex and CDR are unknown")
+    _print_notes(description)
+
+
+def _print_notes(description: dict[str, Any]) -> None:
+    """Prints the lines about subject sheets."""
+    for line in description["sheet_notes"]:
+        print(line)
 
 
 def fit_picture(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -18,6 +18,8 @@ from oasisvq.data.volumes import Volume, cut_volume
 class Archives(base.Source):
     """One or both collections of OASIS."""
 
+    strict_sheets = True
+
     def __init__(self, config: Any, data_dir: Path):
         self.name, self.config, self.data_dir = config.dataset, config, data_dir
         self.count = None  # the number of sessions is unknown until the archives are read

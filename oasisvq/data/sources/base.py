@@ -117,11 +117,13 @@ class Source(abc.ABC):
         name: The first part of the name of its prepared folder.
         fingerprint: List of texts that changes with the data.
         count: Number of scans; `None` if it is unknown before they are read.
+        strict_sheets: Whether a subject sheet that cannot be read is an error.
     """
 
     name: str
     fingerprint: list[str]
     count: int | None
+    strict_sheets: ClassVar[bool] = False
 
     @abc.abstractmethod
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from oasisvq.core.errors import DatasetError, VolumeError
-from oasisvq.data.demographics import SUFFIXES as SHEET_SUFFIXES
-from oasisvq.data.demographics import read_sheet
 from oasisvq.data.filenames import compile_pattern, names_in_path
 from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
+from oasisvq.data.sheets import find_sheets
 from oasisvq.data.sources.base import WHOLE, BadScan, Finding, Scan, Shard, Source, in_parallel
 from oasisvq.data.volumes import cut_volume, guarded, is_volume, read_volume
 
@@ -34,7 +33,7 @@ class _Folder(Source):
     def __init__(self, folder: Path, files: list[Path], config: Any):
         self.name, self.folder, self.config = folder.resolve().name, folder, config
         self.pattern = compile_pattern(config.subject_pattern)
-        self.tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in SHEET_SUFFIXES)
+        self.tables = find_sheets(folder)
         images = (path.with_suffix(".img") for path in files if path.suffix.lower() == ".hdr")
         self.fingerprint = [
             f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
@@ -42,8 +41,8 @@ class _Folder(Source):
         ]
 
     def sheets(self, fetch: bool) -> list[Path]:
-        """Returns the path of the first table in the folder that names subjects, in a list."""
-        return [path for path in self.tables if read_sheet(path) is not None][:1]
+        """Returns the paths of the tables in the folder, and of their code books."""
+        return self.tables
 
     def _names(self, path: Path) -> tuple[str, str, int | None, str]:
         """Returns subject, session, slice number and split, see `names_in_path`."""

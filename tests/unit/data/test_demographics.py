@@ -1,10 +1,13 @@
-"""Subject sheets in both formats and all spellings."""
+"""Subject sheets in all formats and spellings, joined to sessions."""
+
+import json
+from pathlib import Path
 
 import pandas
 import pytest
 
 from oasisvq.core.errors import DatasetError
-from oasisvq.data.demographics import join_sheet, read_sheet, read_sheets
+from oasisvq.data.demographics import join_sheets, read_sheets
 
 OASIS1 = {
     "ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"],
@@ -27,108 +30,340 @@ OASIS2 = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def table_of(*names):
+    """Returns a table of slices, two of each session."""
+    sessions = [name.split("/") if "/" in name else (name, "") for name in names for _ in range(2)]
+    return pandas.DataFrame(sessions, columns=["subject", "session"])
+
+
+def join(table, *paths, strict=False):
+    """Returns the rows of sessions, the names of those without a row, and the notes."""
+    joined, facts = join_sheets(table, paths, strict)
+    assert len(joined) == len(table)
+    assert joined.iloc[::2].reset_index(drop=True).equals(joined.iloc[1::2].reset_index(drop=True))
+    return joined[::2], facts["sessions_without_a_row"], facts["sheet_notes"]
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def read_one(path, column, text):
+    """Returns what a column tells of a session with this text, and the notes."""
+    path.write_text(f'ID;Other;"{column}"\na;1;{text}\n')
+    joined, _, notes = join(table_of("a"), path)
+    known = next(name for name in ("age", "sex", "cdr") if name in EXPECTED_NAMES[column])
+    value = joined[known].iloc[0]
+    return (None if pandas.isna(value) else value), notes
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
 @pytest.mark.parametrize("columns", [OASIS1, OASIS2])
-def test_both_sheets_are_read_from_both_formats(tmp_path, suffix, columns):
+def test_both_sheets_are_read_from_all_formats(tmp_path, suffix, columns):
     path = tmp_path / f"sheet{suffix}"
-    table = pandas.DataFrame(columns)
-    table.to_csv(path, index=False) if suffix == ".csv" else table.to_excel(path, index=False)
-    sheet = read_sheet(path)
+    sheet = pandas.DataFrame(columns)
+    separator = "\t" if suffix == ".tsv" else ","
+    if suffix == ".xlsx":
+        sheet.to_excel(path, index=False)
+    else:
+        sheet.to_csv(path, index=False, sep=separator)
     who = "MRI ID" if "MRI ID" in columns else "ID"
-    assert list(sheet["ID"]) == columns[who]
-    assert list(sheet["sex"]) == [sex.upper() for sex in columns["M/F"]]
-    assert list(sheet["age"]) == columns["Age"]
-    assert list(sheet["cdr"].isna()) == [value is None for value in columns["CDR"]]
-    assert "mr delay" not in sheet
-    assert ("delay" in sheet) == ("MR Delay" in columns)
+    joined, missing, notes = join(table_of(*(n.replace("_MR", "/MR") for n in columns[who])), path)
+    assert not missing
+    assert len(notes) == 1
+    assert list(joined["sex"]) == [sex.upper() for sex in columns["M/F"]]
+    assert list(joined["age"]) == columns["Age"]
+    assert list(joined["cdr"].isna()) == [value is None for value in columns["CDR"]]
+    assert "mr delay" not in joined
+    assert ("delay" in joined) == ("MR Delay" in columns)
 
 
-@pytest.mark.parametrize("who", ["ID", "id", " Id ", "MRI ID", "MRI_ID", "mri.id"])
-@pytest.mark.parametrize("sex", ["M/F", "m/f", "Sex", "Gender"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        "ID",
+        "id",
+        " Id ",
+        "MRI ID",
+        "MRI_ID",
+        "mri.id",
+        "MR ID",
+        "Subject ID",
+        "participant_id",
+        "OASISID",
+        "IXI_ID",
+        "session_id",
+        "filename",
+        "Subject",
+        "PTID",
+        "patientId",
+        "Anonymous_ID",
+    ],
+)
+@pytest.mark.parametrize("sex", ["M/F", "m/f", "Sex", "Gender", "PTGENDER", "sex at birth"])
 def test_spellings_vary(tmp_path, who, sex):
-    path = tmp_path / "sheet.csv"
-    path.write_text(f"{who},{sex},AGE,Cdr\n OAS1_0001_MR1 ,Female,61,\n")
-    row = read_sheet(path).iloc[0]
-    assert (row["ID"], row["sex"], row["age"]) == ("OAS1_0001_MR1", "F", 61)
+    path = write(tmp_path / "sheet.csv", f"{who},{sex},AGE,Cdr\n OAS1_0001_MR1 ,Female,61,\n")
+    row = join(table_of("OAS1_0001/MR1"), path)[0].iloc[0]
+    assert (row["sex"], row["age"]) == ("F", 61)
     assert pandas.isna(row["cdr"])
+
+
+AGES = "Age|AGE|Age at scan (years)|age_at_visit|ageAtEntry|AgeatEntry|Age_in_Yrs|PatientAge|PTAGE"
+EXPECTED_NAMES = {
+    **dict.fromkeys([*AGES.split("|"), "Age (months)", "Age at death", "Brain age"], "age"),
+    **dict.fromkeys(
+        ["Sex", "SEX_ID (1=m, 2=f)", "sex [0: Female | 1: Male]", "M=1/F=2 sex"], "sex"
+    ),
+    **dict.fromkeys(
+        ["CDR", "cdr_global", "CDGLOBAL", "CDRTOT", "CDR (0-3)", "Global CDR", "CDRSUM", "cdr_sb"],
+        "cdr",
+    ),
+}
+
+
+@pytest.mark.parametrize("column", AGES.split("|"))
+def test_columns_of_ages_are_recognised(tmp_path, column):
+    assert read_one(tmp_path / "a.csv", column, "74,5")[0] == 74.5
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "age"),
+    [
+        ("Age", "074Y", 74),
+        ("Age", "018M", 1.5),
+        ("Age", "74 years old", 74),
+        ("Age", "74,5 y", 74.5),
+        ("Age", "0", 0),
+        ("Age", "120", 120),
+        ("Age (months)", "18", 1.5),
+        ("Age at death", "80", None),
+        ("Brain age", "80", None),
+    ],
+)
+def test_ages_are_years(tmp_path, column, text, age):
+    value, notes = read_one(tmp_path / "a.csv", column, text)
+    assert value == age
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("text", ["90+", "-9", "121", "inf", "60-70", "1e9", "999", "old"])
+def test_ages_that_cannot_be_right_are_unknown_and_named(tmp_path, text):
+    value, notes = read_one(tmp_path / "a.csv", "Age", text)
+    assert value is None
+    assert notes[1:] == [
+        f"a.csv: age is unknown of 1 session: a. Expected an age from 0 to 120. Received: {text}"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "n/a", "N/A", ".", "?", "NaN", "missing"])
+@pytest.mark.parametrize("column", ["Age", "Sex", "CDR"])
+def test_blanks_are_unknown_without_a_word(tmp_path, column, text):
+    value, notes = read_one(tmp_path / "a.csv", column, text)
+    assert value is None
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "sex"),
+    [
+        *(("Sex", text, "M") for text in ("m", "MALE", "Man", "boy")),
+        *(("Sex", text, "F") for text in ("f", "Female", "woman", "w")),
+        ("SEX_ID (1=m, 2=f)", "2", "F"),
+        ("SEX_ID (1=m, 2=f)", "1.0", "M"),
+        ("sex [0: Female | 1: Male]", "0", "F"),
+        ("M=1/F=2 sex", "2", "F"),
+        *(("Sex", text, None) for text in ("1", "2", "other", "h")),
+    ],
+)
+def test_sexes_are_words_or_numbers_with_a_code_book(tmp_path, column, text, sex):
+    value, notes = read_one(tmp_path / "a.csv", column, text)
+    assert value == sex
+    assert ("sex is unknown" in " ".join(notes)) == (sex is None)
+
+
+def test_a_code_book_beside_the_sheet_explains_numbers(tmp_path):
+    sheet = write(
+        tmp_path / "participants.tsv", "participant_id\tsex\tage\nsub-a\t1\t18\nsub-b\t2\t9\n"
+    )
+    levels = {"1": "Male participant", "2": {"Description": "female"}}
+    facts = {"Sex": {"Levels": levels}, "age": {"Units": "months"}, "Name": "x"}
+    book = write(tmp_path / "participants.json", json.dumps(facts))
+    joined, _, notes = join(table_of("sub-a", "sub-b"), book, sheet)
+    assert list(joined["sex"]) == ["M", "F"]
+    assert list(joined["age"]) == [1.5, 0.75]
+    assert len(notes) == 1
+
+
+def test_letters_for_hombre_and_mujer_are_not_mixed_up(tmp_path):
+    sheet = write(tmp_path / "a.csv", "ID,Sex\na,H\nb,M\n")
+    assert join(table_of("a", "b"), sheet)[0]["sex"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "rating"),
+    [
+        *((column, "0,5", 0.5) for column in ("CDR", "cdr_global", "CDGLOBAL", "CDRTOT")),
+        *((column, "3.0", 3) for column in ("CDR (0-3)", "Global CDR")),
+        *((column, "1", None) for column in ("CDRSUM", "cdr_sb")),
+        *(("CDR", text, None) for text in ("-1", "4", "0.7", "mild")),
+    ],
+)
+def test_ratings_are_those_of_the_cdr(tmp_path, column, text, rating):
+    assert read_one(tmp_path / "a.csv", column, text)[0] == rating
 
 
 def test_what_is_no_number_is_unknown(tmp_path):
     path = tmp_path / "sheet.csv"
     path.write_text("ID,Age,CDR,Hand\nOAS1_0001_MR1,n/a,0.5,R\nOAS1_0002_MR1,?,#,L\n")
-    sheet = read_sheet(path)
-    assert sheet["age"].isna().all()
-    assert list(sheet["cdr"].isna()) == [False, True]
-    assert list(sheet["hand"]) == ["R", "L"]
+    joined = join(table_of("OAS1_0001/MR1", "OAS1_0002/MR1"), path)[0]
+    assert joined["age"].isna().all()
+    assert list(joined["cdr"].isna()) == [False, True]
+    assert list(joined["hand"]) == ["R", "L"]
 
 
-def test_sessions_without_a_row_are_kept_and_named():
-    table = pandas.DataFrame(
-        {"subject": ["OAS1_0001", "OAS1_0001", "OAS1_0002"], "session": ["MR1", "MR2", "MR1"]}
-    )
-    sheet = pandas.DataFrame({"ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"], "age": [74, 55]})
-    joined, missing = join_sheet(table, sheet)
+def test_sessions_without_a_row_are_kept_and_named(tmp_path):
+    table = table_of("OAS1_0001/MR1", "OAS1_0001/MR2", "OAS1_0002/MR1")
+    sheet = write(tmp_path / "a.csv", "ID,age\nOAS1_0001_MR1,74\nOAS1_0002_MR1,55\n")
+    joined, missing, _ = join(table, sheet)
     assert list(joined["age"].fillna(-1)) == [74, -1, 55]
     assert missing == ["OAS1_0001_MR2"]
     assert joined["cdr"].isna().all()
-    joined, missing = join_sheet(table, None)
+    joined, missing, notes = join(table)
     assert len(missing) == len(joined) == 3
+    assert joined["age"].isna().all()
+    assert notes == []
 
 
-def test_a_sheet_of_subjects_is_joined_too():
-    table = pandas.DataFrame({"subject": ["a", "a", "b"], "session": ["1", "2", "1"]})
-    joined, missing = join_sheet(table, pandas.DataFrame({"ID": ["a"], "age": [60]}))
+def test_a_sheet_of_subjects_is_joined_too(tmp_path):
+    sheet = write(tmp_path / "s.csv", "ID,age\na,60\n")
+    joined, missing, _ = join(table_of("a/1", "a/2", "b/1"), sheet)
     assert list(joined["age"].fillna(-1)) == [60, 60, -1]
     assert missing == ["b_1"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MR ID,Subject,Age\nOAS30001_MR_d0129,OAS30001,61\nOAS30001_MR_d2430,OAS30001,67\n",
+        "participant_id,session_id,Age\nsub-OAS30001,ses-d0129,61\nsub-OAS30001,ses-d2430,67\n",
+        "Subject,Visit,Age,SES\nOAS30001,d129,61,3\nOAS30001,d2430,67,3\n",
+    ],
+)
+def test_each_visit_has_its_own_age(tmp_path, text):
+    sheet = write(tmp_path / "a.csv", text)
+    joined, _, notes = join(table_of("OAS30001/d0129", "OAS30001/d2430", "OAS30001/d9"), sheet)
+    assert list(joined["age"].fillna(-1)) == [61, 67, -1]
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "participant_id,session_id,age\nsub-a,ses-M12,61\n",
+        "Subject,label,age\na,a_clinical_d12,61\n",
+    ],
+)
+def test_a_row_of_another_visit_is_not_joined(tmp_path, text):
+    sheet = write(tmp_path / "a.csv", text)
+    joined, missing, notes = join(table_of("sub-a/ses-M00"), sheet)
+    assert joined["age"].isna().all()
+    assert missing == ["sub-a_ses-M00"]
+    assert "joined to 0 of 1 sessions; its IDs are like" in notes[0]
+
+
+def test_rows_that_contradict_one_another_are_unknown_and_named(tmp_path):
+    rows = "".join(f"p{n},M,{age}\n" for n in range(1, 8) for age in (70, 70.0, 71))
+    sheet = write(tmp_path / "a.csv", f"ID,Sex,Age\n{rows}p8,F,50\np8,,50.0\n")
+    joined, missing, notes = join(table_of(*(f"p{n}" for n in range(1, 9))), sheet)
+    assert list(joined["age"].fillna(-1)) == [-1] * 7 + [50]
+    assert list(joined["sex"]) == ["M"] * 7 + ["F"]
+    assert not missing
+    assert notes[1].endswith("so age is unknown of 7 sessions: p1, p2, p3, p4, p5 and 2 more")
+
+
+def test_the_sheet_that_joins_most_is_used_first(tmp_path):
+    table = table_of(*(f"OAS1_{n:04d}/MR1" for n in range(1, 6)), "OAS2_0001/MR1", "x")
+    ids = [f"OAS1_{n:04d}_MR1" for n in range(1, 6)]
+    folds = write(
+        tmp_path / "a.csv", "subject,fold\n" + "".join(f"{n[:9]},1\n" for n in ids) + "x,1\n"
+    )
+    wrong = write(tmp_path / "b.csv", f"ID,Age\n{ids[0]},20\nOAS2_0001_MR1,30\n")
+    right = write(tmp_path / "c.csv", "ID,Age\n" + "".join(f"{n},70\n" for n in ids))
+    joined, missing, notes = join(table, folds, wrong, right)
+    assert list(joined["age"].fillna(-1)) == [70] * 5 + [30, -1]
+    assert missing == []
+    assert [note.partition(" (")[0] for note in notes] == [
+        "c.csv: joined to 5 of 7 sessions",
+        "b.csv: joined to 1 of 2 sessions",
+        "a.csv: joined to 1 of 1 sessions",
+    ]
+    assert "a.csv: not used" in join(table[:10], folds, right)[2][1]
+
+
+@pytest.mark.parametrize("ids", [["q1", "q2", "q3"], ["q1", "q2", "OAS1_0002_MR1"]])
+def test_a_sheet_that_hardly_joins_is_named_with_examples(tmp_path, ids):
+    sheet = write(tmp_path / "a.csv", "ID,Age\n" + "".join(f"{name},60\n" for name in ids))
+    notes = join(table_of(*(f"OAS1_{n:04d}/MR1" for n in range(1, 5))), sheet)[2]
+    assert len(notes) == 1
+    assert notes[0].endswith("its IDs are like q1, those of the files like OAS1_0001_MR1")
+
+
+def test_numbers_and_file_names_join_only_where_names_do_not(tmp_path):
+    table = table_of("patient01", "patient02")
+    numbers = write(
+        tmp_path / "a.csv", "SEX_ID (1=m, 2=f),IXI_ID,ETHNIC_ID,Age\n1,1,2,50\n2,2,1,60\n"
+    )
+    joined = join(table, numbers)[0]
+    assert list(joined["age"]) == [50, 60]
+    assert list(joined["sex"]) == ["M", "F"]
+    names = write(tmp_path / "b.csv", "scan_id,ID,Age\n1,patient02,50\n2,nobody,60\n")
+    assert list(join(table, names)[0]["age"].fillna(-1)) == [-1, 50]
+    files = write(
+        tmp_path / "c.csv", "Age,path\n50,x\\patient02_slice_3.png\n50,patient02_slice_4.png\n"
+    )
+    assert list(join(table, files)[0]["age"].fillna(-1)) == [-1, 50]
+
+
+def test_ids_that_are_alike_are_named(tmp_path):
+    sheet = write(tmp_path / "a.csv", "ID,Age\ns1_11,50\ns11_1,60\n")
+    _, missing, notes = join(table_of("S1-11"), sheet)
+    assert missing == ["S1-11"]
+    assert "several IDs are alike" in notes[1]
+
+
+def test_ids_called_na_are_names(tmp_path):
+    names = ["NA", "nan", "None"]
+    pandas.DataFrame({"ID": names, "Age": [1, 2, 3]}).to_excel(tmp_path / "a.xlsx", index=False)
+    assert list(join(table_of(*names), tmp_path / "a.xlsx")[0]["age"]) == [1, 2, 3]
+
+
 def test_a_sheet_without_rows_or_without_a_sex_is_a_sheet(tmp_path):
     (tmp_path / "a.csv").write_text("ID,M/F,Age\n")
-    assert len(read_sheet(tmp_path / "a.csv")) == 0
-    table = pandas.DataFrame({"subject": ["a"], "session": [""]})
-    assert join_sheet(table, read_sheet(tmp_path / "a.csv"))[1] == ["a"]
+    _, missing, notes = join(table_of("a"), tmp_path / "a.csv")
+    assert missing == ["a"]
+    assert notes == ["a.csv: joined to 0 of 1 sessions; it has no rows"]
     (tmp_path / "b.csv").write_text("ID,M/F,Age\na,,60\nb,F\n")
-    sheet = read_sheet(tmp_path / "b.csv")
-    assert list(sheet["sex"].isna()) == [True, False]
-    assert list(sheet["age"].isna()) == [False, True]
+    joined = join(table_of("a", "b"), tmp_path / "b.csv")[0]
+    assert list(joined["sex"].isna()) == [True, False]
+    assert list(joined["age"].isna()) == [False, True]
 
 
 @pytest.mark.parametrize("name", ["sheet.xlsx", "sheet.csv"])
 def test_a_broken_sheet_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\x00PK\x03\x04" * 30)
     with pytest.raises(DatasetError, match=name):
-        read_sheet(tmp_path / name)
+        join(table_of("a"), tmp_path / name, strict=True)
+    assert name in join(table_of("a"), tmp_path / name)[2][0]
 
 
 def test_a_table_of_other_things_is_no_sheet(tmp_path):
-    (tmp_path / "a.csv").write_text("file,size\nx,1\n")
+    (tmp_path / "a.csv").write_text("size,place\n1,x\n")
     (tmp_path / "b.csv").write_text("ID,Age\nx,1\n")
-    assert read_sheet(tmp_path / "a.csv") is None
     with pytest.raises(DatasetError, match=r"a\.csv: no column names the subjects"):
-        read_sheets([tmp_path / "b.csv", tmp_path / "a.csv"])
+        read_sheets(tmp_path / "a.csv")
+    with pytest.raises(DatasetError, match=r"a\.csv: no column names the subjects"):
+        join(table_of("x"), tmp_path / "b.csv", tmp_path / "a.csv", strict=True)
     (tmp_path / "c.csv").write_text("MRI ID,Age\ny,2\n")
-    assert list(read_sheets([tmp_path / "b.csv", tmp_path / "c.csv"])["age"]) == [1, 2]
-    assert read_sheets([]) is None
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_copies_saved_by_other_programs_are_read(tmp_path, encoding, separator):
-    rows = [
-        ["OASIS-Übersicht"],
-        [],
-        ["ID", "Age", "Hand"],
-        ["OAS1_0001_MR1", "74", "R"],
-        ["", "", ""],
-    ]
-    text = "\n".join(separator.join(row) for row in rows)
-    (tmp_path / "sheet.csv").write_bytes(text.encode(encoding))
-    sheet = read_sheet(tmp_path / "sheet.csv")
-    assert list(sheet["ID"]) == ["OAS1_0001_MR1"]
-    assert list(sheet["age"]) == [74]
-
-
-def test_a_title_above_the_columns_of_an_xlsx_is_passed_over(tmp_path):
-    rows = [["OASIS", None], ["MRI ID", "CDR"], ["OAS2_0001_MR1", 0.5]]
-    pandas.DataFrame(rows).to_excel(tmp_path / "a.xlsx", header=False, index=False)
-    assert list(read_sheet(tmp_path / "a.xlsx")["cdr"]) == [0.5]
+    paths = [Path(tmp_path / name) for name in ("b.csv", "c.csv")]
+    assert list(join(table_of("x", "y"), *paths)[0]["age"]) == [1, 2]

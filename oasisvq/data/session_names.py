@@ -1,0 +1,131 @@
+"""Finds the sessions that the names in a sheet mean, however they are spelled."""
+
+import collections
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+
+from oasisvq.data.filenames import SUFFIXES, names_in_path
+from oasisvq.data.volumes import is_volume
+
+Session = tuple[str, str]  # subject and session as paths name them; the session may be ""
+PREFIX = re.compile(r"(?:sub(?:j(?:ect)?)?(?=[\W_\d])[\W_]*)?(?:adni[\W_]*(?=\d))?", re.I)
+VISIT_PREFIX = re.compile(r"^(?:(?:session|ses|visit|scan|timepoint|wave|mri?|tp)|[vt](?=\d))+")
+FIRST_VISIT = ("bl", "baseline")  # ADNI's names for `M00`
+VISIT = re.compile(r"(?:[^\W\d_]*\d+)+|" + "|".join(FIRST_VISIT))
+
+
+def full_name(session: Session) -> str:
+    """Returns subject and session in one name, as OASIS has them."""
+    return "_".join(filter(None, session))
+
+
+def find_rows(
+    names: Sequence[str], visits: Sequence[str], sessions: Sequence[Session], whole: bool = False
+) -> tuple[dict[Session, list[int]], list[Session], bool]:
+    """Finds the rows of each session.
+
+    Upper and lower case, separators, `sub-`, and words such as `ses-` or `MR` before a visit do not
+    matter. A row without a visit is about all sessions of its subject, and all rows of a subject
+    are about a session without a name.
+
+    Args:
+        names: Names of sessions or subjects, one per row.
+        visits: Names of the visits, one per row, used where `names` are of subjects; maybe `""`.
+        sessions: The sessions.
+        whole: Whether names of subjects do not count.
+
+    Returns:
+        Lists of row numbers by session; the sessions for which the rows are ambiguous, because
+        several sessions, or several names in the sheet, differ in nothing that matters; and whether
+        rows of known subjects name visits.
+    """
+    keys = {session: (_plain(session[0]), _plain_visit(session[1])) for session in sessions}
+    alike = collections.Counter(keys.values())
+    subjects, known_visits = map(set, zip(*keys.values(), strict=True))
+    split = functools.cache(functools.partial(_split, subjects, known_visits))
+    spellings = collections.defaultdict(lambda: collections.defaultdict(list))
+    groups = collections.defaultdict(set)  # keys of rows by subject
+    for number, (name, visit) in enumerate(zip(names, visits, strict=True)):
+        subject, own = split(name)
+        if subject and (own or not whole):
+            key = subject, own or _plain_visit(visit)
+            spellings[key][name if own else full_name((name, visit))].append(number)
+            groups[subject].add(key)
+    rows, ambiguous = {}, []
+    for session, key in keys.items():
+        fitting = [key] if key in spellings else [(key[0], "")]
+        for fit in sorted(groups[key[0]]) if not key[1] else fitting:
+            found = spellings.get(fit, {})
+            exact = [name for name in found if name in (session[0], full_name(session))]
+            if exact or len(found) == alike[key] == 1:
+                rows.setdefault(session, []).extend(found[(exact or list(found))[0]])
+            elif found:
+                ambiguous.append(session)
+    ambiguous = [session for session in ambiguous if session not in rows]
+    return rows, ambiguous, any(visit for _, visit in spellings)
+
+
+def respellings(sessions: Sequence[Session]) -> Iterator[list[Callable[[str], str]]]:
+    """Yields functions that turn what a sheet may have in place of names into names.
+
+    The surest ones come first: for names, for paths of images, for the numbers of subjects.
+    """
+    yield [str]
+    yield [functools.partial(_name_of_file, depth=depth) for depth in (1, 2, 3, 100)]
+    subjects = dict.fromkeys(subject for subject, _ in sessions)
+    patterns = r"(.*?)(\d+)", r"(\D*)(\d+)[\W_]+[^\W\d_].*"  # OAS1_0002, IXI002-Guys-0828
+    numberings = [_numbered(subjects, pattern) for pattern in patterns]
+    yield [functools.partial(_name_of_number, subjects=numbers) for numbers in numberings]
+
+
+def _tokens(text: str) -> list[str]:
+    """Returns the words and numbers of a name in small letters, without `sub-`."""
+    text = SUFFIXES.sub("", re.sub(r"^(\d+)\.0+$", r"\1", text.strip())).casefold()
+    return re.findall(r"\d+|[^\W\d_]+", PREFIX.sub("", text, count=1))
+
+
+def _plain(text: str) -> str:
+    """Returns the letters and digits of a name that matter."""
+    return "".join(_tokens(text))
+
+
+def _plain_visit(text: str) -> str:
+    """Returns what matters of a visit's name: `1` of `MR1`, `m6` of `ses-M06`."""
+    text = VISIT_PREFIX.sub("", _plain(text), count=1)
+    text = re.sub(r"\d+", lambda number: str(int(number[0])), text)
+    return "m0" if text in FIRST_VISIT else text
+
+
+def _split(subjects: set[str], visits: set[str], name: str) -> Session:
+    """Returns the plain subject and visit in a name; a subject of `""` if it is not known."""
+    tokens = _tokens(name)
+    for count in range(len(tokens), 0, -1):
+        subject, rest = "".join(tokens[:count]), "".join(tokens[count:])
+        if subject in subjects and (
+            not rest or _plain_visit(rest) in visits or VISIT.fullmatch(rest)
+        ):
+            return subject, _plain_visit(rest)
+    return "", ""
+
+
+def _name_of_file(text: str, depth: int) -> str:
+    """Returns the name of the session in the last parts of a path."""
+    path = PurePosixPath(*PurePosixPath(text.replace("\\", "/")).parts[-depth:])
+    return full_name(names_in_path(path, None, is_volume(path.name))[:2]) if path.name else ""
+
+
+def _numbered(subjects: Iterable[str], pattern: str) -> dict[int, str]:
+    """Returns the subjects by their numbers, if they have one prefix and different numbers."""
+    matches = [(subject, re.fullmatch(pattern, subject)) for subject in subjects]
+    found = [(subject, match[1], int(match[2])) for subject, match in matches if match]
+    numbers = {number: subject for subject, _, number in found}
+    prefixes = {prefix.casefold() for _, prefix, _ in found}
+    return numbers if len(prefixes) == 1 and len(numbers) == len(found) else {}
+
+
+def _name_of_number(text: str, subjects: dict[int, str]) -> str:
+    """Returns the subject with a number; `""` without one."""
+    digits = re.fullmatch(r"(\d+)(?:\.0+)?", text)
+    return subjects.get(int(digits[1]), "") if digits else ""
