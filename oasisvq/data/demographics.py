@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +109,7 @@ def join_sheets(
             except DatasetError as error:
                 if strict:
                     raise
-                notes.append(str(error))
+                notes.append(str(error).replace(str(path), path.name))
     missing = sessions
     for number in sorted(range(len(matches)), key=lambda n: matches[n].rank(), reverse=True):
         match = matches[number]
@@ -172,17 +171,22 @@ def _match(sheet: Sheet, sessions: list[Session]) -> _Match:
     files = _named(KEYS[-1:], cells)  # not every number in the name of a file is a visit
     best, best_score = _Match(sheet, values, unclear, list(cells[keys[0]]), {}, []), (False, 0, 0)
     for functions in respellings(sessions):
-        for function, (key, visit) in itertools.product(functions, pairs):
-            names = list(cells[key].map(functools.cache(function)))
-            days = list(cells[visit]) if visit else [""] * len(cells)
-            rows, ambiguous, visited = find_rows(names, days, sessions, whole=key in visits)
-            # A sheet with a row per visit is never joined by its column of subjects alone.
-            score = (visited and key not in files, len(rows), len(ambiguous))
-            if score > best_score:
-                names = [" ".join(filter(None, who)) for who in zip(cells[key], days, strict=True)]
-                others = values.drop(columns=key.lower(), errors="ignore")
-                best = _Match(sheet, others, unclear, names, rows, ambiguous)
-                best_score = score
+        for function in functions:
+            if len(best.rows) == len(sessions):
+                break
+            for key, visit in pairs:
+                names = list(cells[key].map(functools.cache(function)))
+                days = list(cells[visit]) if visit else [""] * len(cells)
+                rows, ambiguous, visited = find_rows(names, days, sessions, whole=key in visits)
+                # A sheet with a row per visit is never joined by its column of subjects alone.
+                score = (visited and key not in files, len(rows), len(ambiguous))
+                if score > best_score:
+                    spelled = [
+                        f"{who} {day}".strip() for who, day in zip(cells[key], days, strict=True)
+                    ]
+                    others = values.drop(columns=key.lower(), errors="ignore")
+                    best = _Match(sheet, others, unclear, spelled, rows, ambiguous)
+                    best_score = score
         if best.rows or best.ambiguous:
             break
     return best
@@ -304,7 +308,7 @@ def _problems(
     """Yields lines about what in a sheet was not read."""
     name = match.sheet.name
     if match.sheet.long_rows:
-        yield f"{name}: left out {match.sheet.long_rows} rows with more cells than the header"
+        yield f"{name}: rows left out, with more cells than the header: {match.sheet.long_rows}"
     if match.ambiguous:
         yield f"{name}: several IDs are alike; none is joined to {_some(match.ambiguous)}"
     for column, texts in match.unclear.items():

@@ -126,6 +126,6 @@ def _numbered(subjects: Iterable[str], pattern: str) -> dict[int, str]:
 
 
 def _name_of_number(text: str, subjects: dict[int, str]) -> str:
-    """Returns the subject with a number; `""` without one."""
-    digits = re.fullmatch(r"(\d+)(?:\.0+)?", text)
+    """Returns the subject with a number, such as `1`, `1.0` or `sub-1`; `""` without one."""
+    digits = re.fullmatch(r"(\d+)(?:\.0+)?", PREFIX.sub("", text, count=1))
     return subjects.get(int(digits[1]), "") if digits else ""

@@ -90,7 +90,7 @@ def _read_grids(path: Path) -> dict[str, list[list[str]]]:
     """Returns rows of cells, by the name of the worksheet or by each possible separator."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{suffix}; save it as .xlsx or .csv")
+        raise ValueError(f"{suffix} is not supported; save it as .xlsx or .csv")
     if suffix == ".xlsx":
         sheets = pandas.read_excel(
             path, sheet_name=None, header=None, dtype=str, na_filter=False, engine="openpyxl"

@@ -354,7 +354,7 @@ def test_a_broken_sheet_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\x00PK\x03\x04" * 30)
     with pytest.raises(DatasetError, match=name):
         join(table_of("a"), tmp_path / name, strict=True)
-    assert name in join(table_of("a"), tmp_path / name)[2][0]
+    assert join(table_of("a"), tmp_path / name)[2][0].startswith(f"{name}: cannot be read")
 
 
 def test_a_table_of_other_things_is_no_sheet(tmp_path):

@@ -91,6 +91,7 @@ def test_paths_of_images_name_sessions(text, name):
     [
         ("1", ["OAS1_0001", "OAS1_0002", "template"], "OAS1_0001"),
         ("002", ["IXI002", "ixi012"], "IXI002"),
+        ("sub-1", ["sub-01", "sub-02"], "sub-01"),
         ("2.0", ["IXI002-Guys-0828", "IXI012-HH-1211"], "IXI002-Guys-0828"),
         ("1", ["patient01", "patient1"], ""),
         ("1", ["OAS1_0001", "OAS2_0002"], ""),
