@@ -15,13 +15,18 @@ from PIL import Image
 
 from oasisvq.data.sources.synthetic import invent_slices, load_template
 from support.scripts import run_main, train_flags
+from support.shared import made_once
 from support.sources import SHEET, sessions, write_disc, write_png
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items):
-    """Skips what needs real data, and says so, where there are none beside the project."""
+    """Skips what needs real data, and says so, where there are none; puts slow tests first.
+
+    So no process ends with a slow test while the others have nothing left to do.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     missing = pytest.mark.skip(reason=f"slices of OASIS are not at {REAL_DATA}")
     for item in items:
         if item.get_closest_marker("real_data") and not REAL_DATA.is_dir():
@@ -91,7 +96,10 @@ def data_dir(tmp_path):
 @pytest.fixture(scope="session")
 def place(tmp_path_factory, brains):
     """A folder with slices of twelve invented subjects and a run trained on them."""
-    place = tmp_path_factory.mktemp("place")
+    return made_once(tmp_path_factory, "place", lambda place: train_on_invented(brains, place))
+
+
+def train_on_invented(brains, place):
     (place / "slices").mkdir()
     for n in range(24):
         # Twelve heads of eight: a mirrored one is another.
@@ -104,7 +112,6 @@ def place(tmp_path_factory, brains):
     import train  # not at the top: most tests do without TensorFlow's scripts
 
     assert run_main(train, *train_flags(place), "--run-dir", place / "run") == 0
-    return place
 
 
 @pytest.fixture

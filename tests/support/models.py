@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from hyperparameters import PriorConfig, VQVAEConfig
 from modules import PixelCNN, VQVAETrainer
+from oasisvq.nn.metrics import SliceMean
 from oasisvq.training.batches import Batches
 from oasisvq.training.loop import Loop
 
@@ -19,6 +20,36 @@ SMALL_VQVAE = {
     "rate_weight": 0.0,
 }
 SMALL_PRIOR = {"filters": 8, "residual_blocks": 2, "dropout": 0.0}
+
+
+class OneWeightModel(keras.Model):
+    """A model of one weight, called `place`, whose loss is a function of it and of each slice."""
+
+    def __init__(self, name, loss):
+        super().__init__(name=name)
+        self.loss_of, self.loss_mean, self.seen = loss, SliceMean("loss"), []
+        self.place = self.add_weight((), "zeros", name="place")
+        self.built = True
+
+    @property
+    def metrics(self):
+        return [self.loss_mean]
+
+    def train_step(self, data):
+        values, _, _ = data
+        tf.py_function(lambda place: self.seen.append(float(place)), [self.place], [])
+        with tf.GradientTape() as tape:
+            losses = self.loss_of(self.place, values)
+            count = tf.distribute.get_strategy().num_replicas_in_sync
+            loss = tf.reduce_mean(losses) / count
+        self.optimizer.apply([tape.gradient(loss, self.place)], [self.place])
+        self.loss_mean.update_state(losses)
+        return self.get_metrics_result()
+
+    def test_step(self, data):
+        values, _, weights = data
+        self.loss_mean.update_state(self.loss_of(self.place, values), weights)
+        return self.get_metrics_result()
 
 
 def small_vqvae(image_shape=(96, 80), variance=0.1, seed=0, **changes):

@@ -100,7 +100,7 @@ def train_vqvae(images, epochs, folder):
 def train_prior(codes, epochs, folder):
     conditions = np.linspace(0, 90, len(codes) * 4).reshape(-1, 4).astype("float32")
     keras.utils.set_random_seed(0)
-    prior = small_prior(codes.shape[1:], 32, dropout=0.3)
+    prior = small_prior(codes.shape[1:], 32, residual_blocks=1, dropout=0.3)
     prior.condition.adapt(conditions)
     prior.compile(build_optimizer(1e-3, 12, average=0.3))
     read, checkpoint = code_reader(codes, conditions), folder / "pixelcnn.checkpoint.npz"

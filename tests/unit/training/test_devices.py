@@ -10,6 +10,7 @@ import pytest
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.training.devices import slurm_config, start_strategy, worker_addresses
 from support.processes import start_python
+from support.shared import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -41,42 +42,59 @@ def cluster(count):
     ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alone(tmp_path_factory):
-    """Histories and weights of both stages, trained on one device."""
-    folder = tmp_path_factory.mktemp("alone")
-    return finished(worker(folder, 1)), np.load(folder / "weights.npz")
+    """Returns the histories and weights of both stages, trained on one device."""
+    return trained_once(tmp_path_factory, 1)
 
 
-def assert_alike(found, folder, alone):
-    histories, weights = alone
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Returns the same of two devices that nothing stops."""
+    return trained_once(tmp_path_factory, 2)
+
+
+def trained_once(tmp_path_factory, devices):
+    def make(folder):
+        (folder / "history.json").write_text(json.dumps(finished(worker(folder, devices))))
+
+    folder = made_once(tmp_path_factory, f"devices_{devices}", make)
+    return json.loads((folder / "history.json").read_text()), weights_in(folder)
+
+
+def weights_in(folder):
+    with np.load(folder / "weights.npz") as arrays:
+        return dict(arrays)
+
+
+def assert_alike(found, weights, alone):
+    histories, wanted = alone
     for name, values in histories.items():
         np.testing.assert_allclose(found[name], values, rtol=2e-3, err_msg=name)
-    other = np.load(folder / "weights.npz")
-    assert set(other) == set(weights)
-    for name in weights:
-        np.testing.assert_allclose(other[name], weights[name], atol=2e-3, err_msg=name)
+    assert set(weights) == set(wanted)
+    for name in wanted:
+        np.testing.assert_allclose(weights[name], wanted[name], atol=2e-3, err_msg=name)
 
 
-def test_two_devices_train_as_one_does(alone, tmp_path):
-    assert_alike(finished(worker(tmp_path, 2)), tmp_path, alone)
+def test_two_devices_train_as_one_does(alone, pair):
+    assert_alike(*pair, alone)
 
 
-def test_two_devices_resume_bit_by_bit(tmp_path):
+def test_two_devices_resume_bit_by_bit(pair, tmp_path):
     """They are stopped in the first stage, where the epoch is not done, and in the second."""
-    history = finished(worker(tmp_path / "alone", 2))
+    history, weights = pair
     for steps in (6, 16):
-        stopped = worker(tmp_path / "again", 2, STOP_AFTER=str(steps))
+        stopped = worker(tmp_path, 2, STOP_AFTER=str(steps))
         _, errors = stopped.communicate(timeout=600)
         assert stopped.returncode == 143, errors
-    resumed = finished(worker(tmp_path / "again", 2))
+    resumed = finished(worker(tmp_path, 2))
     assert {name: values for name, values in resumed.items() if "pixelcnn" in name} == {
         name: values for name, values in history.items() if "pixelcnn" in name
     }
-    one, other = (np.load(tmp_path / name / "weights.npz") for name in ("alone", "again"))
-    assert set(one) == set(other)
-    for name in one:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    again = weights_in(tmp_path)
+    assert set(again) == set(weights)
+    for name in weights:
+        np.testing.assert_array_equal(again[name], weights[name], err_msg=name)
 
 
 def test_two_processes_train_as_one_does_and_only_the_first_writes(alone, tmp_path):
@@ -86,7 +104,7 @@ def test_two_processes_train_as_one_does_and_only_the_first_writes(alone, tmp_pa
         for folder, config in zip(folders, cluster(2), strict=True)
     ]
     for folder, process in zip(folders, processes, strict=True):
-        assert_alike(finished(process), folder, alone)
+        assert_alike(finished(process), weights_in(folder), alone)
     assert (folders[0] / "vqvae_history.csv").is_file()
     assert {path.name for path in folders[1].iterdir()} == {"weights.npz"}
 

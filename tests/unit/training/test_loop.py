@@ -9,47 +9,23 @@ import pytest
 import tensorflow as tf
 
 from oasisvq.core.errors import TrainingError
-from oasisvq.nn.metrics import SliceMean
 from oasisvq.training.batches import Batches, shuffled_rows
 from oasisvq.training.loop import Loop, build_optimizer
 from oasisvq.training.stages import layer_precision
-from support.models import loop_of, pairs_of, small_prior, small_vqvae, train_epochs
+from support.models import (
+    OneWeightModel,
+    loop_of,
+    pairs_of,
+    small_prior,
+    small_vqvae,
+    train_epochs,
+)
 from support.processes import run_python
-
-
-class Model(keras.Model):
-    """A model of one weight, called `place`, whose loss is a function of it and of each slice."""
-
-    def __init__(self, name, loss):
-        super().__init__(name=name)
-        self.loss_of, self.loss_mean, self.seen = loss, SliceMean("loss"), []
-        self.place = self.add_weight((), "zeros", name="place")
-        self.built = True
-
-    @property
-    def metrics(self):
-        return [self.loss_mean]
-
-    def train_step(self, data):
-        values, _, _ = data
-        tf.py_function(lambda place: self.seen.append(float(place)), [self.place], [])
-        with tf.GradientTape() as tape:
-            losses = self.loss_of(self.place, values)
-            count = tf.distribute.get_strategy().num_replicas_in_sync
-            loss = tf.reduce_mean(losses) / count
-        self.optimizer.apply([tape.gradient(loss, self.place)], [self.place])
-        self.loss_mean.update_state(losses)
-        return self.get_metrics_result()
-
-    def test_step(self, data):
-        values, _, weights = data
-        self.loss_mean.update_state(self.loss_of(self.place, values), weights)
-        return self.get_metrics_result()
 
 
 def climber(epochs=4, average=0.0, rows=40, values=None):
     """Returns a loop whose weight climbs towards 1000, that many steps away."""
-    model = Model("climb", lambda place, value: (1000 - place + value) ** 2)
+    model = OneWeightModel("climb", lambda place, value: (1000 - place + value) ** 2)
     values = np.zeros(rows, np.float32) if values is None else np.float32(values)
     optimizer = build_optimizer(1.0, epochs * rows // 4, average)
     return loop_of(model, values, optimizer=optimizer, batch_size=4, validation=np.arange(3))
@@ -57,7 +33,7 @@ def climber(epochs=4, average=0.0, rows=40, values=None):
 
 def walker(values, batch_size=1, **options):
     """Returns a loop whose weight each step moves by its slices' mean."""
-    model = Model("steps", lambda place, value: place * value)
+    model = OneWeightModel("steps", lambda place, value: place * value)
     values, optimizer = np.float32(values), keras.optimizers.SGD(1.0)
     return loop_of(model, values, optimizer=optimizer, batch_size=batch_size, **options)
 
@@ -130,7 +106,7 @@ def test_training_goes_on_from_the_weights_themselves_not_from_their_average(tmp
 
 def test_every_validation_slice_counts_once():
     values = np.array([1.0, 2.0, 30.0])
-    model = Model("climb", lambda place, value: (1000 - place + value) ** 2)
+    model = OneWeightModel("climb", lambda place, value: (1000 - place + value) ** 2)
     loop = loop_of(model, values.astype("float32"), batch_size=2)
     expected = np.mean((1000 + values) ** 2)
     assert loop.evaluate()["val_loss"] == pytest.approx(expected)
@@ -216,7 +192,7 @@ def test_out_of_memory_names_a_batch_that_fits(brains, room, named):
 
 
 def test_the_flag_of_the_batch_size_is_the_stages_own():
-    model = Model("climb", lambda place, value: value - place)
+    model = OneWeightModel("climb", lambda place, value: value - place)
     model.compile(keras.optimizers.SGD(1.0))
     read = pairs_of(np.zeros(4, np.float32))
     training = Batches(read, np.arange(4), 2, size_flag="--prior-batch-size")
