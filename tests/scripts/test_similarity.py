@@ -1,6 +1,9 @@
 """similarity.py: its report, recomputed slice by slice, and what it refuses."""
 
+import contextlib
+import io
 import json
+import shutil
 
 import numpy as np
 import pandas
@@ -25,23 +28,33 @@ from oasisvq.sampling import incremental
 from support.scripts import refusal, run_main
 
 
-def test_similarity_panel(copy, capsys):
-    assert run_main(similarity, "--run-dir", copy) == 0
-    report = json.loads((copy / "similarity.json").read_text())
+@pytest.fixture(scope="module")
+def scored(place, tmp_path_factory):
+    """Returns a copy of the run, scored from elsewhere without a flag, and what was printed."""
+    folder, printed = tmp_path_factory.mktemp("scored"), io.StringIO()
+    run = shutil.copytree(place / "run", folder / "run")
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        assert run_main(similarity, "--run-dir", run) == 0
+    return run, printed.getvalue()
+
+
+def test_similarity_panel(scored, copy):
+    run, printed = scored
+    report = json.loads((run / "similarity.json").read_text())
     panel = report["panel"]
     assert panel["subjects"] == report["subjects"]
     assert panel["slices"] == report["slices"]
     assert (
         panel["training_slices"]
-        == 2 * (pandas.read_csv(copy / "split.csv")["split"] == "train").sum()
+        == 2 * (pandas.read_csv(run / "split.csv")["split"] == "train").sum()
     )
     assert panel["diversity_score"] == "ssim"
     assert panel["memorisation"]["copies"] == 0
     shown = min(32, panel["slices"])
     assert len(panel["mixed_real"]) == shown // 2
     for name in ("closest", "intensities", "mixed"):
-        assert (copy / f"figures/similarity_{name}.png").is_file()
-    assert "memorisation" in capsys.readouterr().out
+        assert (run / f"figures/similarity_{name}.png").is_file()
+    assert "memorisation" in printed
     assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
     assert "panel" not in json.loads((copy / "similarity.json").read_text())
 
@@ -70,12 +83,11 @@ def test_a_position_of_another_unit_is_unknown_to_the_prior(copy):
     np.testing.assert_array_equal(known[:, 1], slices.conditions(rows)[:, 1])
 
 
-def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert run_main(similarity, "--run-dir", copy) == 0
-    report = json.loads((copy / "similarity.json").read_text())
-    table = pandas.read_csv(copy / "similarity.csv")
-    split = pandas.read_csv(copy / "split.csv")
+def test_similarity_report(scored):
+    run, printed = scored
+    report = json.loads((run / "similarity.json").read_text())
+    table = pandas.read_csv(run / "similarity.csv")
+    split = pandas.read_csv(run / "split.csv")
     tested = set(split["subject"][split["split"] == "test"])
     assert set(table["subject"]) == tested
     assert report["subjects"] == len(tested)
@@ -92,16 +104,15 @@ def test_similarity_report(copy, monkeypatch, tmp_path, capsys):
     pixels = (bits * 24 * 20 + run_scores.SIDE_INFORMATION_BITS) / (96 * 80)
     assert report["prior"]["bits_per_pixel"] == pytest.approx(pixels)
     assert 1 <= report["codebook"]["perplexity_brain"] <= 16
-    printed = capsys.readouterr().out
     assert f"{len(tested)} subjects" in printed
     assert "It means little here" in printed
 
 
-def test_similarity_scores_what_the_codes_give_back(copy):
+def test_similarity_scores_what_the_codes_give_back(scored):
     # Recomputed here from the saved weights, through encode and decode, with scikit-image.
-    assert run_main(similarity, "--run-dir", copy) == 0
-    table = pandas.read_csv(copy / "similarity.csv")
-    opened = open_run(copy, Hyperparameters)
+    run, _ = scored
+    table = pandas.read_csv(run / "similarity.csv")
+    opened = open_run(run, Hyperparameters)
     slices, vqvae = open_test_slices(opened), load_vqvae(opened)
     images = slices.images(np.arange(len(slices.table)))
     back = vqvae.decode(vqvae.encode(images)).numpy()

@@ -53,46 +53,46 @@ def main():
         copy = Path(folder) / "run"
         shutil.copytree(arguments.run_dir, copy)
         for name in arguments.only:
-            found, counts = attack(copy, name, arguments.mutations, arguments.seed)
+            found, counts = attack(copy, [name], arguments.mutations, arguments.seed)
             problems += found
-            print(f"{name}: {counts['refused']} refused, {counts['loaded']} loaded", flush=True)
+            refused, loaded = counts[name]["refused"], counts[name]["loaded"]
+            print(f"{name}: {refused} refused, {loaded} loaded", flush=True)
     print("\n".join(problems) or "nothing else happened")
     sys.exit(bool(problems))
 
 
-def attack(run, name, mutations, seed):
-    """Returns what else happened than should, and how often which of the two did."""
-    problems, counts = [], {"refused": 0, "loaded": 0}
+def attack(run, names, mutations, seed):
+    """Returns what else happened than should, and how often which of the two did, by file."""
+    problems, counts = [], {name: {"refused": 0, "loaded": 0} for name in names}
     context, next_one = multiprocessing.get_context("spawn"), 0
-    pristine = {path: (run / path).read_bytes() for path in (name, "pixelcnn.json")}
-    total = 2 * mutations
-    with tqdm(total=total, desc=name, unit="mutation", disable=None) as bar:
-        while next_one < total:
+    pristine = {path: (run / path).read_bytes() for path in {*names, "pixelcnn.json"}}
+    tasks = [(name, number) for name in names for number in range(2 * mutations)]
+    with tqdm(total=len(tasks), desc=", ".join(names), unit="mutation", disable=None) as bar:
+        while next_one < len(tasks):
             ours, theirs = context.Pipe()
             for path, content in pristine.items():
                 (run / path).write_bytes(content)
-            child = context.Process(
-                target=open_mutated, args=(theirs, run, name, seed, next_one, total)
-            )
+            child = context.Process(target=open_mutated, args=(theirs, run, seed, tasks[next_one:]))
             child.start()
             theirs.close()
             try:
                 untouched = ours.recv()
                 if untouched != "loaded":  # then no refusal would prove anything
                     problems.append(f"{run}, as it was: {untouched}")
-                    next_one = total
-                while next_one < total:
+                    next_one = len(tasks)
+                while next_one < len(tasks):
                     if not ours.poll(LONGEST):
                         raise EOFError
-                    outcome = ours.recv()
-                    if outcome in counts:
-                        counts[outcome] += 1
+                    outcome, (name, number) = ours.recv(), tasks[next_one]
+                    if outcome in counts[name]:
+                        counts[name][outcome] += 1
                     else:
-                        problems.append(f"{name}, mutation {next_one}: {outcome}")
+                        problems.append(f"{name}, mutation {number}: {outcome}")
                     next_one += 1
                     bar.update()
             except EOFError:
-                problems.append(f"{name}, mutation {next_one}: the process crashed or hung")
+                name, number = tasks[min(next_one, len(tasks) - 1)]
+                problems.append(f"{name}, mutation {number}: the process crashed or hung")
                 next_one += 1
             child.kill()
             child.join()
@@ -101,7 +101,7 @@ def attack(run, name, mutations, seed):
     return problems, counts
 
 
-def open_mutated(pipe, run, name, seed, first, last):
+def open_mutated(pipe, run, seed, tasks):
     """Sends the outcome of the run as it is, and of each mutation, in a process of its own."""
     from oasisvq.core.script import import_tensorflow_quietly
 
@@ -111,14 +111,15 @@ def open_mutated(pipe, run, name, seed, first, last):
     from oasisvq.evaluation.features import build_feature_network
     from oasisvq.runs.folder import PRIOR_FACTS
 
-    pristine, facts = (run / name).read_bytes(), (run / PRIOR_FACTS).read_bytes()
+    facts = (run / PRIOR_FACTS).read_bytes()
     models = {}
     # Of the same configuration, models need to be built but once.
     modules.build_vqvae = remembered(modules.build_vqvae, models)
     modules.build_prior = remembered(modules.build_prior, models)
     build_features = remembered(build_feature_network, models)
     pipe.send(outcome(run, build_features))
-    for number in range(first, last):
+    for name, number in tasks:
+        pristine = (run / name).read_bytes()
         draw = random.Random(f"{seed} {name} {number // 2}")
         (run / name).write_bytes(mutated(pristine, draw, text=not name.endswith((".h5", ".npz"))))
         if number % 2 and name != PRIOR_FACTS:

@@ -1,5 +1,7 @@
 """Reads mutations of one volume, in a process of its own so that its memory can be measured.
 
+python header_fuzz.py VOLUME COUNT EVERY: of so many mutations, only every so many are read.
+
 Prints how many were read, how many refused, and by how many MB the process grew.
 """
 
@@ -36,15 +38,17 @@ def mutated(whole, random):
 
 
 def main():
-    path, count = Path(sys.argv[1]), int(sys.argv[2])
+    path, count, every = Path(sys.argv[1]), *map(int, sys.argv[2:])
     random = np.random.default_rng(0)
     packed = path.suffix == ".gz"
     whole = igzip.decompress(path.read_bytes()) if packed else path.read_bytes()
     true_shape = sorted(read_volume(path).voxels.shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     read = refused = 0
-    for _ in range(count):
+    for number in range(count):
         data = mutated(whole, random)
+        if number % every:
+            continue
         path.write_bytes(igzip.compress(data, 0) if packed else data)
         try:
             volume = read_volume(path)
