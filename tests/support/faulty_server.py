@@ -65,6 +65,7 @@ class FaultyServer(http.server.ThreadingHTTPServer):
         self.mutex = threading.Lock()
         self.gate = threading.Event()  # closed, it holds back all bodies
         self.gate.set()
+        self.requested = threading.Event()
         self.ended = threading.Event()
 
     def server_bind(self):
@@ -138,6 +139,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.request_seen = Request(self.path, dict(self.headers))
         self.server.requests.append(self.request_seen)
+        self.server.requested.set()
         fault = self.server.next_fault()
         if fault.kind == "redirect":
             self.answer(302, {"Location": self.path + "x"}, b"", Fault())

@@ -544,12 +544,20 @@ def test_pauses_grow_and_a_pause_that_the_server_requests_is_made_within_bounds(
     assert 30 < clock.waits[0] <= 40
 
 
-def test_another_thread_can_end_a_download(path):
-    cancelled = threading.Event()
+def test_another_thread_can_end_a_download(path, monkeypatch):
+    cancelled, written = threading.Event(), threading.Event()
+
+    class Bar(module.tqdm):
+        def update(self, count):
+            self.n += count
+            if self.n == 20_000:
+                written.set()
 
     def cancel():
-        wait_until(lambda: part(path).exists() and part(path).stat().st_size == 20_000)
+        written.wait(20)
         cancelled.set()
+
+    monkeypatch.setattr(module, "tqdm", Bar)
 
     canceller = threading.Thread(target=cancel)
     with FaultyServer(VERSIONS, [Fault(drop=20_000, how="stall")]).serving() as server:
@@ -566,7 +574,7 @@ def test_a_download_stops_between_two_chunks(path):
     server.gate.clear()
 
     def cancel():
-        wait_until(lambda: server.requests)
+        server.requested.wait(20)
         cancelled.set()
         server.gate.set()
 
@@ -647,33 +655,33 @@ def test_the_size_is_known_beforehand():
 CHILD = """
 import sys
 from oasisvq.data import download
+
+class Bar(download.tqdm):
+    def update(self, count):
+        self.n += count
+        print(self.n, flush=True)
+
 download.CHUNK = 4096
+download.tqdm = Bar
 download.download(sys.argv[1], sys.argv[2], lambda path: None)
 """
 
 
 def child(server, path):
-    """Starts another process that downloads the file."""
+    """Starts another process that downloads the file, and prints how many bytes it has written."""
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, server.url, str(path)],
         cwd=Path(module.__file__).parents[2],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def wait_until(happened):
-    for _ in range(2000):
-        if happened():
-            return
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
-
-
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(path):
     with FaultyServer(VERSIONS, [Fault(drop=40_000, how="stall")]).serving() as server:
         with child(server, path) as process:
-            wait_until(lambda: part(path).exists() and part(path).stat().st_size == 40_000)
+            assert "40000\n" in process.stdout  # it reads on until that line comes
             process.send_signal(signal.SIGKILL)
         assert not path.exists()
         fetch(server, path, retries=0)
@@ -690,7 +698,7 @@ def test_of_two_processes_one_downloads_and_one_waits(path):
     server = FaultyServer(VERSIONS)
     server.gate.clear()
     with server.serving(), child(server, path) as first:
-        wait_until(lambda: server.requests)
+        assert server.requested.wait(20)
         with child(server, path) as second:
             line = second.stderr.readline()
             assert line == f"Waiting for another process that downloads {path}\n"
