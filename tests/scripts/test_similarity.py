@@ -1,7 +1,6 @@
 """similarity.py: its report, recomputed slice by slice, and what it refuses."""
 
 import contextlib
-import io
 import json
 import shutil
 
@@ -31,11 +30,11 @@ from support.scripts import refusal, run_main
 @pytest.fixture(scope="module")
 def scored(place, tmp_path_factory):
     """Returns a copy of the run, scored from elsewhere without a flag, and what was printed."""
-    folder, printed = tmp_path_factory.mktemp("scored"), io.StringIO()
-    run = shutil.copytree(place / "run", folder / "run")
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    folder = tmp_path_factory.mktemp("scored")
+    run, printed = shutil.copytree(place / "run", folder / "run"), folder / "printed.txt"
+    with contextlib.chdir(folder), printed.open("w") as file, contextlib.redirect_stdout(file):
         assert run_main(similarity, "--run-dir", run) == 0
-    return run, printed.getvalue()
+    return run, printed.read_text()
 
 
 def test_similarity_panel(scored, copy):
