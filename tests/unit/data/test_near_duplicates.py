@@ -3,9 +3,20 @@
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 from scipy import ndimage
 
-from oasisvq.data.near_duplicates import details, near_duplicates
+from oasisvq.data.near_duplicates import (
+    CEILING,
+    FLOOR,
+    Tally,
+    compare_subjects,
+    details,
+    group_heads,
+    near_duplicates,
+)
+from oasisvq.data.sources.synthetic import invent_slices
+from oasisvq.data.splits import join_people
 
 
 def rows(subjects, index=(0,), session=""):
@@ -37,6 +48,8 @@ COPIES = {
     "noisy": noisy,
     "moved": lambda brain: np.roll(brain, (2, -1), (0, 1)),
     "moved by half a pixel": lambda brain: ndimage.shift(brain, (0.5, 1.5), order=1),
+    "mirrored": lambda brain: brain[:, ::-1],
+    "upside down": lambda brain: brain[::-1],
     "blurred": lambda brain: ndimage.gaussian_filter(brain, 1),
 }
 
@@ -76,17 +89,37 @@ def test_the_similarity_is_the_mean_over_shared_positions(brains):
     assert pair["similarity"] == pytest.approx((1 + one @ other) / 2, abs=1e-3)
 
 
-def test_slices_at_other_positions_are_not_compared(brains):
-    slices = slices_of(brains[[0, 0]])
-    for column, values in {"index": [1, 2], "position_mm": [0.4, 0.6], "plane": ["x", "y"]}.items():
-        assert near_duplicates(slices, rows(["a", "b"]).assign(**{column: values})) == []
+@pytest.mark.parametrize("column", ["index", "position_mm"])
+def test_without_a_shared_position_the_nearest_within_3_mm_are_compared(brains, column):
+    slices = slices_of(brains[[0, 1, 1, 2]])
+    for places, count in {(0.4, 9, 11.5, 30): 1, (0.4, 9, 12.5, 30): 0}.items():
+        table = rows("aabb").assign(**{column: places})
+        assert len(near_duplicates(slices, table)) == count
+
+
+def test_slices_of_two_planes_are_not_compared(brains):
+    table = rows("ab").assign(plane=["axial", "coronal"], source=["x", "y"])
+    assert near_duplicates(slices_of(brains[[0, 0]]), table) == []
+
+
+def test_slices_of_two_sources_are_compared_wherever_they_lie(brains):
+    slices = np.zeros((4, *brains.shape[1:]), np.uint8)
+    slices[:2] = slices_of(brains[:2])
+    slices[2:, 10:58, 5:45] = slices_of(brains[1:3, ::2, ::2])  # of larger pixels
+    table = rows("aabb").assign(source=list("xxyy"), index=[90, 91, None, None])
+    table["position_mm"] = [None, None, -30.5, 7.25]
+    (pair,) = near_duplicates(slices, table)
+    assert pair["subjects"] == ["a", "b"]
+    assert near_duplicates(slices[[0, 0, 3, 3]], table) == []
+    by_chance = rows("ab", index=(90, 91)).assign(source=list("xxyy"))
+    assert near_duplicates(slices, by_chance) == [pair]
 
 
 def test_without_positions_the_order_in_the_scan_counts(brains):
     table = rows(["a", "b"], index=(None, None))
     assert len(near_duplicates(slices_of(brains[[0, 1, 0, 1]]), table)) == 1
     assert near_duplicates(slices_of(brains[[0, 1, 1, 0]]), table) == []
-    assert near_duplicates(slices_of(brains[[0, 1, 0, 2]]), table) == []
+    assert near_duplicates(slices_of(brains[[0, 1, 2, 3]]), table) == []
 
 
 def test_even_slices_show_no_head():
@@ -109,3 +142,82 @@ def test_slices_of_any_size_have_details(random, shape):
     slices = random.integers(0, 256, (2, *shape)).astype(np.uint8)
     lengths = np.linalg.norm(details(slices), axis=1)
     np.testing.assert_allclose(lengths, 0 if shape == (1, 1) else 1, atol=1e-4)
+
+
+# The threshold
+
+
+def tally_of(values):
+    tally = Tally()
+    tally.add(np.asarray(values, np.float32)[None], np.ones((1, len(values)), bool), 0)
+    return tally
+
+
+def test_the_figures_name_the_similarities_beside_the_threshold(random):
+    others, same = random.normal(0.4, 0.05, 5000), [0.8, 0.9]
+    figures = tally_of([*others, *same]).figures(100)
+    assert others.max() - 0.02 < figures["threshold"] < 0.7
+    assert figures["highest_below"] == pytest.approx(others.max(), abs=1e-3)
+    assert (figures["pairs"], figures["lowest_above"]) == (5002, 0.8)
+
+
+@pytest.mark.parametrize("middle", [-0.5, 0, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize("count", [1, 3, 100, 100_000])
+def test_the_threshold_lies_between_floor_and_ceiling(random, middle, count):
+    values = random.normal(middle, 0.08, count).clip(-1, 1)
+    assert FLOOR <= tally_of(values).figures(max(count // 10, 2))["threshold"] <= CEILING
+
+
+def test_pairs_of_one_head_hardly_move_the_threshold(random):
+    others = random.normal(0.5, 0.06, 5000)
+    plain, mixed = (
+        tally_of(v).figures(100) for v in (others, [*others, *[0.8] * 35, *[0.93] * 200])
+    )
+    assert mixed["threshold"] == pytest.approx(plain["threshold"], abs=0.02)
+
+
+def test_heads_that_are_all_alike_do_not_become_one_person(brains, random):
+    # All are the same but for noise: no threshold can tell them from one another.
+    heads = brains[0] + random.normal(0, 0.12, (300, *brains.shape[1:])) * (brains[0] > 0)
+    names = [f"{n:03d}" for n in range(300)]
+    pairs = near_duplicates(slices_of(heads), rows(names))
+    assert pairs and max(pair["similarity"] for pair in pairs) < 0.95
+    people = pandas.Series(join_people(pair["subjects"] for pair in pairs))
+    assert people.value_counts().max() <= 10
+
+
+# Pictures without names
+
+
+def test_neighbouring_slices_become_one_head(template):
+    heads = [invent_slices(template, n, "axial", (0.45, 0.55), "fraction", 8)[0] for n in range(6)]
+    pictures = np.concatenate(heads)
+    order = np.random.default_rng(0).permutation(len(pictures))
+    found = group_heads(slices_of(pictures / pictures.max())[order])
+    truth = order // 8
+    for head in range(6):
+        assert len(set(found.numbers[truth == head])) == 1
+    assert found.figures["pictures"] == 48
+    assert f"{found.figures['heads']} heads" in str(found)
+
+
+def test_pictures_of_different_heads_stay_alone(brains):
+    found = group_heads(slices_of(brains))
+    assert list(found.numbers) == list(range(8))
+    assert found.figures["alone"] == found.figures["heads"] == 8
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 64), (3, 8, 8), (3, 64, 64)])
+def test_what_shows_no_head_is_not_grouped(shape):
+    assert len(set(group_heads(np.zeros(shape, np.uint8)).numbers)) == shape[0]
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_known_pair_is_found_among_real_heads(real_data):
+    paths = sorted((real_data / "oasis1_coronal").glob("*/*.95.png"))[50:200]
+    slices = np.stack([np.asarray(Image.open(path).convert("L")) for path in paths])
+    found = compare_subjects(slices, rows([path.name[:9] for path in paths]))
+    assert ["OAS1_0079", "OAS1_0193"] in [pair["subjects"] for pair in found.pairs]
+    assert len(found.pairs) <= 4
+    assert 0.6 < found.figures["at the same positions"]["threshold"] < 0.8
