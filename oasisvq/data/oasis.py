@@ -232,7 +232,8 @@ def volumes_of(session: Session, image: Image) -> tuple[list[Volume], list[str],
             errors.append(error)
     if not volumes:
         raise errors[0]
-    return [*volumes.values()], [*volumes], [str(error) for error in errors]
+    notes = [note for volume in volumes.values() for note in volume.notes]
+    return [*volumes.values()], [*volumes], [*map(str, errors), *notes]
 
 
 def _read_volume(session: Session, stem: str, name: str, axes: str) -> Volume:

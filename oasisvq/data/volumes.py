@@ -1,11 +1,12 @@
-"""Reads Analyze and NIfTI images as oriented volumes, and cuts slices from them."""
+"""Reads Analyze, NIfTI and FreeSurfer images as oriented volumes, and cuts slices from them."""
 
+import collections
 import contextlib
 import dataclasses
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,15 +18,50 @@ from nibabel.volumeutils import shape_zoom_affine
 from PIL import Image
 
 from oasisvq.core.errors import VolumeError
+from oasisvq.data.intensities import ground_at_zero
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh")
 LARGEST_VOLUME = 2**28  # voxels; a header of 10 KB can claim gigabytes
 LARGEST_HEADER = 2**20  # bytes before the voxels, extensions included
 PIECE = 2**24  # bytes read at a time
+VOXEL_SIZES = (0.05, 20.0)  # mm; no scan of a head has smaller or larger voxels
 SINGLE_MAGIC = {b"n+1\0": nibabel.Nifti1Image, b"n+2\0": nibabel.Nifti2Image}
 PAIR_MAGIC = {b"ni1\0": nibabel.Nifti1Pair, b"ni2\0": nibabel.Nifti2Pair}
+MGH_VERSION = b"\0\0\0\1"  # what a FreeSurfer volume begins with
+GZIP_MAGIC = b"\x1f\x8b"
+# What a file that stands for another begins with, and how that one is fetched.
+POINTERS = {b"version https://git-lfs": "git lfs pull", b"/annex/objects": "datalad get"}
+UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # errors here are our own
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+BRIGHT = 0.1  # share of the full scale above which a pixel shows head, and not noise
+BRAIN = 0.1  # a slice shows brain if it has this share of the bright pixels of the fullest one
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The form of a scan in RAS orientation, without its voxels.
+
+    Attributes:
+        shape: `(X, Y, Z)`; a single slice has one axis of length 1.
+        voxel_size: `(3,)`, in mm.
+        thin: The plane of a single slice, `""` if its header does not tell it, or of a volume.
+        origin: `(3,)`, scanner coordinates of the centre of the first voxel, in mm.
+        placed: Whether the header says where in the head a single slice is.
+        notes: Texts on what was not believed of the header.
+    """
+
+    shape: tuple[int, ...]
+    voxel_size: tuple[float, ...]
+    thin: str = ""
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    placed: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is a single slice."""
+        return 1 in self.shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +69,24 @@ class Volume:
     """A scan in RAS orientation: its axes run to the right, the front and the top.
 
     Attributes:
-        voxels: Float32 array `(X, Y, Z)`, in the intensities of the file.
+        voxels: Float32 array `(X, Y, Z)`, in the intensities of the file, or raised so that they
+            are at least 0 and the ground is 0.
         voxel_size: `(3,)`, in mm.
         origin: `(3,)`, scanner coordinates of the centre of the first voxel, in mm.
+        header: What else its header says; `None` if it was made from other volumes.
+        notes: Texts on what was changed.
     """
 
     voxels: np.ndarray
     voxel_size: tuple[float, ...]
     origin: tuple[float, ...]
+    header: Header | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def plane(self) -> str:
+        """The plane of a single slice, `""` if unknown, or of a volume."""
+        return self.header.thin if self.header else ""
 
 
 def is_volume(path: str | Path) -> bool:
@@ -48,29 +94,85 @@ def is_volume(path: str | Path) -> bool:
     return Path(path).name.lower().endswith(VOLUME_SUFFIXES)
 
 
-def read_volume(path: str | Path, axes: str = "") -> Volume:
-    """Reads a `.nii`, `.nii.gz` or `.hdr`/`.img` file.
+def read_volume(path: str | Path, axes: str = "", plane: str = "") -> Volume:
+    """Reads a `.nii`, `.nii.gz`, `.mgz`, `.mgh` or `.hdr`/`.img` file.
 
     Args:
         path: The file, or the `.hdr` of a pair.
         axes: The directions of the axes of an Analyze image, such as `"ASL"`, which its header does
             not contain. Default: `"LAS"`, as in nibabel. Ignored for NIfTI, whose header has them.
+        plane: The plane of a single slice whose header does not tell it. Its axes then run to the
+            right, the front or the top.
 
     Returns:
-        A `Volume` whose voxels are all finite.
+        A `Volume` whose voxels are all finite and at least 0.
 
     Raises:
         VolumeError: If anything is wrong with the file.
     """
     path = Path(path)
+    refuse_pointer(path)
     with guarded(path, "volume"):
         if path.suffix.lower() == ".hdr":
-            image = path.with_suffix(".IMG" if path.suffix.isupper() else ".img")
+            image = _image_beside(path)
+            refuse_pointer(image)
             with path.open("rb") as header, image.open("rb") as data:
-                return volume_from_pair(header, data, path, axes)
-        packed = path.suffix.lower() == ".gz"
-        with igzip.open(path) if packed else path.open("rb") as stream:
-            return _volume_from_single(stream, path)
+                return volume_from_pair(header, data, path, axes, plane)
+        with _unpacked(path) as stream:
+            start = _read(stream, 540)  # as long as that of NIfTI-2
+            image_class, _, length = _parse(start, path)
+            data = _read_exactly(stream, start, length, path, image_class is nibabel.MGHImage)
+            return _oriented(image_class.from_bytes(data), path, "", plane)
+
+
+def read_header(path: str | Path, axes: str = "", plane: str = "") -> Header:
+    """Reads what `read_volume` would, with the same arguments and errors, but the voxels."""
+    path = Path(path)
+    refuse_pointer(path)
+    with guarded(path, "volume"):
+        if path.suffix.lower() == ".hdr":
+            _, header, length = _parse(path.read_bytes()[:LARGEST_HEADER], path, pair=True)
+            size, axes = _image_beside(path).stat().st_size, _axes_of(header, axes)
+        else:
+            with _unpacked(path) as stream:
+                image_class, header, length = _parse(_read(stream, 540), path)
+            packed = isinstance(stream, igzip.IGzipFile)
+            # The footer of MGH need not be there, and is of any length.
+            size = length if packed or image_class is nibabel.MGHImage else path.stat().st_size
+            axes = ""
+        _check_length(size, length, path)
+        return _placed(header, path, axes, plane)[0]
+
+
+def _image_beside(path: Path) -> Path:
+    """Returns the path of the voxels that belong to a `.hdr` file."""
+    paths = [path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img")]
+    if path.suffix.isupper():
+        paths.insert(0, paths.pop(1))
+    return next(filter(Path.exists, paths), paths[0])
+
+
+def _unpacked(path: Path) -> Any:
+    """Opens a file to be read, unpacked if it is packed, whatever its name says."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == GZIP_MAGIC
+    return igzip.open(path) if packed else path.open("rb")
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises a `VolumeError` if a file only stands for another that was not fetched."""
+    if path.is_symlink() and not path.exists():
+        raise VolumeError(
+            f"{path}: a link to a file that is not there. Fetch it (datalad get, git annex get), "
+            "or take the link out of the folder"
+        )
+    with guarded(path, "file"), path.open("rb") as stream:
+        start = stream.read(32)
+    for beginning, remedy in POINTERS.items():
+        if start.startswith(beginning):
+            raise VolumeError(
+                f"{path}: a pointer to a file that was not fetched. Fetch it: {remedy}"
+            )
 
 
 @contextlib.contextmanager
@@ -90,40 +192,57 @@ def guarded(name: object, kind: str) -> Iterator[None]:
         ) from error
 
 
-def volume_from_pair(header: BinaryIO, data: BinaryIO, name: object, axes: str = "") -> Volume:
+def volume_from_pair(
+    header: BinaryIO, data: BinaryIO, name: object, axes: str = "", plane: str = ""
+) -> Volume:
     """Reads an Analyze or NIfTI pair from two binary streams, see `read_volume`."""
     with guarded(name, "volume"):
         start = _read(header, LARGEST_HEADER)
-        nifti = PAIR_MAGIC.get(start[344:348]) or PAIR_MAGIC.get(start[4:8])
-        image_class = nifti or nibabel.Spm2AnalyzeImage
-        voxels = _read_exactly(data, b"", _claimed_length(start, image_class, name), name)
+        image_class, claims, length = _parse(start, name, pair=True)
+        voxels = _read_exactly(data, b"", length, name)
         files = image_class.make_file_map()
         # The .mat file of SPM is ignored.
         for kind in files:
             files[kind].fileobj = io.BytesIO({"header": start, "image": voxels}.get(kind, b""))
-        return _oriented(image_class.from_file_map(files), name, "" if nifti else axes)
+        return _oriented(image_class.from_file_map(files), name, _axes_of(claims, axes), plane)
 
 
-def _volume_from_single(stream: Any, name: object) -> Volume:
-    """Reads a `.nii` file, header and voxels, from a binary stream."""
-    header = _read(stream, 540)  # as long as that of NIfTI-2
-    image_class = SINGLE_MAGIC.get(header[344:348]) or SINGLE_MAGIC.get(header[4:8])
-    if image_class is None:
-        raise VolumeError(f"{name}: not a NIfTI file. Fetch it again, or take it out of the folder")
-    length = _claimed_length(header, image_class, name)
-    return _oriented(image_class.from_bytes(_read_exactly(stream, header, length, name)), name)
+def _axes_of(header: Any, axes: str) -> str:
+    """Returns the axes to go by: none for NIfTI, whose header has them."""
+    return "" if _is_nifti(header) else axes
 
 
-def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
-    """Returns the number of bytes up to the end of the voxels, after checks of the header."""
-    claims = image_class.header_class.from_fileobj(io.BytesIO(header))
-    shape, dtype = claims.get_data_shape(), claims.get_data_dtype()
-    offset = claims.get_data_offset()
-    if len(shape) < 3 or min(shape) < 1 or any(size != 1 for size in shape[3:]):
+def _is_nifti(header: object) -> bool:
+    return isinstance(header, nibabel.Nifti1Header)
+
+
+def _parse(start: bytes, name: object, pair: bool = False) -> tuple[Any, Any, int]:
+    """Reads and checks the header in the first bytes of a file.
+
+    Returns:
+        nibabel's class of image, its header, and the number of bytes up to the end of the voxels.
+    """
+    magic = PAIR_MAGIC if pair else SINGLE_MAGIC
+    image_class: Any = magic.get(start[344:348]) or magic.get(start[4:8])
+    if image_class is None and pair:
+        image_class = nibabel.Spm2AnalyzeImage
+    if image_class is None and start.startswith(MGH_VERSION):
+        image_class = nibabel.MGHImage
+        header = image_class.header_class(start[:90])  # what stands before the voxels
+    elif image_class is None:
         raise VolumeError(
-            f"{name}: expected one volume of three axes. Received: shape {shape}. "
-            "Split a series into volumes, or take the file out of the folder"
+            f"{name}: not a NIfTI or FreeSurfer file. Fetch it again, or take it out of the folder"
         )
+    else:
+        header = image_class.header_class.from_fileobj(io.BytesIO(start))
+    return image_class, header, _claimed_length(header, name)
+
+
+def _claimed_length(header: Any, name: object) -> int:
+    """Returns the number of bytes up to the end of the voxels, after checks of the header."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    offset = header.get_data_offset()
+    _three_axes(shape, name)
     if np.prod(shape, dtype=float) > LARGEST_VOLUME:
         raise VolumeError(
             f"{name}: its header claims {shape} voxels, more than {LARGEST_VOLUME:,}. "
@@ -141,16 +260,45 @@ def _claimed_length(header: bytes, image_class: Any, name: object) -> int:
     return int(offset) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
-def _read_exactly(stream: Any, start: bytes, length: int, name: object) -> bytes:
-    """Returns `start` and the rest of a stream, whose length must be right."""
-    data = start + _read(stream, length + 1 - len(start))
-    if len(data) != length:
-        found = f"{len(data):,} bytes" if len(data) < length else "more bytes"
+def _three_axes(shape: Sequence[int], name: object) -> tuple[int, ...]:
+    """Returns the shape `(3,)` of a volume or slice, without what a file's axes have too much.
+
+    These are axes of length 1 at the end, and one before three others, of channels. A file of two
+    axes gets a third one of length 1.
+    """
+    sizes = [int(size) for size in shape]
+    while len(sizes) > 3 and sizes[-1] == 1:
+        sizes.pop()
+    if len(sizes) == 4 and sizes[0] == 1:
+        sizes = sizes[1:]
+    if len(sizes) == 2:
+        sizes.append(1)
+    if len(sizes) != 3 or min(sizes) < 1 or sizes.count(1) > 1:
         raise VolumeError(
-            f"{name}: its data are {found}, but the header claims {length:,}. "
+            f"{name}: expected one volume of three axes, or one slice. Received: shape "
+            f"{tuple(shape)}. Split a series into volumes, or take the file out of the folder"
+        )
+    return tuple(sizes)
+
+
+def _read_exactly(
+    stream: Any, start: bytes, length: int, name: object, footer: bool = False
+) -> bytes:
+    """Returns `start` and the rest of a stream, whose length must be right but for a footer."""
+    more = LARGEST_HEADER if footer else 1
+    data = start + _read(stream, length + more - len(start))
+    _check_length(min(len(data), length) if footer else len(data), length, name)
+    return data
+
+
+def _check_length(found: int, claimed: int, name: object) -> None:
+    """Raises a `VolumeError` if a file has not as many bytes as its header claims."""
+    if found != claimed:
+        size = f"{found:,} bytes" if found < claimed else "more bytes"
+        raise VolumeError(
+            f"{name}: its data are {size}, but the header claims {claimed:,}. "
             "Fetch the file again, or take it out of the folder"
         )
-    return data
 
 
 def _read(stream: Any, length: int) -> bytes:
@@ -162,27 +310,117 @@ def _read(stream: Any, length: int) -> bytes:
     return b"".join(pieces)
 
 
-def _oriented(image: Any, name: object, axes: str = "") -> Volume:
+def _oriented(image: Any, name: object, axes: str, plane: str) -> Volume:
     """Returns a nibabel image as a `Volume`, oriented by its affine or by its `axes`."""
-    shape = image.shape[:3]
-    turn = orientations.axcodes2ornt(axes) if axes else nibabel.io_orientation(image.affine)
-    # Axes of length 1 after the third are dropped; flips and turns are views, not copies.
+    header, turn = _placed(image.header, name, axes, plane)
+    # Axes of length 1 beyond the three are dropped; flips and turns are views, not copies.
+    shape = _three_axes(image.shape, name)
     voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
-    voxels = nibabel.apply_orientation(voxels, turn)
+    voxels, note = ground_at_zero(nibabel.apply_orientation(voxels, turn), name)
+    notes = (*header.notes, note) if note else header.notes
+    return Volume(voxels, header.voxel_size, header.origin, header, notes)
+
+
+def _placed(header: Any, name: object, axes: str, plane: str) -> tuple[Header, np.ndarray]:
+    """Returns the form of a scan, and the turn `(3, 2)` that brings its axes into RAS order.
+
+    Args:
+        header: nibabel's.
+        name: What messages call the file.
+        axes, plane: See `read_volume`.
+    """
+    shape = _three_axes(header.get_data_shape(), name)
+    affine, known = _affine(header, shape), bool(axes)
+    if not axes and 1 in shape:
+        known = not _is_bare(header, shape, affine)
+        affine = affine if known else _affine_in_plane(affine, plane or "axial")
+    turn = orientations.axcodes2ornt(axes) if axes else nibabel.io_orientation(affine)
+    turned = tuple(int(size) for size in np.array(shape)[np.argsort(turn[:, 0])])
     if axes:  # 0 mm is in the middle
-        sizes = np.abs(image.header.get_zooms()[:3])[np.argsort(turn[:, 0])]
-        affine = shape_zoom_affine(voxels.shape, sizes, x_flip=False)
+        sizes = np.abs(header.get_zooms()[:3])[np.argsort(turn[:, 0])]
+        affine = shape_zoom_affine(turned, sizes, x_flip=False)
     else:
-        affine = image.affine @ orientations.inv_ornt_aff(turn, shape)
+        affine = affine @ orientations.inv_ornt_aff(turn, shape)
+    affine, notes = _in_mm(header, affine, turned, name)
+    thin = list(AXES)[turned.index(1)] if 1 in turned and (known or plane) else ""
     voxel_size = tuple(float(size) for size in affines.voxel_sizes(affine))
     origin = tuple(float(x) for x in affine[:3, 3])
-    if not all(0 < size < 100 for size in voxel_size) or not np.isfinite(origin).all():
-        raise VolumeError(f"{name}: voxels of {voxel_size} mm. Expected sizes between 0 and 100 mm")
-    if not np.isfinite([voxels.min(), voxels.max()]).all():  # NaN is the minimum of all
-        raise VolumeError(
-            f"{name}: holds NaN or infinite voxels. Repair the file, or take it out of the folder"
-        )
-    return Volume(voxels, voxel_size, origin)
+    return Header(turned, voxel_size, thin, origin, known, notes), turn
+
+
+def _affine(header: Any, shape: Sequence[int]) -> np.ndarray:
+    """Returns the affine of a header; the axis across a single slice may lack its direction."""
+    affine = np.array(header.get_best_affine(), dtype=float)
+    if 1 in shape:
+        across = shape.index(1)
+        length = np.linalg.norm(affine[:3, across])
+        if not 0 < length < np.inf:
+            normal = np.cross(affine[:3, across - 2], affine[:3, across - 1])
+            affine[:3, across] = normal / np.linalg.norm(normal)
+    return affine
+
+
+def _is_bare(header: Any, shape: Sequence[int], affine: np.ndarray) -> bool:
+    """Returns whether the header of a single slice does not tell its plane.
+
+    It tells nothing if no orientation was written; and of a picture of two axes, the identity says
+    only that there was no better affine at hand.
+    """
+    if _is_nifti(header):
+        written = header["qform_code"] > 0 or header["sform_code"] > 0
+    else:
+        written = header.get("goodRASFlag", 0) > 0  # of FreeSurfer
+    if not written:
+        return True
+    matrix = affine[:3, :3]
+    diagonal = np.count_nonzero(matrix) == 3 and np.diag(matrix).all()
+    if len(header.get_data_shape()) == 2:
+        return bool(diagonal)
+    return shape[2] == 1 and bool(diagonal and (matrix >= 0).all() and not affine[:3, 3].any())
+
+
+def _affine_in_plane(affine: np.ndarray, plane: str) -> np.ndarray:
+    """Returns the affine `(4, 4)` of a slice `(A, B, 1)` in a plane that its header does not tell.
+
+    Its axes run to the right, the front or the top. The affine that the header has instead only
+    gives the pixels' sizes: nibabel's default, which flips the first axis, is wrong for the slices
+    of OASIS-2, whose asymmetry is that of OASIS-1 without the flip.
+    """
+    across, up = _axes_in_plane(plane)
+    placed = np.zeros((4, 4))
+    sizes = affines.voxel_sizes(affine)
+    for axis, world in enumerate((across, up, AXES[plane])):
+        placed[world, axis] = sizes[axis]
+    placed[3, 3] = 1
+    return placed
+
+
+def _in_mm(
+    header: Any, affine: np.ndarray, shape: Sequence[int], name: object
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns the affine `(4, 4)` in mm, and notes, after a check of the voxels' sizes.
+
+    Metres and micrometres are converted where the header names them, unless the sizes are
+    plausible only as mm.
+    """
+    unit = header.get_xyzt_units()[0] if _is_nifti(header) else "mm"
+    scale = np.diag([UNITS.get(unit, 1.0)] * 3 + [1.0])
+    # The size across a single slice is its thickness, or nothing.
+    wanted = [axis for axis in range(3) if shape[axis] > 1]
+    sizes = affines.voxel_sizes(affine)[wanted]
+    low, high = VOXEL_SIZES
+    for factor in (scale, np.eye(4)):
+        converted = factor @ affine
+        within = all(low <= size * factor[0, 0] <= high for size in sizes)
+        if within and np.isfinite(converted).all():
+            believed = factor is scale
+            note = f"{name}: its header says {unit}, but voxels of {sizes.max():g} are in mm"
+            return converted, () if believed else (note,)
+    found = " x ".join(f"{size:.4g}" for size in affines.voxel_sizes(scale @ affine))
+    raise VolumeError(
+        f"{name}: voxels of {found} mm. Expected sizes from {low:g} to {high:g} mm; mend the "
+        "affine and the unit in its header"
+    )
 
 
 def load_icbm() -> tuple[Any, Any]:
@@ -202,7 +440,7 @@ def slice_indices(
         size, voxel_size, origin: Those of the volume along the axis, in voxels, mm and mm.
         slice_range: First and last position.
         slice_unit: Their unit, `"fraction"` of the axis or `"mm"` of the volume's coordinates.
-        count: Number of slices.
+        count: Number of slices; 0 for all.
 
     Returns:
         Integer array of at most `count` different indices inside the volume.
@@ -212,16 +450,52 @@ def slice_indices(
     if ends[1] < -0.5 or ends[0] > size - 0.5:
         return np.array([], dtype=int)
     ends = ends.clip(0, size - 1)
+    if not count:
+        first, last = np.round(ends).astype(int)
+        return np.arange(first, last + 1)
     middle = np.linspace(ends[0], ends[1], count) if count > 1 else [ends.mean()]
     return np.unique(np.round(middle).astype(int))
 
 
-def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, list]:
+def brain_slices(voxels: np.ndarray, axis: int, indices: np.ndarray) -> np.ndarray:
+    """Returns those of the slices `indices` `(n,)` along an axis that show brain.
+
+    Bright are voxels above a tenth of the full scale, the 99.8th percentile of those above 0. A
+    slice shows brain if it has at least a tenth of the bright voxels of the fullest slice.
+    """
+    foreground = voxels[voxels > 0]
+    if not foreground.size:
+        return indices[:0]
+    bright = voxels > BRIGHT * np.percentile(foreground, 99.8)
+    counts = bright.sum(axis=tuple(other for other in range(3) if other != axis))
+    return indices[counts[indices] >= BRAIN * counts.max()]
+
+
+def cut_volume(
+    volume: Volume, config: Any, name: object, pixel_size: float = 0.0
+) -> tuple[list, list, list]:
     """Returns the slices that a `DataConfig` wants: pictures, indices, and positions in mm.
 
+    A single slice is that slice, whatever the plane and the range. Its index is `None`, and so is
+    its position if its header does not say where in the head it is.
+
+    Args:
+        volume: From `read_volume`, or made of others.
+        config: `DataConfig`; its `pixel_size` in mm comes before that of the caller, and 0 of its
+            `slices_per_volume` means every slice of the range that shows brain.
+        name: What messages call the volume.
+        pixel_size: Width of the pixels of the run, in mm. Default: that of the volume's own voxels
+            in the plane, the smaller of the two.
+
     Raises:
-        VolumeError: If the range is outside of the volume.
+        VolumeError: If no slice is in the range, or none of them shows brain.
     """
+    pixel_size = config.pixel_size or pixel_size
+    if 1 in volume.voxels.shape:
+        axis = volume.voxels.shape.index(1)
+        placed = volume.header is None or volume.header.placed
+        picture = cut_slice(volume, list(AXES)[axis], 0, pixel_size)
+        return [picture], [None], [volume.origin[axis] if placed else None]
     axis = AXES[config.plane]
     size, spacing, origin = volume.voxels.shape[axis], volume.voxel_size[axis], volume.origin[axis]
     wanted = config.slice_range, config.slice_unit, config.slices_per_volume
@@ -231,24 +505,56 @@ def cut_volume(volume: Volume, config: Any, name: object) -> tuple[list, list, l
             f"{name}: no slice is in --slice-range. Its {config.plane} slices are at "
             f"{origin:g} to {origin + (size - 1) * spacing:g} mm"
         )
-    pictures = [cut_slice(volume, config.plane, index) for index in indices]
+    if not config.slices_per_volume:
+        indices = brain_slices(volume.voxels, axis, indices)
+        if not len(indices):
+            raise VolumeError(
+                f"{name}: no slice in --slice-range shows brain. Choose another range, or take it "
+                "out of the folder"
+            )
+    pictures = [cut_slice(volume, config.plane, index, pixel_size) for index in indices]
     return pictures, indices.tolist(), (origin + indices * spacing).tolist()
 
 
-def cut_slice(volume: Volume, plane: str, index: int) -> np.ndarray:
+def cut_slice(volume: Volume, plane: str, index: int, pixel_size: float = 0.0) -> np.ndarray:
     """Returns one slice as a picture: float `(H, W)` with the top or the front of the head up.
 
     Axial and coronal slices have the subject's left on the left; sagittal ones face right. Pixels
-    are 1 mm wide and high, so that heads from all scanners keep their shape and size.
+    are square, so that nothing looks squashed, and `pixel_size` mm wide; by default as wide as the
+    smaller side of the volume's voxels in the plane.
     """
     axis = AXES[plane]
-    across, up = [other for other in range(3) if other != axis]
+    across, up = _axes_in_plane(plane)
     picture = np.take(volume.voxels, index, axis=axis).T[::-1]  # rows from the top down
-    height_mm, width_mm = volume.voxel_size[up], volume.voxel_size[across]
-    height, width = round(picture.shape[0] * height_mm), round(picture.shape[1] * width_mm)
-    if picture.shape != (height, width):
-        return resized(picture, max(height, 1), max(width, 1))
-    return picture
+    sizes = volume.voxel_size[up], volume.voxel_size[across]
+    pixel_size = pixel_size or _pixel_size(sizes)
+    pairs = zip(picture.shape, sizes, strict=True)
+    height, width = (max(round(side * size / pixel_size), 1) for side, size in pairs)
+    return picture if picture.shape == (height, width) else resized(picture, height, width)
+
+
+def _axes_in_plane(plane: str) -> tuple[int, int]:
+    """Returns the axes of a plane that run across and up a picture."""
+    across, up = (axis for axis in range(3) if axis != AXES[plane])
+    return across, up
+
+
+def _pixel_size(sizes: Iterable[float]) -> float:
+    """Returns the smaller of a voxel's two sides in mm, to a hundredth: 0.9999 is 1."""
+    return round(min(sizes), 2)
+
+
+def choose_pixel_size(headers: Iterable[Header], plane: str) -> float:
+    """Returns the width in mm of a run's pixels: that of most scans' voxels in the plane.
+
+    Of voxels that are not square in the plane it is the smaller side. A single slice counts in its
+    own plane. The finest width is taken among those that equally many scans have.
+    """
+    widths = collections.Counter()
+    for header in headers:
+        own = header.shape.index(1) if header.is_slice else AXES[plane]
+        widths[_pixel_size(s for axis, s in enumerate(header.voxel_size) if axis != own)] += 1
+    return min(widths, key=lambda width: (-widths[width], width), default=1.0)
 
 
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from isal import igzip
 
 from oasisvq.core.errors import VolumeError
-from oasisvq.data.volumes import read_volume
+from oasisvq.data.volumes import read_header, read_volume
 
 FIELDS = (40, 42, 44, 46, 48, 70, 72, 76, 80, 108, 112, 116, 252, 254, 256, 280, 344)  # NIfTI-1's
 TYPES = ("<i2", ">i2", "<i4", "u1", "<f4", ">f4")
@@ -59,6 +59,7 @@ def main():
             # A mutated affine may turn the axes, but never lose a voxel.
             assert sorted(volume.voxels.shape) == true_shape, volume.voxels.shape
             assert np.isfinite(volume.voxels).all()
+            assert read_header(path) == volume.header
             read += 1
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KB
     print(read, refused, grown // 1024)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.sources.base import WHOLE, Scan, Shard, Source
-from oasisvq.data.volumes import AXES, Volume, load_icbm, slice_indices
+from oasisvq.data.volumes import AXES, Volume, brain_slices, load_icbm, slice_indices
 
 
 class Demo(Source):
@@ -64,6 +64,7 @@ def invent_slices(
     shape = voxels.shape
     size, origin = shape[axis], template.origin[axis]
     indices = slice_indices(size, 1.0, origin, slice_range, slice_unit, count)
+    indices = indices if count else brain_slices(voxels, axis, indices)
 
     # Coordinates (3, X, Y, Z) of the wanted slices only, then displaced.
     grids = [np.arange(length, dtype=np.float32) for length in shape]

@@ -1,5 +1,7 @@
 """The guarded reader, and slices cut the right way up."""
 
+import dataclasses
+import gzip
 import itertools
 
 import nibabel
@@ -7,8 +9,19 @@ import numpy as np
 import pytest
 from nibabel import affines, orientations
 
+from hyperparameters import DataConfig
 from oasisvq.core.errors import VolumeError
-from oasisvq.data.volumes import Volume, cut_slice, read_volume, slice_indices
+from oasisvq.data.volumes import (
+    AXES,
+    Header,
+    Volume,
+    choose_pixel_size,
+    cut_slice,
+    cut_volume,
+    read_header,
+    read_volume,
+    slice_indices,
+)
 from support.processes import TESTS, start_python
 
 
@@ -123,10 +136,214 @@ def test_slices_stand_upright():
     assert sagittal.shape == (10, 8)
 
 
-def test_pixels_are_one_millimetre(tmp_path):
+def test_pixels_are_square_and_as_wide_as_the_voxels_in_the_plane_or_as_wanted(tmp_path):
     volume = read_volume(save(tmp_path / "a.nii", sizes=(1, 1, 2)))
     assert cut_slice(volume, "coronal", 0).shape == (20, 6)
     assert cut_slice(volume, "axial", 0).shape == (8, 6)
+    volume = read_volume(save(tmp_path / "a.nii", sizes=(2, 2, 2)))
+    assert cut_slice(volume, "axial", 0).shape == (8, 6)
+    assert cut_slice(volume, "axial", 0, pixel_size=1).shape == (16, 12)
+    assert cut_slice(volume, "axial", 0, pixel_size=4).shape == (4, 3)
+
+
+def test_the_pixels_of_a_run_are_those_of_most_volumes_in_the_plane():
+    def header(*sizes, shape=(6, 8, 10)):
+        return Header(shape, sizes)
+
+    headers = [header(0.9999, 1, 5), header(1.0001, 1.2, 5), header(0.5, 0.5, 0.5)]
+    assert choose_pixel_size(headers, "axial") == 1
+    assert choose_pixel_size([header(2, 1, 5)], "coronal") == 2
+    assert choose_pixel_size([header(2, 3, 1, shape=(6, 8, 1))], "sagittal") == 2  # its own plane
+    assert choose_pixel_size([], "axial") == 1
+
+
+def config(**values):
+    defaults = {"slice_range": (0.0, 1.0), "slices_per_volume": 0, "pixel_size": 0.0}
+    return dataclasses.replace(DataConfig(), **defaults | values)
+
+
+def test_all_slices_that_show_brain_are_cut():
+    voxels = np.zeros((20, 20, 12), np.float32)
+    for index, radius in enumerate((1, 6, 8, 6, 2), start=3):
+        voxels[10 - radius : 10 + radius, 10 - radius : 10 + radius, index] = 9
+    voxels += np.random.default_rng(0).uniform(0, 0.5, voxels.shape)  # noise is no brain
+    volume = Volume(voxels.astype(np.float32), (1.0, 1.0, 2.0), (0.0, 0.0, -10.0))
+    pictures, indices, positions = cut_volume(volume, config(), "a.nii")
+    assert indices == [4, 5, 6]
+    assert positions == [-2, 0, 2]
+    assert len(pictures) == 3
+    assert cut_volume(volume, config(slice_range=(-2, -2), slice_unit="mm"), "a")[1] == [4]
+    with pytest.raises(VolumeError, match="no slice in --slice-range shows brain"):
+        cut_volume(volume, config(slice_range=(0.8, 1)), "a.nii")
+    assert cut_volume(volume, config(pixel_size=2.0), "a", 0.5)[0][0].shape == (10, 10)
+    assert cut_volume(volume, config(), "a", 0.5)[0][0].shape == (40, 40)
+
+
+# Single slices
+
+CUTS = {"sagittal": np.s_[3:4], "coronal": np.s_[:, 4:5], "axial": np.s_[:, :, 5:6]}
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LIA", "PSR"])
+@pytest.mark.parametrize("plane", CUTS)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mgz"])
+def test_a_volume_of_one_slice_is_that_slice(tmp_path, axes, plane, suffix):
+    whole = nibabel.load(save(tmp_path / "whole.nii", axes))
+    turn = nibabel.orientations.io_orientation(whole.affine)
+    file_axis = [int(axis) for axis in turn[:, 0]].index(AXES[plane])
+    cut = [slice(None)] * 3
+    middle = (3, 4, 5)[AXES[plane]]
+    size = whole.shape[file_axis]
+    at = middle if turn[file_axis, 1] > 0 else size - 1 - middle
+    cut[file_axis] = slice(at, at + 1)
+    image = whole.slicer[tuple(cut)]
+    image_class = nibabel.MGHImage if suffix == ".mgz" else nibabel.Nifti1Image
+    voxels = np.asarray(image.dataobj, np.float32)
+    nibabel.save(image_class(voxels, image.affine), tmp_path / f"a{suffix}")
+    volume = read_volume(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(volume.voxels, phantom()[CUTS[plane]])
+    header = read_header(tmp_path / f"a{suffix}")
+    assert header.is_slice
+    assert volume.plane == header.thin == plane
+    # Neither the plane nor the range that volumes are cut by is that of a slice.
+    other = "axial" if plane == "coronal" else "coronal"
+    (picture,), indices, (position,) = cut_volume(
+        volume, config(plane=other, slice_range=(0, 0.1), slices_per_volume=3), "a"
+    )
+    whole = read_volume(tmp_path / "whole.nii")
+    np.testing.assert_array_equal(picture, cut_slice(whole, plane, middle))
+    assert indices == [None]
+    assert position == pytest.approx(whole.origin[AXES[plane]] + middle)
+
+
+def without_orientation(path):
+    image = nibabel.load(path)
+    image.header["qform_code"] = image.header["sform_code"] = 0
+    data = bytearray(path.read_bytes())
+    data[252:256] = bytes(4)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 1), (6, 8, 1, 1)])
+@pytest.mark.parametrize("bare", ["no forms", "identity"])
+def test_a_slice_without_an_orientation_takes_the_given_plane(tmp_path, shape, bare):
+    voxels = phantom()[:, :, 9].reshape(shape)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2, 2, 2, 1])), tmp_path / "a.nii")
+    if bare == "no forms":
+        without_orientation(tmp_path / "a.nii")
+    assert read_header(tmp_path / "a.nii").thin == ""
+    pictures = []
+    for plane in AXES:
+        volume = read_volume(tmp_path / "a.nii", plane=plane)
+        assert volume.plane == read_header(tmp_path / "a.nii", plane=plane).thin == plane
+        (picture,), _, positions = cut_volume(volume, config(), "a")
+        assert positions == [None]
+        pictures.append(picture)
+    for picture in (*pictures, cut_volume(read_volume(tmp_path / "a.nii"), config(), "a")[0][0]):
+        np.testing.assert_array_equal(picture, phantom()[:, :, 9].T[::-1])
+
+
+def test_a_leading_axis_of_one_channel_is_dropped(tmp_path):
+    affine = np.diag([1, 1.25, 2, 1])
+    nibabel.save(nibabel.Nifti1Image(phantom()[None], affine), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").voxels, phantom())
+    assert read_header(tmp_path / "a.nii") == Header((6, 8, 10), (1, 1.25, 2), placed=False)
+
+
+# FreeSurfer, units, pointers
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LIA"])
+@pytest.mark.parametrize("suffix", [".mgz", ".mgh"])
+def test_freesurfer_volumes_are_read_as_ras(tmp_path, axes, suffix):
+    volume = read_volume(save(tmp_path / f"a{suffix}", axes, nibabel.MGHImage))
+    np.testing.assert_array_equal(volume.voxels, phantom())
+    assert volume.origin == (-10, -20, -30)
+    assert read_header(tmp_path / f"a{suffix}").shape == (6, 8, 10)
+    with (tmp_path / f"a{suffix}").open("ab") as file:
+        file.write(b"" if suffix == ".mgz" else b"tags" * 99)
+    np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").voxels, phantom())
+
+
+@pytest.mark.parametrize("reader", [read_volume, read_header])
+def test_freesurfer_headers_that_claim_too_much_are_refused(tmp_path, reader):
+    whole = gzip.decompress(save(tmp_path / "a.mgz", "RAS", nibabel.MGHImage).read_bytes())
+    for at, value, problem in (
+        (4, 2000, "more than"),
+        (16, 5, "three axes"),
+        (4, 0, "three axes"),
+        (20, 99, "cannot be read"),
+    ):
+        data = whole[:at] + value.to_bytes(4, "big") + whole[at + 4 :]
+        data = data[:8] + (2000).to_bytes(4, "big") * 2 + data[16:] if value == 2000 else data
+        (tmp_path / "a.mgz").write_bytes(gzip.compress(data))
+        with pytest.raises(VolumeError, match=rf"a\.mgz: .*{problem}"):
+            reader(tmp_path / "a.mgz")
+    (tmp_path / "b.mgh").write_bytes(whole[:-2000])
+    with pytest.raises(VolumeError, match="header claims"):
+        read_volume(tmp_path / "b.mgh")
+
+
+def test_a_packed_file_is_read_whatever_its_name_says(tmp_path):
+    packed, plain = save(tmp_path / "a.nii.gz").read_bytes(), save(tmp_path / "b.nii").read_bytes()
+    (tmp_path / "c.nii").write_bytes(packed)
+    (tmp_path / "d.nii.gz").write_bytes(plain)
+    for name in ("c.nii", "d.nii.gz"):
+        np.testing.assert_array_equal(read_volume(tmp_path / name).voxels, phantom())
+
+
+@pytest.mark.parametrize(
+    ("unit", "size", "expected"),
+    [("meter", 0.002, 2), ("micron", 800, 0.8), ("mm", 2, 2), ("unknown", 1.5, 1.5)],
+)
+def test_units_of_the_header_are_converted_to_mm(tmp_path, unit, size, expected):
+    image = nibabel.Nifti1Image(phantom(), np.diag([size] * 3 + [1]))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.voxel_size == pytest.approx([expected] * 3)
+    assert volume.notes == ()
+
+
+def test_a_unit_that_cannot_be_is_not_believed(tmp_path):
+    image = nibabel.Nifti1Image(phantom(), np.eye(4))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.voxel_size == (1, 1, 1)
+    assert "says meter" in volume.notes[0]
+
+
+@pytest.mark.parametrize("size", [0.001, 90])
+@pytest.mark.parametrize("reader", [read_volume, read_header])
+def test_voxels_of_no_scanner_are_refused(tmp_path, size, reader):
+    with pytest.raises(VolumeError, match=r"a\.nii: voxels of .* from 0\.05 to 20 mm"):
+        reader(save(tmp_path / "a.nii", sizes=(1, 1, size)))
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mgz", "a.hdr"])
+@pytest.mark.parametrize("reader", [read_volume, read_header])
+def test_pointers_name_what_fetches_the_volume(tmp_path, name, reader):
+    path = tmp_path / name
+    for text, remedy in (
+        ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("/annex/objects/MD5E-s123--abc.nii.gz\n", "datalad get"),
+    ):
+        path.write_text(text)
+        with pytest.raises(VolumeError, match=rf"{name}: a pointer .*{remedy}"):
+            reader(path)
+    path.unlink()
+    path.symlink_to(".git/annex/objects/none")
+    with pytest.raises(VolumeError, match="datalad get"):
+        reader(path)
+
+
+def test_what_was_changed_of_the_intensities_is_noted(tmp_path):
+    voxels = np.pad(phantom(), 4) - 1024
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_array_equal(volume.voxels, voxels + 1024)
+    assert volume.notes == (f"{tmp_path / 'a.nii'}: its ground of -1024 became 0",)
 
 
 def test_slice_indices_by_fraction_and_by_millimetre():
