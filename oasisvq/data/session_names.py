@@ -113,7 +113,10 @@ def _split(subjects: set[str], visits: set[str], name: str) -> Session:
 def _name_of_file(text: str, depth: int) -> str:
     """Returns the name of the session in the last parts of a path."""
     path = PurePosixPath(*PurePosixPath(text.replace("\\", "/")).parts[-depth:])
-    return full_name(names_in_path(path, None, is_volume(path.name))[:2]) if path.name else ""
+    if not path.name:
+        return ""
+    names = names_in_path(path, None, is_volume(path.name))
+    return full_name((names.subject, names.session))
 
 
 def _numbered(subjects: Iterable[str], pattern: str) -> dict[int, str]:

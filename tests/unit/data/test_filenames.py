@@ -1,13 +1,14 @@
 """Subjects, sessions, numbers and splits from paths: no person may pass for two."""
 
 import re
+from pathlib import PurePath
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oasisvq.core.errors import DatasetError
-from oasisvq.data.filenames import names_in_path
+from oasisvq.data.filenames import Names, names_in_path, read_names
 from oasisvq.data.splits import SPLITS
 
 
@@ -28,7 +29,21 @@ from oasisvq.data.splits import SPLITS
         ("case_441_slice_0.nii.png", "case_441", "", 0),
         ("sub-07_ses-2_slice-033.png", "sub-07", "ses-2", 33),
         ("sub-02_T1.nii.gz", "sub-02", "", None),
-        ("sub-02_run-2_T1w.nii.gz", "sub-02", "run-2", None),
+        ("sub-02_run-2_T1w.nii.gz", "sub-02", "", None),
+        ("sub-OAS30001_ses-d0129_run-01_T1w.nii.gz", "OAS30001", "ses-d0129", None),
+        ("sub-01/ses-test/anat/sub-01_ses-test_T1w.nii.gz", "sub-01", "ses-test", None),
+        ("IXI/IXI002-Guys-0828-T1.nii.gz", "IXI002", "", None),
+        ("BraTS-GLI-00000-001/BraTS-GLI-00000-001-t1n.nii.gz", "brats-gli-00000", "001", None),
+        ("P01_2019-05-03_T1.nii.gz", "P01", "2019-05-03", None),
+        ("P01_03.05.2019.nii.gz", "P01", "03.05.2019", None),
+        ("P01/2019-05-03_08_20_30.0/T1.nii.gz", "P01", "2019-05-03_08_20_30.0", None),
+        ("anna_m12.nii.gz", "anna", "m12", None),
+        ("anna_timepoint2_T1.nii.gz", "anna", "timepoint2", None),
+        ("P01_retest.nii.gz", "P01", "retest", None),
+        ("patient07_3.png", "patient07", "", 3),
+        ("patient07.png", "", "", 7),
+        ("AD/AD_12.png", "", "", 12),
+        ("Non Demented/26 (19).jpg", "", "", 19),
         ("patient_A-12.png", "patient_A", "", 12),
         ("patient_12_3.png", "patient_12", "", 3),
         ("001_10.png", "001", "", 10),
@@ -49,7 +64,7 @@ from oasisvq.data.splits import SPLITS
         ("patientA/baseline_12.png", "patientA", "baseline", 12),
         ("patientA/visit2/12.png", "patientA", "visit2", 12),
         ("patientA/2019/12.png", "patientA", "", 12),
-        ("mildDem12.jpg", "mildDem", "", 12),
+        ("mildDem12.jpg", "", "", 12),
         ("patient A (2).png", "patient A", "", 2),
         ("images/pat7/031.png", "pat7", "", 31),
         ("brain_1.nii.gz", "brain_1", "", None),
@@ -60,17 +75,17 @@ from oasisvq.data.splits import SPLITS
         ("patientA/slice_01.png", "patientA", "", 1),
         ("7/slice_01.png", "7", "", 1),
         ("patient1/001.nii.gz", "patient1", "", None),
-        ("brain.png", "brain", "", None),
-        ("007.png", "007", "", 7),
+        ("brain.png", "", "", None),
+        ("007.png", "", "", 7),
         ("MR_20190101123045123456789.png", None, None, None),
     ],
 )
 def test_names_of_slices_and_volumes(path, subject, session, index):
     found = names_in_path(path, volume=path.endswith((".nii", ".nii.gz", ".hdr")))
     if subject is None:
-        assert found[2] is None  # too long a number for a slice's
+        assert found.index is None  # too long a number for a slice's
     else:
-        assert found[:3] == (subject, session, index)
+        assert (found.subject, found.session, found.index) == (subject, session, index)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +105,7 @@ def test_names_of_slices_and_volumes(path, subject, session, index):
     ],
 )
 def test_ready_made_splits(folder, split):
-    assert names_in_path(f"{folder}/case_001_slice_0.png")[3] == split
+    assert names_in_path(f"{folder}/case_001_slice_0.png").split == split
 
 
 def test_a_pattern_that_finds_no_subject_is_refused():
@@ -101,22 +116,83 @@ def test_a_pattern_that_finds_no_subject_is_refused():
 
 @pytest.mark.parametrize("volume", [False, True])
 @given(path=st.lists(st.from_regex(r"[A-Za-z0-9 ._()-]{1,12}", fullmatch=True), min_size=1))
-def test_every_path_has_a_subject(volume, path):
+def test_every_path_can_be_read(volume, path):
     assume(not any(part.strip(".") == "" for part in path))
-    subject, session, index, split = names_in_path("/".join(path), volume=volume)
-    assert subject
-    assert isinstance(session, str)
-    assert index is None or 0 <= index < 10**9
-    assert split in ("", *SPLITS)
+    names = names_in_path("/".join(path), volume=volume)
+    assert {type(text) for text in (names.subject, names.session, names.repeat)} == {str}
+    assert names.index is None or 0 <= names.index < 10**9
+    assert names.split in ("", *SPLITS)
 
 
 @given(st.integers(1, 9999), st.integers(1, 9), st.integers(0, 255))
 def test_names_of_oasis_are_read_for_what_they_are(subject, session, index):
     name = f"OAS1_{subject:04d}_MR{session}.{index}.png"
-    assert names_in_path(name) == (f"OAS1_{subject:04d}", f"MR{session}", index, "")
+    assert names_in_path(name) == Names(f"OAS1_{subject:04d}", f"MR{session}", index)
 
 
 @given(st.from_regex(r"[a-z]{3,9}_?[0-9]{0,3}[a-z]", fullmatch=True), st.integers(0, 999))
 def test_slices_of_one_name_are_one_subject(name, index):
-    one, other = (names_in_path(f"{name}-{n}.png")[0] for n in (index, index + 1))
+    one, other = (names_in_path(f"{name}-{n}.png").subject for n in (index, index + 1))
     assert one == other
+
+
+def persons(*paths):
+    """Returns person, class and split of each of a folder's files."""
+    volumes = [path.endswith(".nii.gz") for path in paths]
+    found = read_names([PurePath(path) for path in paths], None, volumes)
+    return [(names.subject, names.group, names.split) for names in found]
+
+
+@pytest.mark.parametrize("folder", ["AD", "Non Demented", "VeryMildDemented", "no_tumor", "CN-MCI"])
+def test_class_folders_are_nobody(folder):
+    assert persons(f"train/{folder}/218391_78.jpeg", f"train/{folder}/218392_78.jpeg") == [
+        ("218391", folder, "train"),
+        ("218392", folder, "train"),
+    ]
+
+
+def test_folders_of_unknown_words_are_classes_if_they_hold_persons():
+    paths = [
+        f"{place}/patient_{n}_{slice_}.png" for place in "XY" for n in (1, 2) for slice_ in (3, 4)
+    ]
+    assert {(person, place) for person, place, _ in persons(*paths)} == {
+        ("patient_1", "X"),
+        ("patient_2", "X"),
+        ("patient_1", "Y"),
+        ("patient_2", "Y"),
+    }
+    sites = [f"site{s}/patient_{s}{n}/T1.nii.gz" for s in (1, 2) for n in (1, 2)]
+    assert [person for person, *_ in persons(*sites)] == [f"patient_{n}" for n in (11, 12, 21, 22)]
+
+
+def test_a_folder_that_wraps_all_persons_is_nobody():
+    assert persons("Heads/anna1/scan 1.nii.gz", "Heads/bert2/scan 1.nii.gz") == [
+        ("anna1", "", ""),
+        ("bert2", "", ""),
+    ]
+
+
+def test_series_inside_a_persons_folder_are_not_persons():
+    paths = [f"{person}/left_{n}.png" for person in ("ann", "bob") for n in (1, 2)]
+    paths += [f"{person}/right_{n}.png" for person in ("ann", "bob") for n in (1, 2)]
+    assert {person for person, *_ in persons(*paths)} == {"ann", "bob"}
+
+
+def test_kinds_of_image_in_one_folder_are_not_persons():
+    paths = [f"P{n}_{kind}.nii.gz" for n in (1, 2, 3) for kind in ("raw1", "fancy", "bfc")]
+    assert {person for person, *_ in persons(*paths)} == {"P1", "P2", "P3"}
+    channels = [f"la_{n:03d}_000{channel}.nii.gz" for n in (7, 8) for channel in (0, 1)]
+    assert {person for person, *_ in persons(*channels)} == {"la_007", "la_008"}
+
+
+def test_a_split_inside_a_persons_folder_is_a_session():
+    assert persons("sub-01/test/T1w.nii.gz", "train/sub-02/T1w.nii.gz") == [
+        ("sub-01", "", ""),
+        ("sub-02", "", "train"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["aug_1", "flipped", "rot90", "copy"])
+def test_augmented_copies_are_of_the_same_person(word):
+    names = names_in_path(f"OAS1_0001_MR1_94_{word}.jpg")
+    assert (names.subject, names.index, names.augmented) == ("OAS1_0001", 94, True)
