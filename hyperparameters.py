@@ -22,7 +22,16 @@ class DataConfig(Part):
         slice_range: first and last position cut from a volume along the plane's axis
         slice_unit: unit of --slice-range: fraction of the volume's extent, or mm of its
             coordinates
-        slices_per_volume: slices cut from a volume, evenly spaced
+        slices_per_volume: slices cut from a volume, evenly spaced; all, or 0, takes every slice
+            that shows brain
+        pixel_size: size of a pixel in mm, the same for all slices cut from volumes; 0 takes the
+            size that most volumes have in the plane, and 1 for the archives of OASIS
+        include: glob of paths or names; only images that one of them matches are taken
+        exclude: glob of paths or names; images that one of them matches are left out
+        suffix: end of the names of the images to take, as T2w, where there are several kinds
+            (default: T1w, or what is known for the plain image of a collection)
+        persons: how persons are told apart: by the names of files and folders, or, where those
+            name nobody, by the likeness of the pictures
         subject_pattern: regular expression with the groups subject, and optionally session and
             index, for the names of slices and volumes (default: those of OASIS,
             case_441_slice_0.nii.png, or a name that ends in the slice's number)
@@ -43,7 +52,12 @@ class DataConfig(Part):
     plane: str = option("axial", choices=("axial", "coronal", "sagittal"))
     slice_range: tuple[float, float] = option((0.4, 0.6), count=2)
     slice_unit: str = option("fraction", choices=("fraction", "mm"))
-    slices_per_volume: int = option(10, low=1)
+    slices_per_volume: int = option(10, low=0, words={"all": 0})
+    pixel_size: float = option(0.0, low=0.0, high=20.0, later=True, before=1.0)
+    include: tuple[str, ...] = option((), repeated=True, later=True)
+    exclude: tuple[str, ...] = option((), repeated=True, later=True)
+    suffix: str = option("", later=True)
+    persons: str = option("by-name", choices=("by-name", "by-likeness"), later=True)
     subject_pattern: str = option("")
     oasis1_image: str = option(
         "t88_masked_gfc", choices=("t88_masked_gfc", "t88_gfc", "subj_111", "raw")

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar, NoReturn, Self
 
 from oasisvq.core.errors import HyperparameterError
@@ -27,6 +27,10 @@ def option(
     high: float | None = None,
     choices: tuple | None = None,
     count: int | None = None,
+    repeated: bool = False,
+    words: dict[str, int] | None = None,
+    before: Any = None,
+    later: bool = False,
 ) -> Any:
     """Returns a field of a part, with the range of its values.
 
@@ -35,8 +39,15 @@ def option(
         low, high: The closed range of a number, or of each number of a tuple.
         choices: All values that are allowed.
         count: The number of values in a tuple; `None` allows one or more.
+        repeated: Whether the flag may be given several times, each with one text; the default is
+            then `()`.
+        words: Words that a flag takes in the place of some numbers.
+        later: Whether configurations were saved before the field existed.
+        before: Its value in those. Default: the default value.
     """
-    limits = {"low": low, "high": high, "choices": choices, "count": count}
+    limits: dict[str, Any] = {"repeated": repeated, "words": words or {}}
+    limits |= {"before": before, "later": later}
+    limits |= {"low": low, "high": high, "choices": choices, "count": count}
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -81,7 +92,8 @@ class Part:
         several = isinstance(field.default, tuple)
         values = value if several else (value,)
         kind = _kind(field)
-        if not isinstance(values, tuple) or not values or not all(_is(v, kind) for v in values):
+        enough = isinstance(values, tuple) and (values or limits["repeated"])
+        if not enough or not all(_is(v, kind) for v in values):
             raise HyperparameterError(f"{flag} must be {_EXPECTED[kind]}. Received: {value!r}")
         if limits["count"] not in (None, len(values)):
             raise HyperparameterError(f"{flag} takes {limits['count']} values. Received: {value}")
@@ -153,10 +165,15 @@ class Configuration:
         """
         if not isinstance(values, dict):
             raise HyperparameterError(f"expected hyperparameters. Received: {type(values)}")
-        odd = sorted(set(values) ^ set(cls.names()))
+        later = {
+            name: field.default if field.metadata["before"] is None else field.metadata["before"]
+            for name, _, _, field in cls._options()
+            if field.metadata["later"]
+        }
+        odd = sorted(set(later | values) ^ set(cls.names()))
         if odd:
             raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
-        return cls().replace(**values)
+        return cls().replace(**(later | values))
 
     @classmethod
     def add_flags(
@@ -192,11 +209,13 @@ def _flag_options(field: dataclasses.Field, text: str, default: str | None) -> d
     text, kind, value = text.replace("%", "%%"), _kind(field), field.default
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
+    if field.metadata["repeated"]:
+        return {"action": "append", "metavar": _PLACEHOLDERS[kind], "help": text}
     several = isinstance(value, tuple)
     value = " ".join(map(str, value)) if isinstance(value, tuple) else value
     value = value if default is None else default
     return {
-        "type": kind,
+        "type": _reader(kind, field.metadata["words"]),
         "nargs": field.metadata["count"] or "+" if several else None,
         "choices": field.metadata["choices"],
         "metavar": None if field.metadata["choices"] else _PLACEHOLDERS[kind],
@@ -204,8 +223,20 @@ def _flag_options(field: dataclasses.Field, text: str, default: str | None) -> d
     }
 
 
+def _reader(kind: type, words: dict[str, int]) -> Callable[[str], Any]:
+    """Returns the function that reads a value of a flag: a word or a value of a type."""
+
+    def read(text: str) -> Any:
+        return words[text] if text in words else kind(text)
+
+    read.__name__ = kind.__name__  # argparse says "invalid int value"
+    return read
+
+
 def _kind(field: dataclasses.Field) -> type:
     """Returns the type of a field's value, or of each value of a tuple."""
+    if field.metadata["repeated"]:
+        return str
     return type(field.default[0] if isinstance(field.default, tuple) else field.default)
 
 

@@ -26,6 +26,8 @@ def test_every_field_is_a_flag():
             flags.append(flag if value else flag.replace("--", "--no-"))
             continue
         value = value if isinstance(value, list) else [value]
+        if not value:  # a flag that may be repeated, or not given at all
+            continue
         flags += [flag, *map(str, value)]
     assert parse(*flags) == Hyperparameters() == parse()
 
@@ -34,6 +36,22 @@ def test_flags_change_their_fields_only():
     chosen = parse("--num-embeddings", "64", "--slice-range", "-20", "10.5", "--slice-unit", "mm")
     expected = {"num_embeddings": 64, "slice_range": (-20.0, 10.5), "slice_unit": "mm"}
     assert chosen == Hyperparameters().replace(**expected)
+
+
+def test_repeated_flags_and_words_for_numbers():
+    chosen = parse("--include", "*T1*", "--include", "sub-1", "--slices-per-volume", "all")
+    assert chosen.data.include == ("*T1*", "sub-1")
+    assert chosen.data.slices_per_volume == 0
+    with pytest.raises(HyperparameterError, match="slices-per-volume"):
+        parse("--slices-per-volume", "some")
+
+
+def test_a_configuration_of_before_a_field_existed_keeps_its_meaning():
+    values = Hyperparameters().to_dictionary()
+    for name in ("pixel_size", "include", "exclude", "suffix", "persons"):
+        del values[name]
+    data = Hyperparameters.from_dictionary(values).data
+    assert (data.pixel_size, data.include, data.persons) == (1.0, (), "by-name")
 
 
 def test_round_trip_through_json():
@@ -146,6 +164,8 @@ def configurations(draw):
             values[name] = draw(st.integers(low, high if high is not None else 10**9))
         elif isinstance(default, float):
             values[name] = draw(st.floats(low, high))
+        elif limits["repeated"]:
+            values[name] = tuple(draw(st.lists(st.text())))
         elif isinstance(default, tuple):
             values[name] = tuple(draw(st.lists(st.integers(low, high), min_size=1)))
         else:
