@@ -62,9 +62,9 @@ def main():
             subject if np.isnan(index) else f"{subject}  {int(index)}"
             for subject, index in slices.table[["subject", "index"]].iloc[rows].to_numpy()
         ]
-        scores = [f"SSIM {score:.3f}" for score in ssim]
-        save_pairs(originals, names, maps, None, figures / "encoded.png")
-        save_pairs(originals, names, decoded, scores, figures / "reconstructed.png")
+        scores, sides = [f"SSIM {score:.3f}" for score in ssim], slices.sides(rows)
+        save_pairs(originals, names, maps, None, figures / "encoded.png", sides)
+        save_pairs(originals, names, decoded, scores, figures / "reconstructed.png", sides)
         save_each(samples, "original", originals)
         save_each(samples, "reconstruction", decoded)
         save_each(samples, "codes", codes, maps)
@@ -74,9 +74,11 @@ def main():
         random = np.random.default_rng(config.seed)
         uniforms = random.random((config.num_samples, *vqvae.code_shape))
         brains = draw(uniforms, conditions)
-        save_pictures(brains[:MOST_IN_A_FIGURE], figures / "generated.png")
+        save_pictures(brains[:MOST_IN_A_FIGURE], figures / "generated.png", slices.common_sides)
         save_each(samples, "brain", brains)
         facts = dataclasses.asdict(config) | {"conditions": describe_conditions(conditions)}
+        # What is on the left and on the right of each picture.
+        facts["sides"] = " ".join(slices.common_sides).strip() or "unknown"
         del facts["num_reconstructions"]
         write_text(samples / "brains.json", facts)
         print(f"Drew {len(brains)} new brains, seed {config.seed}")
@@ -93,6 +95,7 @@ def main():
             brains.reshape(*conditions.shape[:2], *brains.shape[1:]),
             np.reshape(titles, conditions.shape[:2]),
             figures / "conditions.png",
+            slices.common_sides,
         )
     print(
         f"Figures: {figures / 'encoded.png'}, {figures / 'reconstructed.png'}, "

@@ -28,6 +28,7 @@ def main():
 
     from dataset import OASIS, array_on_disk, open_test_slices
     from modules import load_prior, load_vqvae
+    from oasisvq.data.sides import common_sides
     from oasisvq.evaluation.code_scores import count_codes, frequencies_by_position
     from oasisvq.evaluation.features import build_feature_network
     from oasisvq.evaluation.run_scores import (
@@ -56,6 +57,8 @@ def main():
     if not own:
         config = run.hyperparameters.with_flags(arguments).data
         slices = OASIS(config, arguments.data_dir, run.image_shape)
+        for note in slices.split.notes:
+            print(note)
     rows = slices.rows(arguments.split)
     if not len(rows):
         raise DatasetError(
@@ -93,7 +96,9 @@ def main():
         originals = slices.images(rows[chosen])
         decoded = vqvae.decode(vqvae.encode(originals)).numpy()
         extremes = figure("best_median_worst")
-        save_extremes(originals[..., 0], decoded[..., 0], titles, extremes)
+        save_extremes(
+            originals[..., 0], decoded[..., 0], titles, extremes, slices.sides(rows[chosen])
+        )
         write_text(output, report)
         print_report(report)
 
@@ -120,7 +125,8 @@ def main():
             )
             new_brains, nearest, distances = shown["closest"]
             names = [["generated"] * len(distances), [f"distance {d:.3f}" for d in distances]]
-            save_pairs(new_brains, names[0], nearest, names[1], figure("closest"))
+            closest = figure("closest")
+            save_pairs(new_brains, names[0], nearest, names[1], closest, kept.common_sides)
             histograms = shown["real_histograms"], shown["generated_histograms"]
             save_intensities(*histograms, figure("intensities"))
             starts = range(0, len(shown["mixed"]), MIXED_COLUMNS)
@@ -128,7 +134,9 @@ def main():
                 [shown[key][start:][:MIXED_COLUMNS] for start in starts]
                 for key in ("mixed", "mixed_names")
             )
-            save_rows(pictures, names, figure("mixed"))
+            # Letters that differ would tell the real slices from the new ones.
+            sides = common_sides([slices.common_sides, kept.common_sides])
+            save_rows(pictures, names, figure("mixed"), sides)
             write_text(output, report)
             print_panel(report["panel"])
         write_model_card(run)

@@ -18,6 +18,7 @@ CURVES = {
     "codebook_usage": "codebook usage",
 }
 PAIRS_PER_ROW = 8
+UNKNOWN_SIDES = ("", "")
 
 
 def save_curves(history_csv, path, levels=None):
@@ -56,16 +57,22 @@ def code_colours(codes, num_embeddings):
     return colours[codes]
 
 
-def save_rows(rows, titles, path):
+def save_rows(rows, titles, path, sides=UNKNOWN_SIDES):
     """Draws rows of pictures.
 
     Args:
         rows: The pictures of each row in [0, 1]: grey `(n, H, W)` or RGB `(n, H, W, 3)`.
         titles: The titles of the pictures of each row `(n,)`, or `None`.
         path: The PNG to write.
+        sides: The letters beside the left and the right edge of all pictures, such as
+            `("L", "R")`, or a list of such pairs for each row. If any is unknown, `("", "")`, a
+            line below says so.
     """
     columns, (height, width) = max(map(len, rows)), rows[0].shape[1:3]
-    size = (1.7 * columns, (1.7 * height / width + 0.18) * len(rows))
+    sides = [[sides] * len(pictures) for pictures in rows] if isinstance(sides, tuple) else sides
+    pairs = {tuple(pair) for row in sides for pair in row}
+    letters = pairs - {UNKNOWN_SIDES}
+    size = (1.9 if letters else 1.7) * columns, (1.7 * height / width + 0.18) * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis in axes.flat:
@@ -76,37 +83,60 @@ def save_rows(rows, titles, path):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             if titles[number] is not None:
                 axis.set_title(titles[number][column], fontsize=7)
+            _letter(axis, sides[number][column])
+    if UNKNOWN_SIDES in pairs:
+        text = "no letters: side unknown" if letters else "side unknown"
+        figure.supxlabel(text, fontsize=6)
     _save(figure, path)
 
 
-def save_pictures(pictures, path):
-    """Draws pictures `(n, H, W)` in [0, 1] in a grid with about as many rows as columns."""
+def _letter(axis, sides):
+    """Writes the letters of the sides beside the lower corners of a picture, outside of it."""
+    left, right = sides
+    style = {"transform": axis.transAxes, "fontsize": 6, "va": "bottom"}
+    if left:
+        axis.text(-0.01, 0, left, ha="right", **style)
+        axis.text(1.01, 0, right, ha="left", **style)
+
+
+def save_pictures(pictures, path, sides=UNKNOWN_SIDES):
+    """Draws pictures `(n, H, W)` in [0, 1] in a grid with about as many rows as columns.
+
+    All have the same `sides`, see `save_rows`.
+    """
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    save_rows(rows, [None] * len(rows), path)
+    save_rows(rows, [None] * len(rows), path, sides)
 
 
-def save_pairs(above, titles_above, below, titles_below, path):
-    """Draws pictures in rows of up to eight, each with its partner below it; see `save_rows`."""
+def save_pairs(above, titles_above, below, titles_below, path, sides=UNKNOWN_SIDES):
+    """Draws pictures in rows of up to eight, each with its partner below it; see `save_rows`.
+
+    `sides` are those of all pictures, or a list of those of each pair.
+    """
     starts = range(0, len(above), PAIRS_PER_ROW)
-    rows, titles = [], []
+    sides = [sides] * len(above) if isinstance(sides, tuple) else sides
+    rows, titles, letters = [], [], []
     for some in (slice(start, start + PAIRS_PER_ROW) for start in starts):
         rows += [above[some], below[some]]
         titles += [titles_above[some], titles_below and titles_below[some]]
-    save_rows(rows, titles, path)
+        letters += [sides[some], sides[some]]
+    save_rows(rows, titles, path, letters)
 
 
-def save_extremes(originals, reconstructions, titles, path):
+def save_extremes(originals, reconstructions, titles, path, sides=UNKNOWN_SIDES):
     """Draws originals above their reconstructions and the absolute differences.
 
     Args:
         originals, reconstructions: Arrays `(n, H, W)` in [0, 1].
         titles: The titles of the originals `(n,)`.
         path: The PNG to write.
+        sides: The letters of all pictures, or a list of those of each original; see `save_rows`.
     """
     differences = (4 * np.abs(originals - reconstructions)).clip(0, 1)
     names = [[name] * len(originals) for name in ("reconstruction", "4 x difference")]
-    save_rows([originals, reconstructions, differences], [titles, *names], path)
+    rows = [originals, reconstructions, differences]
+    save_rows(rows, [titles, *names], path, sides if isinstance(sides, tuple) else [sides] * 3)
 
 
 def save_histogram(values, baselines, path):

@@ -95,7 +95,7 @@ def main():
         [f"{paths[n].parent.name[:9]}: T88" for n in found],
         ["by the road of OASIS-2"] * len(found),
     ]
-    save_rows([atlas[found], slices], titles, PICTURE)
+    save_rows([atlas[found], slices], titles, PICTURE, ("L", "R"))
 
 
 if __name__ == "__main__":

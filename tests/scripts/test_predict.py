@@ -63,6 +63,7 @@ def test_predict_notes_how_the_brains_were_drawn(copy):
     assert run_main(predict, "--run-dir", copy, *given, "--num-reconstructions", 1) == 0
     noted = json.loads((copy / "samples/brains.json").read_text())
     assert len(noted.pop("conditions")) == 1
+    assert noted.pop("sides") == "unknown"  # the slices are pictures
     assert noted == flags
 
 

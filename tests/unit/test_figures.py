@@ -27,6 +27,17 @@ def shown_grid(figure, rows, columns):
     return np.reshape(figure.axes, (rows, columns))
 
 
+def letters(axis):
+    """Returns the letters beside a picture, from left to right, which must not cover it."""
+    texts = sorted(axis.texts, key=lambda text: text.get_position()[0])
+    places = [text.get_position()[0] for text in texts]
+    alignments = [text.get_horizontalalignment() for text in texts]
+    if texts:
+        assert places[0] < 0 < 1 < places[1]
+        assert alignments == ["right", "left"]
+    return "".join(text.get_text() for text in texts)
+
+
 def write_history(path, names):
     columns = {name: [3.0, 2.0] for name in names} | {f"val_{name}": [3.5, 2.5] for name in names}
     pandas.DataFrame({"epoch": [0, 1], **columns}).to_csv(path)
@@ -79,6 +90,39 @@ def test_rows_show_each_picture_under_its_title(drawn, random):
     titles = [[axis.get_title() for axis in row] for row in axes]
     assert titles == [["a", "b", "c"], ["", "", ""]]
     assert axes[0, 0].images[0].get_clim() == (0, 1)
+
+
+def test_pictures_of_one_side_have_its_letters_beside_them(drawn, random):
+    pictures = random.random((4, 5, 4))
+    figures.save_rows([pictures[:3], pictures[:2]], [None, None], "rows.png", ("L", "R"))
+    axes = shown_grid(drawn["rows.png"], 2, 3)
+    assert [[letters(axis) for axis in row] for row in axes] == [["LR"] * 3, ["LR", "LR", ""]]
+    assert drawn["rows.png"].get_supxlabel() == ""
+    figures.save_pictures(pictures, "grid.png", ("R", "L"))
+    assert [letters(axis) for axis in drawn["grid.png"].axes] == ["RL"] * 4
+
+
+def test_a_figure_says_which_pictures_have_no_known_side(drawn, random):
+    rows, unknown = [random.random((2, 5, 4))], ("", "")
+    figures.save_rows(rows, [None], "mixed.png", [[("P", "A"), unknown]])
+    assert [letters(axis) for axis in drawn["mixed.png"].axes] == ["PA", ""]
+    assert drawn["mixed.png"].get_supxlabel() == "no letters: side unknown"
+    figures.save_rows(rows, [None], "none.png")
+    assert [letters(axis) for axis in drawn["none.png"].axes] == ["", ""]
+    assert drawn["none.png"].get_supxlabel() == "side unknown"
+
+
+def test_partners_and_reconstructions_have_the_letters_of_their_slices(drawn, random):
+    pictures, names = random.random((9, 5, 4)), ["name"] * 9
+    sides = [("L", "R"), ("R", "L"), ("P", "A")] * 3
+    words = ["".join(pair) for pair in sides]
+    figures.save_pairs(pictures, names, pictures, None, "pairs.png", sides)
+    axes = shown_grid(drawn["pairs.png"], 4, 8)
+    for row, expected in enumerate([words[:8], words[:8], words[8:], words[8:]]):
+        assert [letters(axis) for axis in axes[row]][: len(expected)] == expected
+    figures.save_extremes(pictures[:3], pictures[:3], names[:3], "extremes.png", sides[:3])
+    axes = shown_grid(drawn["extremes.png"], 3, 3)
+    assert [[letters(axis) for axis in row] for row in axes] == [words[:3]] * 3
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))])
