@@ -15,8 +15,9 @@ from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, R
 from oasisvq.core.files import sha256, whole_file, write_array, write_text
 from oasisvq.core.script import run_script
 from oasisvq.data.conditions import CONDITIONS, SEXES
+from oasisvq.data.sides import common_sides, sides_of
 from oasisvq.data.sources.base import WHOLE, Shard
-from oasisvq.data.splits import SPLITS, TEST_SLICES, assign_splits
+from oasisvq.data.splits import SPLITS, TEST_SLICES, Split
 
 __all__ = ["CONDITIONS", "OASIS", "SEXES", "SPLITS", "Hyperparameters", "open_test_slices"]
 
@@ -44,6 +45,7 @@ class OASIS:
         description: The contents of `dataset.json`.
         people: Dictionary from the name of each subject who shows the same head as another to the
             name that they share.
+        split: The `Split` by subject, with notes on who was moved so that no split is empty.
         folder: Path of the folder that holds these files.
 
     Raises:
@@ -62,7 +64,11 @@ class OASIS:
             for row, picture in enumerate(self.slices):
                 fitted[row] = fit_picture(picture, image_shape)
             self.slices = fitted
-        self.table["split"] = assign_splits(self.table, config, self.people)
+        # The slices of one split, saved by themselves, are fewer than their source had.
+        whole = len(self.table) >= self.description.get("slices", 0)
+        self.split = Split(self.table, config, self.people, whole)
+        self.split.fill(self.description.get("source", self.folder.name), Path(data_dir))
+        self.table["split"] = self.split.of_slices()
 
     @property
     def image_shape(self):
@@ -81,22 +87,15 @@ class OASIS:
         """Checks that each of these splits has subjects.
 
         Raises:
-            DatasetError: If a split is empty; the message gives the counts.
+            DatasetError: If a split is empty; the message gives the counts and a remedy.
         """
         counts = {split: len(self.subjects(split)) for split in SPLITS}
         empty = next((split for split in splits if not counts[split]), None)
-        if empty == "train":
-            raise DatasetError(
-                f"{self.folder}: no subject left to train on; subjects by split: {counts}. Lower "
-                "--validation-fraction and --test-fraction, choose another --split-seed, or add "
-                "subjects"
-            )
         if empty:
+            lack = "subject left to train on" if empty == "train" else f"{empty} subject"
             raise DatasetError(
-                f"{self.folder}: no {empty} subject; subjects by split: {counts}. Raise "
-                f"--{empty}-fraction, choose another --split-seed, add subjects (to a folder for "
-                "that split, if the source has such folders), or say with --subject-pattern which "
-                "part of a name is the subject"
+                f"{self.folder}: no {lack}; subjects by split: {counts}. "
+                f"{self.split.remedy(empty, splits)}"
             )
 
     def images(self, rows):
@@ -178,6 +177,15 @@ class OASIS:
         table = self.table.iloc[rows]
         return table.assign(position=table[self.position_column])
 
+    def sides(self, rows):
+        """Returns the letters on the left and the right of each slice, see `sides_of`."""
+        return sides_of(self.table.iloc[rows])
+
+    @property
+    def common_sides(self):
+        """Returns the letters on the left and the right of all slices, or `UNKNOWN`."""
+        return common_sides(sides_of(self.table))
+
     def subject_splits(self):
         """Returns a table with the name and the split of each subject."""
         return self.table[["subject", "split"]].drop_duplicates().sort_values("subject")
@@ -240,7 +248,8 @@ def _tensorflow():
 def describe(dataset, most=5):
     """Returns a text with the number of subjects and slices, their size and their splits.
 
-    If people are here under several names, a second line names up to `most` of them.
+    If people are here under several names, a second line names up to `most` of them. Further lines
+    say who was moved so that no split is empty.
     """
     parts = ", ".join(
         f"{split} {len(dataset.subjects(split))} ({len(dataset.rows(split)):,})" for split in SPLITS
@@ -254,7 +263,7 @@ def describe(dataset, most=5):
         text += f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}"
     if len(joined) > most:
         text += f"; {len(joined) - most} more in dataset.json"
-    return text
+    return "\n".join([text, *dataset.split.notes])
 
 
 def preview_rows(dataset, count=6):
@@ -277,6 +286,13 @@ def main():
     add_data_dir(parser)
     Hyperparameters.add_flags(parser, [field.name for field in dataclasses.fields(DataConfig)])
     parser.add_argument(
+        "--list",
+        action="store_true",
+        help="show what a folder holds by names and headers alone, what is left out and why, and "
+        "slice nothing",
+    )
+    parser.add_argument("--output", help="with --list: a .csv to write, with a row for each image")
+    parser.add_argument(
         "--preview", help="a .png to draw: subjects of each collection at one position"
     )
     parser.add_argument(
@@ -290,24 +306,35 @@ def main():
     shard = Shard.parse(arguments.shard)
     if arguments.preview and not arguments.preview.lower().endswith(".png"):
         raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
+    if arguments.output and not (arguments.list and arguments.output.lower().endswith(".csv")):
+        raise HyperparameterError(
+            f"--output must name a .csv, with --list. Received: {arguments.output}"
+        )
 
-    from oasisvq.data.prepare import prepare
+    from oasisvq.data.listing import describe_source, write_listing
+    from oasisvq.data.prepare import open_source, prepare
+    from oasisvq.figures import save_rows
 
+    if arguments.list:
+        source = open_source(config, Path(arguments.data_dir))
+        print("\n".join(describe_source(source, config)))
+        if arguments.output:
+            write_listing(source.inventory(), Path(arguments.output))
+        return
     if shard != WHOLE and not prepare(config, Path(arguments.data_dir), shard):
         print(f"Shard {arguments.shard} is made. Scans of other shards are still missing")
         return
     dataset = OASIS(config, arguments.data_dir)
     print(f"{dataset.folder}: {describe(dataset)}")
     if arguments.preview:
-        from oasisvq.figures import save_rows
-
         sources = preview_rows(dataset)
         pictures = [dataset.images(rows)[..., 0] for rows in sources.values()]
         titles = [
             [f"{source} {name}" for name in dataset.table["subject"].iloc[rows]]
             for source, rows in sources.items()
         ]
-        save_rows(pictures, titles, Path(arguments.preview))
+        sides = [dataset.sides(rows) for rows in sources.values()]
+        save_rows(pictures, titles, Path(arguments.preview), sides)
         print(f"{arguments.preview}: {dataset.position_keys(sources[min(sources)])[0]}")
 
 

@@ -24,6 +24,7 @@ TOLERANCE = 3  # mm; slices of one head 3 mm apart have 0.73 (median), 4 mm apar
 FLOOR, CEILING = 0.6, 0.85
 SURE = 0.95  # no two heads are so alike, nor slices of one 2 mm apart
 FEW, USUAL = 500, 0.76  # so many pairs weigh as much as the threshold that is usual
+MANY = 0.15, 2  # pairs of one head are no more than this share of all pairs, and so many
 WRONG = 0.02  # partners that a subject, or a picture without a name, is expected to find wrongly
 MOST_NAMES, MOST_PICTURES = 10, 400  # of a head, unless SURE
 # On 76 persons' axial slices, and 153 persons' coronal ones, on whom nothing was set.
@@ -115,7 +116,8 @@ def _threshold(counts: np.ndarray, share: float) -> float:
     Similarities of different heads, against the square root of the normal deviate of their rank,
     lie near a straight line, which goes through their 90th and 99th percentile. Pairs above the
     threshold are one head's, so that they are taken out and the line is drawn anew. Few pairs
-    hardly move the usual threshold.
+    hardly move the usual threshold, unless most of them are that alike: heads that are all alike,
+    as invented ones are, are not one head.
     """
     roots = [NormalDist().inv_cdf(1 - p) ** 0.5 for p in (0.1, 0.01, min(share, 0.01))]
     threshold = CEILING
@@ -127,7 +129,10 @@ def _threshold(counts: np.ndarray, share: float) -> float:
         line = high + (high - low) * (roots[2] - roots[1]) / (roots[1] - roots[0])
         estimate = (others[-1] * line + FEW * USUAL) / (others[-1] + FEW)
         threshold = float(np.clip(estimate, FLOOR, CEILING))
-    return round(threshold if counts.any() else USUAL, 3)
+    above, pairs = counts[int(round((threshold + 1) * 1000)) :].sum(), counts.sum()
+    if above > MANY[0] * pairs + MANY[1]:
+        threshold = CEILING
+    return round(threshold if pairs else USUAL, 3)
 
 
 def near_duplicates(slices: np.ndarray, table: pandas.DataFrame) -> list[dict[str, Any]]:
@@ -159,7 +164,8 @@ def compare_subjects(slices: np.ndarray, table: pandas.DataFrame) -> Likeness:
     described = _describe(slices)
     table = table.reset_index(drop=True)
     table = table.assign(source=table.get("source", ""))
-    scan = table.groupby(["source", "subject", "session"], dropna=False).ngroup().to_numpy()
+    keys = [key for key in ("source", "subject", "session", "repeat", "class") if key in table]
+    scan = table.groupby(keys, dropna=False).ngroup().to_numpy()
     subjects = table.groupby(scan)["subject"].first().to_numpy()
     persons = np.unique(subjects, return_inverse=True)[1]
     ways = {"at the same positions": Tally(), "nearest slices": Tally()}

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from oasisvq.core.errors import DatasetError
 from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_array, write_text
 from oasisvq.data.demographics import KNOWN, join_sheets
-from oasisvq.data.near_duplicates import near_duplicates
+from oasisvq.data.inventory import count_entries, describe_entries
+from oasisvq.data.near_duplicates import compare_subjects, group_heads, near_duplicates
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
 from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedArchive, Scan, Shard, Source
@@ -34,12 +35,15 @@ FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
 EARLY = 20  # scans; if all of the first ones are bad, the rest is not tried
 WHO = ("subject", "session", "source", "plane")
 WHERE = ("index", "position_mm", "height", "width")
-COLUMNS = (*WHO, *WHERE, "split")
-TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split"), str)
+LATER = ("repeat", "class")  # columns that earlier versions did not write
+COLUMNS = (*WHO, *WHERE, "split", *LATER)
+TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split", *LATER), str)
 MOST_PROBLEMS = 10  # in the final summary
 # The fields on which the contents of a prepared folder depend, besides the files of the source.
 CUT = ("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern")
 SLICE_FIELDS = (*CUT, "demo_subjects", "oasis1_image", "disc_numbers")
+# These, too, where they are not at their default: folders made by earlier versions stay valid.
+LATER_FIELDS = ("pixel_size", "include", "exclude", "suffix", "persons")
 
 
 def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[str, str]]:
@@ -54,7 +58,10 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
     """
     try:
         slices = np.load(folder / "slices.npy", mmap_mode="r")
-        table: Any = pandas.read_csv(folder / "slices.csv", dtype=TEXT_COLUMNS)
+        table: Any = pandas.read_csv(
+            folder / "slices.csv", dtype=TEXT_COLUMNS, keep_default_na=False, na_values=[""]
+        )
+        table = table.assign(**{name: "" for name in LATER if name not in table})
         description = json.loads((folder / "dataset.json").read_text())
         missing = {*COLUMNS, *KNOWN} - set(table)
         if missing or not isinstance(description, dict):
@@ -104,6 +111,9 @@ def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
         return Path(config.dataset)
     source = open_source(config, data_dir)
     options = {name: getattr(config, name) for name in SLICE_FIELDS}
+    default = type(config)()
+    later = {name: getattr(config, name) for name in LATER_FIELDS}
+    options |= {name: value for name, value in later.items() if value != getattr(default, name)}
     identity = options | {"format": FORMAT, "files": source.fingerprint}
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     folder = data_dir / f"{source.name}-{digest}"
@@ -316,6 +326,13 @@ def _assemble(
     fitted = (fit_picture(picture, shape) for picture in pictures)
     write_array(folder / "slices.npy", (len(rows), *shape), fitted)
     slices = np.load(folder / "slices.npy", mmap_mode="r")
+    remarks = source.describe() if source.inventory() else []
+    if options.get("persons") == "by-likeness":
+        heads = group_heads(slices)
+        names = [f"head_{number + 1:05d}" for number in heads.numbers]
+        table = table.assign(subject=names, split="")  # a head may be in several folders' splits
+        remarks = [f"Persons by likeness: {heads}"]
+    likeness = compare_subjects(slices, table)
     description = {
         "source": source.name,
         "options": options,
@@ -324,12 +341,16 @@ def _assemble(
         "slices": len(table),
         "image_shape": shape,
         "sizes_found": sorted(map(list, sizes)),
+        "pixel_size_mm": source.pixel_size,
+        "images": count_entries(source.inventory()),
+        "remarks": remarks,
         "intensity": f"255 is the {FULL_SCALE_PERCENTILE}th percentile of the scan's pixels above "
         "0; brighter ones are clipped",
         "bad_scans": {facts["key"]: facts["problem"] for facts in bad},
         "notes": {facts["key"]: facts["notes"] for facts in scans if facts["notes"]},
         "parts": {facts["key"]: facts["record"] for facts in parts},
-        "near_duplicates": near_duplicates(slices, table),
+        "near_duplicates": likeness.pairs,
+        "near_duplicates_by": likeness.figures,
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
         **_write_table(source, table, sheets, folder),
     }
@@ -358,15 +379,22 @@ def _write_description(description: dict[str, Any], folder: Path) -> None:
 def _rows(scan: dict[str, Any], source_name: str) -> Iterator[tuple]:
     """Yields the rows of `slices.csv` for a scan's facts, in the order of `COLUMNS`."""
     who = scan["subject"], scan["session"], scan["source"] or source_name, scan["plane"]
+    later = scan.get("repeat", ""), scan.get("group", "")
     columns = scan["indices"], scan["positions_mm"], scan["sizes"]
     for index, position, size in zip(*columns, strict=True):
-        yield (*who, index, position, *size, scan["split"])
+        yield (*who, index, position, *size, scan["split"], *later)
 
 
 def _summarise(description: dict[str, Any]) -> None:
     """Prints what was made, and what was left out for which reason."""
     bad, scans = description["bad_scans"], description["scans"]
     print(f"{description['source']}: {description['slices']:,} slices of {scans} scans")
+    images = description["images"]
+    left = sum(found["count"] for reason, found in images.items() if reason != "taken")
+    if left:
+        print(f"Images: {images['taken']:,} taken, {left:,} left out")
+    for line in (*describe_entries(images), *description["remarks"]):
+        print(line)
     lines = [*bad.values(), *itertools.chain(*description["notes"].values())]
     if bad:
         print(f"Left out: {len(bad)}")

@@ -23,6 +23,48 @@ def test_an_empty_split_is_refused(tmp_path):
         open_folder(tmp_path / "in", tmp_path, test_fraction=0.0).require("test")
 
 
+def test_persons_who_were_moved_are_named_and_stay_when_others_come(tmp_path, capfd):
+    for n in range(4):
+        write_png(tmp_path / f"in/case_{n}_slice_0.png", np.full((16, 16), 9 + n))
+    assert {subject_split(f"case_{n}", choose("demo")) for n in range(4)} == {"train", "validation"}
+    _, printed, _ = run_dataset(capfd, tmp_path / "in", tmp_path)
+    counts, note = printed.splitlines()[-3:-1]
+    name = note.split()[0]
+    record = tmp_path / "data/splits.json"
+    assert note == f"{name} was moved to test, so that no split is empty; {record} keeps it"
+    before = open_folder(tmp_path / "in", tmp_path)
+    before.require("train", "validation", "test")
+    for n in range(4, 40):
+        write_png(tmp_path / f"in/case_{n}_slice_0.png", np.full((16, 16), 9 + n))
+    after = open_folder(tmp_path / "in", tmp_path)
+    for split in ("train", "validation", "test"):
+        assert set(before.subjects(split)) <= set(after.subjects(split))
+    prepared = OASIS(choose(after.folder), tmp_path / "data")  # the folder itself as a source
+    assert prepared.subjects("test") == after.subjects("test")
+    assert prepared.split.notes == [note]
+
+
+def test_two_persons_are_refused_with_what_to_do(tmp_path):
+    for n in range(2):
+        write_png(tmp_path / f"in/case_{n}_slice_0.png", np.full((16, 16), 9 + n))
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    expected = r"subjects by split: \{.*At least 3 persons .*and 2 found: case_0, case_1\. Add"
+    with pytest.raises(DatasetError, match=expected) as refused:
+        dataset.require("train", "validation", "test")
+    assert "\n" not in str(refused.value)
+    assert "--subject-pattern" in str(refused.value)
+
+
+def test_train_and_test_folders_alone_suffice(tmp_path):
+    for n in range(12):
+        folder = "test" if n < 3 else "train"
+        write_png(tmp_path / f"in/x_{folder}/case_{n}_slice_0.png", np.full((16, 16), 9 + n))
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    dataset.require("train", "validation", "test")
+    assert dataset.subjects("test") == ["case_0", "case_1", "case_2"]
+    assert "There is no folder for validation" in describe(dataset)
+
+
 def test_batches_are_in_0_to_1_and_whole(coronal, tmp_path):
     dataset = open_folder(coronal, tmp_path)
     rows = dataset.rows("train")
@@ -58,11 +100,11 @@ def test_fitted_slices_are_on_disk_and_those_of_each_picture(coronal, tmp_path):
 
 
 def test_a_saved_split_is_its_slices_whole(coronal, tmp_path, monkeypatch):
-    monkeypatch.setattr("dataset.BLOCK", 5)
+    monkeypatch.setattr("dataset.BLOCK", 7)
     dataset = open_folder(coronal, tmp_path)
     dataset.save_split("train", tmp_path / "saved")
     saved, rows = np.load(tmp_path / "saved/slices.npy"), dataset.rows("train")
-    assert len(rows) % 5
+    assert len(rows) % 7
     np.testing.assert_array_equal(saved, dataset.slices[rows])
 
 
@@ -145,6 +187,8 @@ def test_the_test_slices_of_a_run_are_its_test_subjects(coronal, tmp_path):
     hyperparameters = types.SimpleNamespace(data=config)
     run = types.SimpleNamespace(folder=tmp_path / "run", hyperparameters=hyperparameters)
     kept = open_test_slices(run)
+    with pytest.raises(DatasetError, match="give the whole dataset"):
+        kept.require("train")
     assert kept.subjects("all") == kept.subjects("test") == whole.subjects("test")
     np.testing.assert_array_equal(kept.slices, whole.slices[whole.rows("test")])
     for name in ("slices.csv", "slices.npy"):

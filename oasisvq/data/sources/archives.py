@@ -107,9 +107,7 @@ class Archives(base.Source):
         A raw head of OASIS-2 is brought to the form of the chosen image of OASIS-1: registered to
         the atlas or only aligned with it, without the skull or whole.
         """
-        # Not at the top: SimpleITK takes 90 MB, which images in the atlas do not need.
-        from oasisvq.data import registration
-
+        registration = base.registration()
         kind = self.config.oasis1_image
         volume, left_out = registration.average_repeats(volumes, names)
         if collection is not OASIS1:

@@ -7,11 +7,14 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from oasisvq.core.errors import HyperparameterError
+
+if TYPE_CHECKING:  # `dataset.py --help` need not wait for nibabel
+    from oasisvq.data.inventory import Entry
 
 MOST_THREADS = 8  # a session of OASIS-2 takes half a gigabyte
 
@@ -85,6 +88,8 @@ class Scan(Finding):
     source: str = ""
     notes: Sequence[str] = ()
     origin: tuple = ()
+    repeat: str = ""
+    group: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Returns its fields, with the sizes of the pictures in place of the pictures."""
@@ -117,12 +122,14 @@ class Source(abc.ABC):
         name: The first part of the name of its prepared folder.
         fingerprint: List of texts that changes with the data.
         count: Number of scans; `None` if it is unknown before they are read.
+        pixel_size: Size of a pixel of all slices in mm; `None` if it is unknown.
         strict_sheets: Whether a subject sheet that cannot be read is an error.
     """
 
     name: str
     fingerprint: list[str]
     count: int | None
+    pixel_size: float | None = None
     strict_sheets: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -145,6 +152,18 @@ class Source(abc.ABC):
         """Returns the paths of the subject sheets; downloads missing ones if `fetch`."""
         return []
 
+    def inventory(self) -> "list[Entry]":
+        """Returns all images of a folder, with the reason for those that are left out."""
+        return []
+
+    def listed_scans(self) -> list[tuple]:
+        """Returns subject, session, split, number of slices and class of a folder's scans."""
+        return []
+
+    def describe(self) -> list[str]:
+        """Returns lines on what the source holds, beside its images."""
+        return [f"{self.name}: {self.count} scans"]
+
     def _missing(self, items: Iterable, store: Any, shard: Shard) -> list[tuple[str, Any]]:
         """Returns the items of the scans that a store lacks, with their keys."""
         pairs = list(zip(self.needed(), items, strict=True))
@@ -166,3 +185,10 @@ def in_parallel(function: Callable, items: Iterable) -> Iterator:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def registration() -> Any:
+    """Returns the module that registers heads, imported late: SimpleITK takes 90 MB."""
+    from oasisvq.data import registration
+
+    return registration

@@ -1,166 +1,269 @@
-"""Reads a folder of volumes or of pictures; their paths name the subjects."""
+"""A folder of volumes, or of slices as pictures; who they show is read from their paths."""
 
-import re
+import collections
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from oasisvq.core.errors import DatasetError, VolumeError
-from oasisvq.data.filenames import compile_pattern, names_in_path
-from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
+from oasisvq.data.intensities import looks_like_labels
+from oasisvq.data.inventory import (
+    IMAGES,
+    REASONS,
+    Entry,
+    leave_sizes,
+    oasis_kind,
+    plane_of,
+    take_inventory,
+)
+from oasisvq.data.pictures import read_pictures
 from oasisvq.data.sheets import find_sheets
-from oasisvq.data.sources.base import WHOLE, BadScan, Finding, Scan, Shard, Source, in_parallel
-from oasisvq.data.volumes import cut_volume, guarded, is_volume, read_volume
+from oasisvq.data.sources.base import (
+    WHOLE,
+    BadScan,
+    Finding,
+    Scan,
+    Shard,
+    Source,
+    in_parallel,
+    registration,
+)
+from oasisvq.data.volumes import (
+    AXES,
+    Header,
+    Volume,
+    choose_pixel_size,
+    cut_volume,
+    read_header,
+    read_volume,
+)
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-LARGEST_SIDE = 4096  # pixels
-# Label maps, which lie beside brains.
-NOT_BRAINS = re.compile(r"^seg_|_fseg|_seg\.", re.I)
-# The images of OASIS by their names, for other folders, and the directions of their axes.
-IMAGES = {**OASIS1_IMAGES, "oasis2": OASIS2_IMAGE}
-NAMED = {
-    kind: re.compile(place.rpartition("/")[2].format(r"\w+") + r"\.hdr", re.I)
-    for kind, (place, _) in IMAGES.items()
-}
+LABELS = "{}: looks like a label map: few numbers, in even areas. Leave it out with --exclude"
 
 
-class _Folder(Source):
-    """A folder of files whose paths name subject, session and split."""
+class Folder(Source):
+    """A folder of files; subject, session and split come from their paths.
 
-    def __init__(self, folder: Path, files: list[Path], config: Any):
+    Attributes:
+        entries: All images found, each with the reason if it is left out.
+        scans_of: The taken entries of each scan, and entries that cannot be read by themselves.
+    """
+
+    def __init__(self, folder: Path, entries: list[Entry], config: Any):
         self.name, self.folder, self.config = folder.resolve().name, folder, config
-        self.pattern = compile_pattern(config.subject_pattern)
+        self.entries = entries
         self.tables = find_sheets(folder)
-        images = (path.with_suffix(".img") for path in files if path.suffix.lower() == ".hdr")
-        self.fingerprint = [
-            f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
-            for path in [*files, *filter(Path.is_file, images), *self.tables]
+        taken = [entry.path for entry in entries if entry.taken]
+        images = (path.with_suffix(".img") for path in taken if path.suffix.lower() == ".hdr")
+        files = [*taken, *filter(Path.is_file, images), *filter(Path.is_file, self.tables)]
+        self.fingerprint = ["folder 3"] + [
+            f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}".encode(
+                errors="backslashreplace"
+            ).decode()
+            for path in files
         ]
+        scans = collections.defaultdict(list)
+        for entry in entries:
+            if entry.taken:
+                scans[self._key(entry)].append(entry)
+        broken = [[entry] for entry in entries if entry.problem and not entry.reason]
+        self.scans_of = [scans[key] for key in sorted(scans)] + broken
+        self.count = len(self.scans_of)
+
+    def _key(self, entry: Entry) -> tuple:
+        """Returns what the entries of one scan share."""
+        names = entry.names
+        return names.subject, names.session, names.group, names.split
 
     def sheets(self, fetch: bool) -> list[Path]:
         """Returns the paths of the tables in the folder, and of their code books."""
         return self.tables
 
-    def _names(self, path: Path) -> tuple[str, str, int | None, str]:
-        """Returns subject, session, slice number and split, see `names_in_path`."""
-        return names_in_path(path.relative_to(self.folder), self.pattern, is_volume(path))
+    def inventory(self) -> list[Entry]:
+        """Returns all images found, each with the reason if it is left out."""
+        return self.entries
 
+    def listed_scans(self) -> list[tuple]:
+        scans = [entries for entries in self.scans_of if entries[0].taken]
+        return [
+            (names.subject, names.session, names.split, self._slices(entries), names.group)
+            for entries in scans
+            for names in [entries[0].names]
+        ]
 
-class Pictures(_Folder):
-    """A folder of 8- or 16-bit grey slices, one per file."""
+    def _slices(self, entries: list[Entry]) -> int:
+        """Returns the number of slices of a scan."""
+        return len(entries)
 
-    def __init__(self, folder: Path, files: list[Path], config: Any):
-        super().__init__(folder, files, config)
-        self.groups = {}
-        for path in files:
-            subject, session, index, split = self._names(path)
-            self.groups.setdefault((subject, session, split), []).append((path, index))
-        self.count = len(self.groups)
+    def describe(self) -> list[str]:
+        """Returns lines on what names leave in doubt."""
+        lines = [f"Pixels of {self.pixel_size:g} mm"] if self.pixel_size else []
+        classes = collections.defaultdict(set)
+        for entry in self.entries:
+            if entry.taken:
+                classes[entry.names.subject].add(entry.names.group)
+        several = sorted(subject for subject, groups in classes.items() if len(groups) > 1)
+        if several:
+            lines.append(
+                f"{len(several)} persons are in several classes, as {several[0]}: counted as one "
+                "person each, for a person must not be in two splits"
+            )
+        if len(classes) == 1:
+            lines.append(
+                f"All images are of one person, {min(classes)}, by their names. If they show "
+                "several, say which part of a path is the person with --subject-pattern"
+            )
+        return lines
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        for key, (person, slices) in self._missing(sorted(self.groups.items()), store, shard):
-            subject, session, split = person
-            slices.sort(key=lambda entry: (entry[1] is None, entry[1] or 0, entry[0]))
-            paths, indices = zip(*slices, strict=True)
-            try:
-                pictures = [read_picture(path) for path in paths]
-            except VolumeError as error:
-                yield BadScan(key, str(error))
-            else:
-                places = indices, [None] * len(paths)
-                yield Scan(key, subject, session, split, "", pictures, *places)
+        yield from in_parallel(self._finding, self._missing(self.scans_of, store, shard))
 
-
-class Volumes(_Folder):
-    """A folder of volumes, cut into slices."""
-
-    def __init__(self, folder: Path, files: list[Path], config: Any):
-        super().__init__(folder, files, config)
-        self.files, self.count = files, len(files)
-
-    def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        yield from in_parallel(self._scan, self._missing(self.files, store, shard))
-
-    def _scan(self, keyed: tuple[str, Path]) -> Finding:
-        """Returns the `Scan`, or the `BadScan`, of a volume, given as a pair of key and path."""
-        key, path = keyed
-        subject, session, _, split = self._names(path)
-        kind = _oasis_kind(path)
+    def _finding(self, keyed: tuple[str, list[Entry]]) -> Finding:
+        """Returns the slices of a scan, or why there are none."""
+        key, entries = keyed
+        if entries[0].problem:
+            return BadScan(key, entries[0].problem)
         try:
-            volume = read_volume(path, IMAGES[kind][1] if kind else "")
-            slices = cut_volume(volume, self.config, path)
+            plane, slices, notes = self._read(entries)
         except VolumeError as error:
             return BadScan(key, str(error))
-        return Scan(key, subject, session, split, self.config.plane, *slices)
+        names = entries[0].names
+        who = names.subject, names.session, names.split, plane
+        return Scan(
+            key, *who, *slices, notes=notes, repeat=self._repeat(entries), group=names.group
+        )
+
+    def _repeat(self, entries: list[Entry]) -> str:
+        return ""
+
+    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
+        """Returns the plane, the slices (see `cut_volume`) and notes of a scan."""
+        raise NotImplementedError
 
 
-def open_folder(config: Any) -> Pictures | Volumes:
+class Slices(Folder):
+    """A folder of slices, one file each: pictures, or volumes one slice thick."""
+
+    def _key(self, entry: Entry) -> tuple:
+        return *super()._key(entry), entry.names.repeat
+
+    def _repeat(self, entries: list[Entry]) -> str:
+        return entries[0].names.repeat
+
+    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
+        entries.sort(key=lambda e: (e.names.index is None, e.names.index or 0, e.relative))
+        indices = [entry.names.index for entry in entries]
+        if not entries[0].volume:
+            paths = [entry.path for entry in entries]
+            pictures, notes = read_pictures(paths, entries[0].names.subject)
+            # A picture's name may tell its plane, but not where the subject's left is.
+            planes, positions = {""}, [None] * len(paths)
+        else:
+            named = [plane_of(entry.relative) for entry in entries]
+            pairs = zip(entries, named, strict=True)
+            volumes = [read_volume(entry.path, plane=plane) for entry, plane in pairs]
+            cuts = [cut_volume(volume, self.config, self.name) for volume in volumes]
+            pictures, positions = ([cut[n][0] for cut in cuts] for n in (0, 2))
+            planes = {volume.plane for volume in volumes}
+            notes = [note for volume in volumes for note in volume.notes]
+        if all(map(looks_like_labels, pictures)):
+            raise VolumeError(LABELS.format(entries[0].path))
+        plane = planes.pop() if len(planes) == 1 else ""
+        return plane, (pictures, indices, positions), notes
+
+
+class Volumes(Folder):
+    """A folder of volumes, cut into slices; the repeats of a session are averaged."""
+
+    def __init__(self, folder: Path, entries: list[Entry], config: Any, headers: dict[int, Header]):
+        super().__init__(folder, entries, config)
+        self.headers = headers
+        found = [headers[id(entry)] for entry in entries if entry.taken and id(entry) in headers]
+        self.pixel_size = config.pixel_size or choose_pixel_size(found, config.plane)
+
+    def _slices(self, entries: list[Entry]) -> int:
+        size = self.headers[id(entries[0])].shape[AXES[self.config.plane]]
+        low, high = self.config.slice_range
+        in_range = size if self.config.slice_unit == "mm" else int((high - low) * (size - 1)) + 1
+        return min(self.config.slices_per_volume or in_range, in_range)
+
+    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
+        volumes = [self._volume(entry) for entry in entries]
+        volume, notes = volumes[0], [note for one in volumes for note in one.notes]
+        if len(volumes) > 1:
+            volume, left_out = registration().average_repeats(
+                volumes, [str(e.path) for e in entries]
+            )
+            notes += [f"{name}: left out of the mean of its session" for name in left_out]
+        slices = cut_volume(volume, self.config, entries[0].path, self.pixel_size or 0.0)
+        return self.config.plane, slices, notes
+
+    def _volume(self, entry: Entry) -> Volume:
+        kind = oasis_kind(entry.path)
+        volume = read_volume(entry.path, IMAGES[kind][1] if kind else "")
+        if looks_like_labels(volume.voxels):
+            raise VolumeError(LABELS.format(entry.path))
+        return volume
+
+
+def open_folder(config: Any) -> Folder:
     """Returns the folder that `config.dataset` names as a source.
 
     Raises:
-        DatasetError: If there is no such folder, no image in it, or images of both kinds.
+        DatasetError: If there is no such folder, no brain in it, brains of several kinds, or
+            pictures that name nobody.
     """
     folder = Path(config.dataset)
     if not config.dataset or not folder.is_dir():
         raise DatasetError(
             f"--dataset {config.dataset}: no such folder. Expected oasis, oasis1, oasis2, demo, or "
-            "a folder of slices (.png, .jpg) or of volumes (.nii, .nii.gz, .hdr with .img)"
+            "a folder of slices (.png, .jpg, .tif) or of volumes (.nii, .nii.gz, .mgz, .hdr with "
+            ".img)"
         )
-    files = [
-        path
-        for path in sorted(filter(Path.is_file, folder.rglob("*")))
-        if not NOT_BRAINS.search(path.name)
-        # .DS_Store and the like, and what a Mac puts into archives
-        and not any(p[0] == "." or p == "__MACOSX" for p in path.relative_to(folder).parts)
-    ]
-    volumes = _of_one_kind(folder, list(filter(is_volume, files)), config.oasis1_image)
-    pictures = [path for path in files if path.name.lower().endswith(PICTURE_SUFFIXES)]
+    entries = take_inventory(folder, config)
+    taken = [entry for entry in entries if entry.taken]
+    volumes = [entry for entry in taken if entry.volume]
+    pictures = [entry for entry in taken if not entry.volume]
     if volumes and pictures:
         raise DatasetError(
-            f"{folder}: holds slices ({pictures[0].name}) and volumes ({volumes[0].name}). "
-            "Put them into two folders and choose one"
+            f"{folder}: holds slices ({pictures[0].relative}) and volumes ({volumes[0].relative}). "
+            f"Choose one with --exclude '*{pictures[0].path.suffix}' or --include"
         )
-    if not volumes and not pictures:
-        raise DatasetError(
-            f"{folder}: holds no images. Expected slices (.png, .jpg) or volumes (.nii, .nii.gz, "
-            ".hdr with .img) in it or below it"
+    if not taken and not any(entry.problem for entry in entries):
+        raise DatasetError(f"{folder}: holds no images to slice. {_nothing(entries)}")
+    if pictures:
+        leave_sizes(pictures)
+        return Slices(folder, entries, config)
+    headers = _headers(volumes)
+    thin = [entry for entry in volumes if id(entry) in headers and headers[id(entry)].is_slice]
+    if thin and len(thin) == len(headers):
+        return Slices(folder, entries, config)
+    for entry in thin:
+        entry.reason = "thin"
+    return Volumes(folder, entries, config, headers)
+
+
+def _headers(volumes: list[Entry]) -> dict[int, Header]:
+    """Returns the header of each volume, by the entry's identity, as far as they can be read."""
+    headers = {}
+    for entry in volumes:
+        try:
+            headers[id(entry)] = read_header(entry.path, plane=plane_of(entry.relative))
+        except VolumeError as error:
+            entry.problem = str(error)
+    return headers
+
+
+def _nothing(entries: list[Entry]) -> str:
+    """Returns what a folder without brains holds, and what may help."""
+    if not entries:
+        return (
+            "Expected slices (.png, .jpg, .tif) or volumes (.nii, .nii.gz, .mgz, .hdr with .img) "
+            "in it or below it"
         )
-    return Volumes(folder, volumes, config) if volumes else Pictures(folder, pictures, config)
-
-
-def _oasis_kind(path: Path) -> str | None:
-    """Returns the image of OASIS that a file has the name of, or `None`."""
-    return next((kind for kind, name in NAMED.items() if name.fullmatch(path.name)), None)
-
-
-def _of_one_kind(folder: Path, volumes: list[Path], wanted: str) -> list[Path]:
-    """Returns a folder's volumes, only of the wanted image if it has several images of OASIS."""
-    kinds = {path: _oasis_kind(path) for path in volumes}
-    if len(set(kinds.values()) - {None, "oasis2"}) < 2:
-        return volumes
-    if wanted not in kinds.values():
-        raise DatasetError(
-            f"{folder}: holds volumes of several kinds "
-            f"({', '.join(sorted(kind or 'others' for kind in set(kinds.values())))}), and no "
-            f"{wanted} ones. Choose a kind with --oasis1-image"
-        )
-    return [path for path in volumes if kinds[path] in (wanted, "oasis2", None)]
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Reads a grey picture as float32 `(H, W)`, in the file's own scale.
-
-    Raises:
-        VolumeError: If it cannot be read, or is too large.
-    """
-    with guarded(path, "picture"), Image.open(path) as image:
-        if max(image.size) > LARGEST_SIDE:
-            raise VolumeError(
-                f"{path}: {image.size[0]}x{image.size[1]} pixels. Expected at most "
-                f"{LARGEST_SIDE} a side; take the file out of the folder"
-            )
-        grey = image if image.mode in ("L", "I;16", "I", "F") else image.convert("L")
-        return np.asarray(grey, dtype=np.float32)
+    counts = collections.Counter(entry.reason for entry in entries)
+    first = {entry.reason: entry.relative for entry in reversed(entries)}
+    parts = [
+        f"{count} {REASONS[reason]} ({first[reason]})" for reason, count in counts.most_common()
+    ]
+    return f"Left out: {'; '.join(parts)}. Give another folder, or --include and --suffix"

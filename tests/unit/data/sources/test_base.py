@@ -65,6 +65,8 @@ def test_the_facts_of_a_scan_are_all_but_its_pictures_as_json_knows_them():
         "source": "",
         "notes": ["a note"],
         "origin": [],
+        "repeat": "",
+        "group": "",
         "sizes": [[3, 4], [5, 6]],
     }
     bad = BadScan("key", "torn", ("disc1", "sum")).facts()
