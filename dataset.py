@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, add_data_dir
+from oasisvq.core.arrays import write_array
 from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
-from oasisvq.core.files import sha256, whole_file, write_array, write_text
+from oasisvq.core.files import sha256, whole_file, write_text
 from oasisvq.core.script import run_script
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sides import common_sides, sides_of
@@ -330,7 +331,7 @@ def main():
         sources = preview_rows(dataset)
         pictures = [dataset.images(rows)[..., 0] for rows in sources.values()]
         titles = [
-            [f"{source} {name}" for name in dataset.table["subject"].iloc[rows]]
+            [f"{source}\n{name}" for name in dataset.table["subject"].iloc[rows]]
             for source, rows in sources.items()
         ]
         sides = [dataset.sides(rows) for rows in sources.values()]

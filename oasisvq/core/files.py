@@ -7,12 +7,11 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
 
 from oasisvq.core.errors import WriteError
 
@@ -73,23 +72,6 @@ def write_text(path: str | Path, content: str | dict[str, Any]) -> None:
     text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text)
-
-
-def write_array(path: str | Path, shape: Iterable[int], blocks: Iterable[np.ndarray]) -> None:
-    """Writes a uint8 array as `.npy`, completely or not at all, block by block.
-
-    A memory-mapped file would kill the process when the disk is full.
-
-    Args:
-        path: The file to write.
-        shape: The shape of the whole array.
-        blocks: The uint8 arrays that it consists of, in order.
-    """
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
 
 
 class _WeightsInMemory(io.BytesIO):

@@ -16,8 +16,9 @@ import numpy as np
 import pandas
 from tqdm import tqdm
 
+from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import DatasetError
-from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_array, write_text
+from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_text
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.inventory import count_entries, describe_entries
 from oasisvq.data.near_duplicates import compare_subjects, group_heads, near_duplicates

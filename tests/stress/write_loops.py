@@ -22,7 +22,8 @@ import numpy as np
 import pandas
 from PIL import Image
 
-from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_array, write_text
+from oasisvq.core.arrays import write_array
+from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_text
 from oasisvq.figures import save_picture
 
 ROOT = Path(__file__).resolve().parents[2]

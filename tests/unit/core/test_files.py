@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import WriteError
 from oasisvq.core.files import (
     PARTIAL,
@@ -22,7 +23,6 @@ from oasisvq.core.files import (
     sha256,
     sweep,
     whole_file,
-    write_array,
     write_text,
 )
 from stress import write_loops
@@ -114,14 +114,6 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(full_disk, name):
 @pytest.mark.slow
 def test_five_kills_in_write_loops_leave_whole_files_and_no_litter_after_a_sweep(tmp_path):
     assert write_loops.kill_writers(tmp_path, kills=5, seed=0) > 0
-
-
-def test_an_array_written_in_blocks_is_read_as_one(tmp_path, random):
-    array = random.integers(0, 256, (7, 5, 3), np.uint8)
-    write_array(tmp_path / "array.npy", array.shape, np.array_split(array, 3))
-    read = np.load(tmp_path / "array.npy", allow_pickle=False)
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, array)
 
 
 def test_only_what_is_half_written_is_swept(tmp_path):
