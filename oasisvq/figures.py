@@ -72,8 +72,13 @@ def save_rows(rows, titles, path, sides=UNKNOWN_SIDES):
     sides = [[sides] * len(pictures) for pictures in rows] if isinstance(sides, tuple) else sides
     pairs = {tuple(pair) for row in sides for pair in row}
     letters = pairs - {UNKNOWN_SIDES}
-    size = (1.9 if letters else 1.7) * columns, (1.7 * height / width + 0.18) * len(rows)
+    column_width = 1.9 if letters else 1.7  # inches
+    named = [title for row in titles if row is not None for title in row]
+    lines = 1 + max((title.count("\n") for title in named), default=0)
+    row_height = 1.7 * height / width + (0.12 if letters else 0.06) + 0.12 * lines
+    size = column_width * columns, row_height * len(rows)
     figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06)  # inches; less cuts titles at the upper edge
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
