@@ -1,6 +1,7 @@
 """Scores a run: how close its reconstructions are to the originals, and how good its prior is."""
 
 import argparse
+import dataclasses
 import functools
 import math
 import sys
@@ -15,7 +16,8 @@ from oasisvq.core.script import import_tensorflow_quietly, run_script
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
     *("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern"),
-    *("demo_subjects", "oasis1_image", "discs", "max_bad_scans"),
+    *("demo_subjects", "oasis1_image", "discs", "max_bad_scans", "pixel_size"),
+    *("include", "exclude", "suffix", "persons"),
 ]
 
 
@@ -56,6 +58,9 @@ def main():
     own = "dataset" not in arguments and arguments.split == "test"
     if not own:
         config = run.hyperparameters.with_flags(arguments).data
+        if not config.pixel_size:  # as large as those of the run
+            pixel_size = kept.description.get("pixel_size_mm") or 0.0
+            config = dataclasses.replace(config, pixel_size=pixel_size)
         slices = OASIS(config, arguments.data_dir, run.image_shape)
         for note in slices.split.notes:
             print(note)
@@ -198,7 +203,8 @@ def warn_of_training_subjects(run, slices, rows):
         return slices.people.get(subject, subject)
 
     known = {person(subject) for subject, split in run.split().items() if split != "test"}
-    seen = known & {person(subject) for subject in slices.table["subject"].iloc[rows]}
+    subjects = set(slices.table["subject"].iloc[rows])
+    seen = [subject for subject in subjects if person(subject) in known]
     if seen:
         print(
             f"similarity.py: warning: {len(seen)} of these subjects were used in training; their "

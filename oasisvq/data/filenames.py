@@ -2,9 +2,11 @@
 
 import collections
 import dataclasses
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from oasisvq.core.errors import DatasetError
 
@@ -136,6 +138,16 @@ def compile_pattern(text: str) -> re.Pattern | None:
             "(?P<session>...) and (?P<index>...)"
         )
     return pattern
+
+
+def is_wanted(path: PurePath, config: Any) -> bool:
+    """Tells whether `--include` and `--exclude` want a path, by itself, its name or a folder."""
+    names = [path.as_posix(), path.name, *map(str, path.parents)]
+
+    def matches(globs: Iterable[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
+
+    return (not config.include or matches(config.include)) and not matches(config.exclude)
 
 
 def names_in_path(

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import fnmatch
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ from oasisvq.data.filenames import (
     SPLIT_FOLDER,
     Names,
     compile_pattern,
+    is_wanted,
     read_names,
 )
 from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
@@ -106,9 +106,9 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
     Raises:
         DatasetError: If several kinds of image remain and none is the plain one.
     """
-    entries = list(_walk(folder))
+    entries = list(_walk(folder, derived=bool(config.include)))
     for entry in entries:
-        if not entry.reason and not _wanted(entry.relative, config):
+        if not entry.reason and not is_wanted(entry.relative, config):
             entry.reason = "excluded"
     images = [entry for entry in entries if entry.taken]
     pattern = compile_pattern(config.subject_pattern)
@@ -122,8 +122,11 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
     return entries
 
 
-def _walk(folder: Path) -> Iterator[Entry]:
-    """Yields the images below a folder, links followed once, in the order of their names."""
+def _walk(folder: Path, derived: bool) -> Iterator[Entry]:
+    """Yields the images below a folder, links followed once, in the order of their names.
+
+    Folders of derived data are entered only if `derived`: `--include` may mean them.
+    """
     seen = set()
 
     def walk(place: Path) -> Iterator[Entry]:
@@ -139,7 +142,7 @@ def _walk(folder: Path) -> Iterator[Entry]:
                 continue  # .DS_Store and the like, and what a Mac puts into archives
             if found.is_dir():
                 reason = _reason_of_folder(path)
-                if reason:
+                if reason and not (derived and reason == "derived"):
                     yield Entry(path, relative, reason=reason)
                 else:
                     yield from walk(path)
@@ -187,16 +190,6 @@ def _readable(path: PurePath) -> PurePath:
 def is_volume(path: Path) -> bool:
     """Tells whether a file's name is that of a volume (the `.img` beside a `.hdr` is not)."""
     return path.name.lower().endswith(VOLUMES)
-
-
-def _wanted(relative: PurePath, config: Any) -> bool:
-    """Tells whether `--include` and `--exclude` want a file, by its path, its name or a folder."""
-    names = [relative.as_posix(), relative.name, *map(str, relative.parents)]
-
-    def matches(globs: Iterable[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
-
-    return (not config.include or matches(config.include)) and not matches(config.exclude)
 
 
 # Rules, each of which gives some entries a reason

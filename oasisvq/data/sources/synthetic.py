@@ -1,12 +1,14 @@
 """Invents subjects by deforming the ICBM-152 T1 template: real anatomy, but no real person."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data.filenames import is_wanted
 from oasisvq.data.sources.base import WHOLE, Scan, Shard, Source
 from oasisvq.data.volumes import AXES, Volume, brain_slices, load_icbm, slice_indices
 
@@ -15,13 +17,16 @@ class Demo(Source):
     """The invented subjects of `--dataset demo`."""
 
     def __init__(self, config: Any):
-        self.name, self.config, self.count = "demo", config, config.demo_subjects
+        self.name, self.config = "demo", config
+        names = [f"invented_{number:04d}" for number in range(config.demo_subjects)]
+        self.subjects = [n for n, name in enumerate(names) if is_wanted(PurePath(name), config)]
+        self.count = len(self.subjects)
         self.fingerprint = ["demo 1"]  # raise the number when the invention changes
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Scan]:
         config, template = self.config, load_template()
         cut = (config.plane, config.slice_range, config.slice_unit, config.slices_per_volume)
-        for key, number in self._missing(range(config.demo_subjects), store, shard):
+        for key, number in self._missing(self.subjects, store, shard):
             pictures, indices, positions = invent_slices(template, number, *cut)
             if not len(indices):
                 raise DatasetError("--dataset demo: no slice of the template is in --slice-range")

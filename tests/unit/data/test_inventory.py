@@ -102,6 +102,8 @@ def test_variants_of_bids(tmp_path):
     derived = [*persons("sub-{n}/sub-{n}_T1w.nii.gz"), *persons("derivatives/x/sub-{n}_T1w.nii.gz")]
     assert reasons(tmp_path / "derived", *derived) == {"": 3, "derived": 1}
     assert len(taken(tmp_path / "derived" / "derivatives")) == 3
+    wanted = taken(tmp_path / "derived", include=("derivatives/*",))
+    assert wanted == persons("derivatives/x/sub-{n}_T1w.nii.gz")
 
 
 def test_several_unknown_kinds_are_listed_with_their_flags(tmp_path):

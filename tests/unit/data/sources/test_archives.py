@@ -56,6 +56,11 @@ def test_the_sheet_is_joined_and_the_collection_named(data_dir):
     assert len(parts["oasis_cross-sectional_disc2.tar.gz"]["sha256"]) == 64
 
 
+def test_include_and_exclude_choose_sessions(data_dir):
+    some = OASIS(choose_discs(include=("OAS1_000[1-4]*",), exclude=("*_0002_*",)), data_dir)
+    assert some.subjects("all") == ["OAS1_0001", "OAS1_0003", "OAS1_0004"]
+
+
 def test_discs_limit_the_job_and_unpacked_ones_serve_as_well(data_dir):
     packed = prepare(choose_discs(), data_dir)
     assert len(np.load(prepare(choose_discs(discs="2"), data_dir) / "slices.npy")) == 6

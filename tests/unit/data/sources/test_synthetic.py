@@ -17,6 +17,14 @@ def test_demo_makes_the_same_subjects_every_time(tmp_path):
     assert 0.2 < (first.slices > 0).mean() < 0.7
 
 
+def test_include_and_exclude_choose_invented_subjects(tmp_path):
+    every = choose("demo", demo_subjects=3, slices_per_volume=1)
+    some = choose("demo", demo_subjects=3, slices_per_volume=1, exclude=("*_0001",))
+    kept = OASIS(some, tmp_path)
+    assert kept.subjects("all") == ["invented_0000", "invented_0002"]
+    np.testing.assert_array_equal(kept.slices, OASIS(every, tmp_path).slices[[0, 2]])
+
+
 def test_demo_outside_the_template_is_refused(tmp_path):
     nowhere = choose("demo", slice_unit="mm", slice_range=(500.0, 600.0))
     with pytest.raises(DatasetError, match="--slice-range"):
