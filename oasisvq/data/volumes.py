@@ -240,7 +240,7 @@ def _parse(start: bytes, name: object, pair: bool = False) -> tuple[Any, Any, in
 
 def _claimed_length(header: Any, name: object) -> int:
     """Returns the number of bytes up to the end of the voxels, after checks of the header."""
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
     offset = header.get_data_offset()
     _three_axes(shape, name)
     if np.prod(shape, dtype=float) > LARGEST_VOLUME:
@@ -276,7 +276,7 @@ def _three_axes(shape: Sequence[int], name: object) -> tuple[int, ...]:
     if len(sizes) != 3 or min(sizes) < 1 or sizes.count(1) > 1:
         raise VolumeError(
             f"{name}: expected one volume of three axes, or one slice. Received: shape "
-            f"{tuple(shape)}. Split a series into volumes, or take the file out of the folder"
+            f"{shape}. Split a series into volumes, or take the file out of the folder"
         )
     return tuple(sizes)
 

@@ -269,8 +269,8 @@ def test_freesurfer_volumes_are_read_as_ras(tmp_path, axes, suffix):
 def test_freesurfer_headers_that_claim_too_much_are_refused(tmp_path, reader):
     whole = gzip.decompress(save(tmp_path / "a.mgz", "RAS", nibabel.MGHImage).read_bytes())
     for at, value, problem in (
-        (4, 2000, "more than"),
-        (16, 5, "three axes"),
+        (4, 2000, r"claims \(2000, 2000, 2000\) voxels, more than"),
+        (16, 5, r"shape \(6, 8, 10, 5\)"),
         (4, 0, "three axes"),
         (20, 99, "cannot be read"),
     ):
