@@ -19,6 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from oasisvq.data.near_duplicates import compare_subjects, group_heads
+from oasisvq.data.prepare import fit_picture
 from oasisvq.data.volumes import cut_slice, read_volume
 
 ALIKE = ("OAS1_0079", "OAS1_0193")  # near-duplicates of one another, in the data as published
@@ -158,10 +159,11 @@ def main():
         names = [path.name[:13] for path in paths]
         report(f"OASIS-2 visits {plane}", np.concatenate(pictures), table_of(names, 1, [0]))
     for places in ([50], range(44, 56, 2), range(30, 70, 4)):
+        shape = coronal[min(coronal)].shape[1:]
         names = [name for name in coronal if name in volumes]
         cuts = [scaled([cut_slice(volumes[n], "coronal", i) for i in places]) for n in names]
         slices = [*np.concatenate([coronal[n][::3] for n in names])]
-        slices += [picture[3:-3, 3:-3] for cut in cuts for picture in cut]  # of 182 pixels
+        slices += [fit_picture(picture, shape) for cut in cuts for picture in cut]
         mine = table_of(names, 4, range(90, 100, 3))
         others = [f"{name} mm" for name in names]
         places_mm = [2 * place - 126 for place in places]
