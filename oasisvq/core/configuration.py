@@ -30,7 +30,6 @@ def option(
     repeated: bool = False,
     words: dict[str, int] | None = None,
     before: Any = None,
-    later: bool = False,
 ) -> Any:
     """Returns a field of a part, with the range of its values.
 
@@ -42,11 +41,10 @@ def option(
         repeated: Whether the flag may be given several times, each with one text; the default is
             then `()`.
         words: Words that a flag takes in the place of some numbers.
-        later: Whether configurations were saved before the field existed.
-        before: Its value in those. Default: the default value.
+        before: The value of configurations that were saved before the field existed. Default:
+            there are none.
     """
-    limits: dict[str, Any] = {"repeated": repeated, "words": words or {}}
-    limits |= {"before": before, "later": later}
+    limits: dict[str, Any] = {"repeated": repeated, "words": words or {}, "before": before}
     limits |= {"low": low, "high": high, "choices": choices, "count": count}
     return dataclasses.field(default=default, metadata=limits)
 
@@ -165,15 +163,15 @@ class Configuration:
         """
         if not isinstance(values, dict):
             raise HyperparameterError(f"expected hyperparameters. Received: {type(values)}")
-        later = {
-            name: field.default if field.metadata["before"] is None else field.metadata["before"]
+        before = {
+            name: field.metadata["before"]
             for name, _, _, field in cls._options()
-            if field.metadata["later"]
+            if field.metadata["before"] is not None
         }
-        odd = sorted(set(later | values) ^ set(cls.names()))
+        odd = sorted(set(before | values) ^ set(cls.names()))
         if odd:
             raise HyperparameterError(f"unknown or missing hyperparameters: {odd}")
-        return cls().replace(**(later | values))
+        return cls().replace(**(before | values))
 
     @classmethod
     def add_flags(

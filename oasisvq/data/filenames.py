@@ -84,8 +84,8 @@ CLASS_WORD = re.compile(
     r"adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|possible|probable|healthy|"
     r"normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|glioma|meningioma|pituitary|with|"
     r"without|diseased?|positive|negative|young|old|elderly|male|female|men|women|patients?|"
-    r"controls?|impair(?:ed|ment)|dem(?:ented|entia)?|(?:non|very)?(?:mild|moderate)?dem(?:ented)?|verymild|tumou?rs?|"
-    r"cancer|stroke|schizophrenia|autism|depression|epilepsy|lesions?|cases|subjects|yes|stable|"
+    r"controls?|impair(?:ed|ment)|dementia|verymild|tumou?rs?|"
+    r"(?:non|very)?(?:mild|moderate)?dem(?:ented)?|cancer|stroke|schizophrenia|autism|depression|epilepsy|lesions?|cases|subjects|yes|stable|"
     r"converters?|converted|progressive|and|vs",
     re.I,
 )

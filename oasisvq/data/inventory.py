@@ -22,10 +22,9 @@ from oasisvq.data.filenames import (
     read_names,
 )
 from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
-from oasisvq.data.pictures import picture_size
+from oasisvq.data.pictures import PICTURE_SUFFIXES, picture_size
+from oasisvq.data.volumes import VOLUME_SUFFIXES, is_volume
 
-PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")  # of two with one name the first is taken
-VOLUMES = (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh")
 # Formats of images that are not read: named, so that nobody wonders where they went.
 UNREAD = re.compile(
     r"\.(?:dcm|ima|nrrd|nhdr|mh[ad]|mnc|gif|bmp|webp|eps|svg|npy|npz|nii\.bz2|nii\.xz|img\.gz|"
@@ -49,7 +48,7 @@ NAMED = {
 CHANNEL = re.compile(r"(?:^|_)0\d{3}$")
 # Kinds that are a brain without its skull, or else a head, best first: neurite-OASIS, FreeSurfer.
 PLAIN = ("aligned_norm", "brain", "norm", "brainmask", "t1", "nu", "orig")
-REASONS = {  # of what is left out, with the remedy where it may be wrong
+REASONS = {  # why an image is left out
     "label": "a label map or mask",
     "contrast": "another contrast",
     "channel": "another channel",
@@ -164,7 +163,7 @@ def _reason_of_folder(path: Path) -> str:
 
 def _file(found: os.DirEntry, path: Path, relative: PurePath) -> Entry | None:
     """Returns a file as an entry if its name is that of an image, else `None`."""
-    volume, picture = is_volume(path), path.name.lower().endswith(PICTURES)
+    volume, picture = is_volume(path), path.name.lower().endswith(PICTURE_SUFFIXES)
     if not volume and not picture:
         unread = UNREAD.search(path.name)
         return Entry(path, relative, reason="format") if unread else None
@@ -185,11 +184,6 @@ def _readable(path: PurePath) -> PurePath:
     """Returns a path whose text can be written as UTF-8; other paths differ from it."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return PurePath(text)
-
-
-def is_volume(path: Path) -> bool:
-    """Tells whether a file's name is that of a volume (the `.img` beside a `.hdr` is not)."""
-    return path.name.lower().endswith(VOLUMES)
 
 
 # Rules, each of which gives some entries a reason
@@ -254,11 +248,7 @@ def _name_the_nameless(entries: list[Entry], folder: Path, config: Any) -> None:
 
 
 def _leave_augmented(entries: list[Entry], folder: Path, config: Any) -> None:
-    """Leaves out augmented copies of what is there as it was."""
-    for together in _sessions(entries).values():
-        if not all(entry.names.augmented for entry in together):
-            for entry in together:
-                entry.reason = "augmented" if entry.names.augmented else ""
+    """Leaves out augmented copies of persons whose images are there as they were."""
     plain = {entry.names.subject for entry in entries if not entry.names.augmented}
     for entry in entries:
         if entry.names.augmented and entry.names.subject in plain:
@@ -387,7 +377,7 @@ def _leave_kinds(entries: list[Entry], folder: Path, config: Any) -> None:
         for entry in together:
             kind = entry.names.kind.lower()
             if kind != choice and choice in {e.names.kind.lower() for e in together}:
-                entry.reason = "variant" if _words(choice) <= _words(kind) else "kind"
+                entry.reason = "variant" if _words_of(choice) <= _words_of(kind) else "kind"
             elif kind != choice:
                 entry.reason = "kind"
     if choice in PLAIN:
@@ -396,7 +386,8 @@ def _leave_kinds(entries: list[Entry], folder: Path, config: Any) -> None:
                 entry.reason = entry.reason or "kind"
 
 
-def _words(kind: str) -> set[str]:
+def _words_of(kind: str) -> set[str]:
+    """Returns the words of a kind of image."""
     return set(filter(None, kind.split("_")))
 
 
@@ -409,8 +400,8 @@ def _plain_kind(counts: collections.Counter) -> str | None:
     for kind in PLAIN:
         if kind in counts:
             return kind
-    fewest = min(counts, key=lambda kind: (len(_words(kind)), len(kind), kind))
-    if all(_words(fewest) <= _words(kind) for kind in counts):
+    fewest = min(counts, key=lambda kind: (len(_words_of(kind)), len(kind), kind))
+    if all(_words_of(fewest) <= _words_of(kind) for kind in counts):
         return fewest
     last = {kind.rpartition("_")[2] for kind in counts}
     if len(last) == 1 and all(re.search(r"space|desc|res|acq|rec|ce", kind) for kind in counts):
@@ -432,7 +423,7 @@ def _leave_seconds(entries: list[Entry]) -> None:
 
 def _rank(path: Path) -> int:
     """Returns the place of a file's format among those of one image."""
-    suffixes = (*VOLUMES, *PICTURES)
+    suffixes = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
     return next(n for n, suffix in enumerate(suffixes) if path.name.lower().endswith(suffix))
 
 

@@ -10,7 +10,7 @@ from oasisvq.core.errors import VolumeError
 from oasisvq.data.intensities import ground_pictures
 from oasisvq.data.volumes import guarded, refuse_pointer
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")  # of one slice, the first is taken
 FORMATS = ("PNG", "JPEG", "TIFF")  # Pillow's other decoders start programs, or are seldom tested
 LARGEST_SIDE = 4096  # pixels
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey, of more than 8 bits

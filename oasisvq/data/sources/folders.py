@@ -1,5 +1,6 @@
 """A folder of volumes, or of slices as pictures; who they show is read from their paths."""
 
+import abc
 import collections
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,11 +135,12 @@ class Folder(Source):
         )
 
     def _repeat(self, entries: list[Entry]) -> str:
+        """Returns which repeat of its session a scan is; `""` if repeats are averaged."""
         return ""
 
+    @abc.abstractmethod
     def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
         """Returns the plane, the slices (see `cut_volume`) and notes of a scan."""
-        raise NotImplementedError
 
 
 class Slices(Folder):
