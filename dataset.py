@@ -264,6 +264,12 @@ def describe(dataset, most=5):
         text += f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}"
     if len(joined) > most:
         text += f"; {len(joined) - most} more in dataset.json"
+    if joined:
+        for way, known in dataset.description.get("near_duplicates_by", {}).items():
+            text += (
+                f"\n  compared {way}: alike from {known['threshold']} up; of {known['pairs']:,} "
+                f"pairs, the next below has {known['highest_below']}"
+            )
     return "\n".join([text, *dataset.split.notes])
 
 
@@ -307,10 +313,10 @@ def main():
     shard = Shard.parse(arguments.shard)
     if arguments.preview and not arguments.preview.lower().endswith(".png"):
         raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
-    if arguments.output and not (arguments.list and arguments.output.lower().endswith(".csv")):
-        raise HyperparameterError(
-            f"--output must name a .csv, with --list. Received: {arguments.output}"
-        )
+    if arguments.output and not arguments.list:
+        raise HyperparameterError("--output is written with --list only: give --list too")
+    if arguments.output and not arguments.output.lower().endswith(".csv"):
+        raise HyperparameterError(f"--output must name a .csv. Received: {arguments.output}")
 
     from oasisvq.data.listing import describe_source, write_listing
     from oasisvq.data.prepare import open_source, prepare

@@ -169,6 +169,19 @@ def test_a_preview_is_drawn_of_each_collection_at_one_position(coronal, tmp_path
     assert "--preview must name a .png" in errors
 
 
+def test_a_listing_is_written_only_where_one_is_asked_for(capfd, coronal, tmp_path):
+    for flags, said in (
+        (["--output", "some.csv"], "give --list too"),
+        (["--list", "--output", "some.txt"], "--output must name a .csv"),
+    ):
+        status, _, errors = run_dataset(capfd, coronal, tmp_path, *flags)
+        assert status == 2
+        assert said in errors
+    _, printed, _ = run_dataset(capfd, coronal, tmp_path, "--list", "--output", tmp_path / "a.csv")
+    assert "persons" in printed
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 36
+
+
 def test_help_answers_before_anything_heavy_is_imported():
     process = start_python("-X", "importtime", TESTS.parent / "dataset.py", "--help")
     out, errors = process.communicate(timeout=120)

@@ -42,6 +42,11 @@ class Archives(base.Source):
         """Returns the names of the archives, the keys under which finished ones are recorded."""
         return [archive.name for archive in self.archives]
 
+    def describe(self) -> list[str]:
+        """Returns a line on each archive: where it is, or that it is to be downloaded."""
+        places = [(archive.name, archive.path or "to be downloaded") for archive in self.archives]
+        return [f"{name}: {place}" for name, place in places]
+
     def records(self) -> dict[str, dict]:
         paths = {archive.name: archive.path for archive in self.archives if archive.path}
         return {n: acquire.archive_record(path) for n, path in paths.items() if path.is_file()}

@@ -8,7 +8,7 @@ import numpy as np
 from hyperparameters import DataConfig
 from oasisvq.data.listing import describe_source, write_listing
 from oasisvq.data.prepare import open_source
-from support.sources import write_png, write_volume
+from support.sources import choose_discs, write_png, write_volume
 
 
 def source_of(folder, **options):
@@ -66,3 +66,11 @@ def test_other_sources_say_what_they_are():
     config = DataConfig(dataset="demo", demo_subjects=5)
     source, config = open_source(config, None), config
     assert describe_source(source, config) == ["demo: 5 scans"]
+
+
+def test_archives_are_listed_with_their_places(data_dir):
+    config = choose_discs(discs="1-3")
+    lines = describe_source(open_source(config, data_dir), config)
+    first, _, third = (f"oasis_cross-sectional_disc{number}.tar.gz" for number in (1, 2, 3))
+    assert lines[0] == f"{first}: {data_dir / first}"
+    assert lines[2] == f"{third}: to be downloaded"
