@@ -1,5 +1,6 @@
 """Small real and invented data that the tests share."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +18,9 @@ from oasisvq.data.sources.synthetic import invent_slices, load_template
 from support.scripts import run_main, train_flags
 from support.shared import made_once
 from support.sources import SHEET, sessions, write_disc, write_png
+
+# A graph of TensorFlow is so many objects that a tenth of the time would go into collections.
+gc.set_threshold(100_000, 20, 20)
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

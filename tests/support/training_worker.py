@@ -5,6 +5,7 @@ python -m support.training_worker FOLDER DEVICES [EPOCHS]
 With STOP_AFTER in the environment, a stop is requested after so many steps.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ from support.models import pairs_of, small_prior, small_vqvae  # noqa: E402
 
 
 def main():
+    gc.set_threshold(100_000, 20, 20)  # as in conftest.py
     folder, devices = Path(sys.argv[1]), int(sys.argv[2])
     epochs = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     folder.mkdir(parents=True, exist_ok=True)

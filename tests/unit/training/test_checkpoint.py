@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import shutil
 import signal
 
 import keras
@@ -69,18 +70,19 @@ def stop_if(requested):
 
 @pytest.fixture(scope="module", params=[vqvae_loop, prior_loop])
 def left_alone(request, brains, tmp_path_factory):
-    """How a loop is built, and what it ends with if nothing stops it."""
+    """How a loop is built, the folder and the loop if nothing stops it, and what it ends with."""
     folder = tmp_path_factory.mktemp("alone")
-    return request.param, *train(request.param(brains, folder), folder)
+    loop = request.param(brains, folder)
+    return request.param, folder, loop, *train(loop, folder)
 
 
 @pytest.mark.slow
 def test_stopped_and_resumed_again_and_again_it_ends_as_if_left_alone(
     left_alone, brains, tmp_path, monkeypatch
 ):
-    """The VQ-VAE is stopped in its warm-up, the prior in an evaluation, both in all epochs."""
-    build, wanted, history = left_alone
-    for questions in (2, 5, 4, 5):
+    """It is stopped after steps and in an evaluation, the VQ-VAE first of all in its warm-up."""
+    build, _, _, wanted, history = left_alone
+    for questions in (2, 5, 2, 5):
         with monkeypatch.context() as patched:
             stop_after(patched, questions)
             with pytest.raises(signals.Stopped) as stopped:
@@ -92,26 +94,32 @@ def test_stopped_and_resumed_again_and_again_it_ends_as_if_left_alone(
     assert again == history
 
 
-def test_stopped_in_the_evaluation_it_keeps_the_means_of_its_steps(brains, tmp_path, monkeypatch):
-    loop = vqvae_loop(brains, tmp_path)
+@pytest.mark.slow
+def test_a_stage_that_is_done_gives_its_best_weights_again(left_alone, brains, tmp_path):
+    build, folder, first, *_ = left_alone
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    again = build(brains, tmp_path)
+    train(again, tmp_path)
+    for value, other in zip(again.model.get_weights(), first.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def one_weight_loop(path, minutes=10.0):
+    model = OneWeightModel("climb", lambda place, value: (place - value) ** 2)
+    return loop_of(model, np.ones(8, np.float32), checkpoint=Checkpoint(path, minutes), **STEPS)
+
+
+def test_stopped_in_the_evaluation_it_keeps_the_means_of_its_steps(tmp_path, monkeypatch):
+    loop = one_weight_loop(tmp_path / "climb.checkpoint.npz")
     with monkeypatch.context() as patched:
         patched.setattr(loop, "evaluate", lambda: stop_if(requested=True))
         with pytest.raises(signals.Stopped):
             loop.run(tmp_path, 3, "val_loss")
-    again = vqvae_loop(brains, tmp_path)
+    again = one_weight_loop(tmp_path / "climb.checkpoint.npz")
     assert again.progress.means == loop.progress.means != {}
     assert again.progress.step == 4
     train(again, tmp_path)
     assert again.progress.history[0]["loss"] == loop.progress.means["loss"]
-
-
-def test_a_stage_that_is_done_gives_its_best_weights_again(brains, tmp_path):
-    first = vqvae_loop(brains, tmp_path)
-    train(first, tmp_path)
-    again = vqvae_loop(brains, tmp_path)
-    train(again, tmp_path)
-    for value, other in zip(again.model.get_weights(), first.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(value, other)
 
 
 def test_checkpoints_come_as_often_as_wanted(tmp_path, monkeypatch):
@@ -120,9 +128,7 @@ def test_checkpoints_come_as_often_as_wanted(tmp_path, monkeypatch):
 
     def saves(minutes):
         saved.clear()
-        model = OneWeightModel("climb", lambda place, value: (place - value) ** 2)
-        checkpoint = Checkpoint(tmp_path / "climb.checkpoint.npz", minutes)
-        train(loop_of(model, np.ones(8, np.float32), checkpoint=checkpoint, **STEPS), tmp_path)
+        train(one_weight_loop(tmp_path / "climb.checkpoint.npz", minutes), tmp_path)
         return len(saved)
 
     # The warm-up's steps, its end, the steps, the end. The file itself is empty.

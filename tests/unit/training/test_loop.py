@@ -232,7 +232,7 @@ def test_the_prior_in_bfloat16_keeps_softmax_and_loss_in_float32(random):
     for mixed in (False, True):
         keras.utils.set_random_seed(0)
         with layer_precision(mixed):
-            prior = small_prior((6, 5), 8)
+            prior = small_prior((6, 5), 8, residual_blocks=1)
         loop = loop_of(prior, codes, conditions, optimizer=keras.optimizers.Adam(1e-2))
         bits[mixed] = [means["loss"] for means in train_epochs(loop, 8)]
         assert prior((codes, conditions)).dtype == tf.float32
