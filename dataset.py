@@ -327,6 +327,10 @@ def main():
         print("\n".join(describe_source(source, config)))
         if arguments.output:
             write_listing(source.inventory(), Path(arguments.output))
+        entries = source.inventory()
+        if entries and not any(entry.taken for entry in entries):
+            problem = next(entry.problem for entry in entries if entry.problem)
+            raise DatasetError(f"{problem}. {config.dataset} holds no image that can be read")
         return
     if shard != WHOLE and not prepare(config, Path(arguments.data_dir), shard):
         print(f"Shard {arguments.shard} is made. Scans of other shards are still missing")

@@ -135,11 +135,6 @@ def _threshold(counts: np.ndarray, share: float) -> float:
     return round(threshold if pairs else USUAL, 3)
 
 
-def near_duplicates(slices: np.ndarray, table: pandas.DataFrame) -> list[dict[str, Any]]:
-    """Finds pairs of subjects who show the same head, see `compare_subjects`."""
-    return compare_subjects(slices, table).pairs
-
-
 def compare_subjects(slices: np.ndarray, table: pandas.DataFrame) -> Likeness:
     """Compares all subjects, and tells which pairs are too alike to be two heads.
 

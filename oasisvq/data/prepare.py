@@ -1,10 +1,12 @@
 """Makes the scans of a source into slices on disk, and reads such a prepared folder."""
 
+import collections
 import contextlib
 import glob
 import hashlib
 import itertools
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -21,7 +23,7 @@ from oasisvq.core.errors import DatasetError
 from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_text
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.inventory import count_entries, describe_entries
-from oasisvq.data.near_duplicates import compare_subjects, group_heads, near_duplicates
+from oasisvq.data.near_duplicates import compare_subjects, group_heads
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
 from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedArchive, Scan, Shard, Source
@@ -85,7 +87,7 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
             f"{slices.dtype}, {len(table)} rows). Delete the folder, and it is made again"
         )
     if pairs is None:  # made by an earlier version
-        description["near_duplicates"] = near_duplicates(slices, table)
+        description["near_duplicates"] = compare_subjects(slices, table).pairs
         people = join_people(pair["subjects"] for pair in description["near_duplicates"])
     return slices, table, description, people
 
@@ -396,7 +398,7 @@ def _summarise(description: dict[str, Any]) -> None:
         print(f"Images: {images['taken']:,} taken, {left:,} left out")
     for line in (*describe_entries(images), *description["remarks"]):
         print(line)
-    lines = [*bad.values(), *itertools.chain(*description["notes"].values())]
+    lines = _one_of_each([*bad.values(), *itertools.chain(*description["notes"].values())])
     if bad:
         print(f"Left out: {len(bad)}")
     for line in lines[:MOST_PROBLEMS]:
@@ -404,6 +406,17 @@ def _summarise(description: dict[str, Any]) -> None:
     if len(lines) > MOST_PROBLEMS:
         print(f"  and {len(lines) - MOST_PROBLEMS} more, in dataset.json")
     _print_notes(description)
+
+
+def _one_of_each(notes: Iterable[str]) -> list[str]:
+    """Returns the first of the notes, `name: text`, that differ in names and numbers only."""
+    alike = collections.defaultdict(list)
+    for note in notes:
+        alike[re.sub(r"[\d.,]+", "", note.partition(": ")[2]) or note].append(note)
+    return [
+        first + (f" (and {len(others)} more such, in dataset.json)" if others else "")
+        for first, *others in alike.values()
+    ]
 
 
 def _print_notes(description: dict[str, Any]) -> None:

@@ -93,14 +93,14 @@ def measure_preparation(volumes, copies, place):
 
 
 def measure_duplicates(shape):
-    """Returns the seconds that `near_duplicates` takes for a slice, and for a pair of slices."""
+    """Returns the seconds that `compare_subjects` takes for a slice, and for a pair of slices."""
     slices = np.random.default_rng(0).integers(0, 256, (NOISE_SLICES, *shape), np.uint8)
     names = [f"{number:06d}" for number in range(NOISE_SLICES)]
     table = pandas.DataFrame({"subject": names, "session": "", "plane": "axial"})
     table = table.assign(index=0, position_mm=0.0)
     details, began = Watch(duplicates.details), time.perf_counter()
     with mock.patch.object(duplicates, "details", details):
-        duplicates.near_duplicates(slices, table)
+        duplicates.compare_subjects(slices, table)
     compared = time.perf_counter() - began - details.seconds
     return details.seconds / NOISE_SLICES, compared / NOISE_SLICES**2
 

@@ -169,6 +169,14 @@ def test_a_preview_is_drawn_of_each_collection_at_one_position(coronal, tmp_path
     assert "--preview must name a .png" in errors
 
 
+def test_a_listing_of_nothing_that_can_be_read_is_an_error(capfd, tmp_path):
+    (tmp_path / "sub-01_T1w.nii.gz").write_bytes(b"no volume")
+    status, printed, errors = run_dataset(capfd, tmp_path, tmp_path, "--list")
+    assert status == 2
+    assert "1 cannot be read, as sub-01_T1w.nii.gz" in printed
+    assert "sub-01_T1w.nii.gz: " in errors
+
+
 def test_a_listing_is_written_only_where_one_is_asked_for(capfd, coronal, tmp_path):
     for flags, said in (
         (["--output", "some.csv"], "give --list too"),

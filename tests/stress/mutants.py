@@ -36,6 +36,7 @@ TARGETS = {
     "quantiser": ("modules.py", ("VectorQuantizer",), MODEL_TESTS),
     "draw": ("oasisvq/sampling/draw.py", (), "tests/unit/sampling"),
     "sampler": ("oasisvq/sampling/incremental.py", (), "tests/unit/sampling"),
+    "SSIM of the loss": ("oasisvq/nn/losses.py", (), "tests/unit/nn/test_losses.py"),
     "SSIM": (
         "oasisvq/evaluation/image_scores.py",
         (),

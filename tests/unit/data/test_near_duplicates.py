@@ -13,7 +13,6 @@ from oasisvq.data.near_duplicates import (
     compare_subjects,
     details,
     group_heads,
-    near_duplicates,
 )
 from oasisvq.data.sources.synthetic import invent_slices
 from oasisvq.data.splits import join_people
@@ -29,6 +28,10 @@ def rows(subjects, index=(0,), session=""):
 
 def slices_of(brains):
     return np.round(brains * 255).clip(0, 255).astype(np.uint8)
+
+
+def near_duplicates(slices, table):
+    return compare_subjects(slices, table).pairs
 
 
 def found(brains, **options):

@@ -346,6 +346,18 @@ def test_a_bad_scan_is_left_out_and_named(data_dir, capsys):
     assert "OAS1_0006_MR1: " in printed.replace(" MR1", "_MR1")
 
 
+def test_notes_that_differ_in_names_and_numbers_only_are_printed_once(tmp_path, capsys):
+    for number in range(1, 5):
+        brain = np.pad(np.random.default_rng(0).uniform(50, 99, (20, 24, 30)), 4)
+        brain[:number] = np.nan
+        write_volume(tmp_path / f"in/sub-{number}_T1w.nii", brain)
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    assert len(dataset.description["notes"]) == 4
+    printed = capsys.readouterr().out
+    assert printed.count("are NaN and became 0") == 1
+    assert "(and 3 more such, in dataset.json)" in printed
+
+
 def test_all_scans_bad_is_an_error_whatever_is_allowed(data_dir):
     for number in (1, 2):
         write_disc(data_dir, number, sessions([number], brain=False))
