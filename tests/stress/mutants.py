@@ -100,7 +100,7 @@ def copied(folder):
 
 
 def command(tests):
-    return f"{sys.executable} -m pytest -x -q -p no:cacheprovider {tests}"
+    return f"{sys.executable} -m pytest -x -q -n 0 -p no:cacheprovider {tests}"
 
 
 def passes(copy, tests):
