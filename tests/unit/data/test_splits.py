@@ -263,6 +263,39 @@ def test_the_persons_nearest_to_the_empty_splits_are_moved_and_named(tmp_path):
     assert again.notes == split.notes
 
 
+@pytest.mark.parametrize(
+    ("places", "moved"),
+    [
+        ({"a": 0.1, "b": 0.25, "c": 0.35}, {"c": "train"}),  # the nearest is above validation
+        ({"a": 0.9, "b": 0.55, "c": 0.45}, {"c": "test", "b": "validation"}),
+        ({"a": 0.05, "b": 0.19, "c": 0.7, "d": 0.95}, {"b": "validation"}),  # from below
+        ({"a": 0.05, "b": 0.1, "c": 0.5, "d": 0.95}, {"c": "validation"}),  # from above
+    ],
+)
+def test_an_empty_split_gets_whose_place_is_nearest_to_it(places, moved, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "_place", lambda person, config, seed=None: places[person])
+    shares = {"test_fraction": 0.2, "validation_fraction": 0.2}
+    split = fill(in_folders(*places), tmp_path, **shares)
+    changed = {name: to for name, to in split.splits.items() if to != split.by_rule[name]}
+    assert changed == moved
+
+
+def test_somebody_recorded_stays_where_another_can_be_moved(tmp_path, monkeypatch):
+    places = {"a": 0.5, "b": 0.6, "c": 0.7, "d": 0.8}
+    monkeypatch.setattr(splits, "_place", lambda person, config, seed=None: places[person])
+    shares = {"test_fraction": 0.2, "validation_fraction": 0.2}
+    fill(in_folders("a", "c", "d"), tmp_path, **shares)  # a: test, c: validation
+    del places["a"]
+    split = fill(in_folders("b", "c", "d"), tmp_path, **shares)
+    assert split.splits == {"b": "test", "c": "validation", "d": "train"}
+
+
+def test_places_on_a_border_belong_to_the_upper_split():
+    config = choose("demo", test_fraction=0.25, validation_fraction=0.25)
+    found = [splits.split_at(place, config) for place in (0, 0.24, 0.25, 0.49, 0.5, 0.99)]
+    assert found == ["test", "test", "validation", "validation", "train", "train"]
+
+
 def test_another_seed_or_other_fractions_are_recorded_beside_the_first(tmp_path):
     for seed, test in ((0, 1e-6), (1, 1e-6), (0, 2e-6)):
         split = fill(in_folders("a", "b", "c"), tmp_path, split_seed=seed, test_fraction=test)
