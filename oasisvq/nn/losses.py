@@ -64,7 +64,15 @@ def luminance_and_contrast(sums, differences, squared_sums, squared_differences)
     """
     luminance = _similarity(sums**2, differences**2, LUMINANCE_CONSTANT)
     variances = squared_sums - sums**2, squared_differences - differences**2
-    return luminance, _similarity(*variances, CONTRAST_CONSTANT)
+    return luminance, _similarity(*map(_at_least_zero, variances), CONTRAST_CONSTANT)
+
+
+def _at_least_zero(variances):
+    """Returns variances, arrays or tensors, of which rounding has left none below 0.
+
+    A window whose denominator came out near 0 would outweigh all others in the gradient.
+    """
+    return (variances + abs(variances)) / 2
 
 
 def _similarity(sums, differences, constant):

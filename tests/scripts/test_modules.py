@@ -14,6 +14,7 @@ from modules import PixelConvLayer, ResidualBlock, VectorQuantizer
 from oasisvq.training.batches import shuffled_rows
 from oasisvq.training.stages import layer_precision
 from support.models import loop_of, random_weights, small_prior, small_vqvae, train_epochs
+from support.tensor_cores import tensor_cores
 
 UNKNOWN = np.full((1, 4), np.nan, np.float32)
 
@@ -630,3 +631,29 @@ def test_fit_and_the_loop_take_the_same_steps(brains):
 
 def _rows_of(loop):
     return shuffled_rows(loop.training.rows, 4, loop.training.seed, 0)
+
+
+# Tensor cores, which round the inputs of float32 products to ten bits
+
+
+def test_products_of_float32_are_taken_in_float32():
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_on_tensor_cores_some_codes_would_be_others(random):
+    quantizer = quantizer_of(512, 32)
+    latents = random.normal(0, 0.5, (8, 22, 22, 32)).astype("float32")
+    codes = quantizer.code_indices(latents).numpy()
+    with tensor_cores():
+        share = np.mean(quantizer.code_indices(latents).numpy() != codes)
+    assert 2e-4 < share < 0.01
+
+
+def test_on_tensor_cores_the_logits_would_hardly_differ(random):
+    prior = random_weights(small_prior((7, 6), 9), 0, 0.3)
+    codes = random.integers(0, 9, (4, 7, 6))
+    unknown = np.repeat(UNKNOWN, 4, axis=0)
+    logits = prior((codes, unknown)).numpy()
+    with tensor_cores():
+        error = np.abs(prior((codes, unknown)).numpy() - logits)
+    assert 1e-5 < error.max() < 1e-3 * np.ptp(logits)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from oasisvq.evaluation.image_scores import slice_scores
-from oasisvq.nn.losses import WINDOW_SIZE, blur_matrix, ssim
+from oasisvq.nn.losses import WINDOW_SIZE, blur_matrix, luminance_and_contrast, ssim
+from support.tensor_cores import tensor_cores
 
 
 @pytest.fixture
@@ -42,3 +43,29 @@ def test_blur_matrix_holds_the_window_one_pixel_further_on_in_each_row():
     for row in range(10):
         expected[row, row : row + WINDOW_SIZE] = window / window.sum()
     np.testing.assert_allclose(matrix, expected, atol=1e-7)
+
+
+def gradient_of_ssim(images, others):
+    others = tf.constant(others)
+    with tf.GradientTape() as tape:
+        tape.watch(others)
+        values = ssim(images, others)
+    return values, tape.gradient(values, others)
+
+
+@pytest.mark.parametrize("kind", [np.float32, tf.constant])
+def test_a_variance_that_rounding_left_below_0_counts_as_0(kind):
+    """Without that the denominator here would be 0."""
+    maps = [[0.5], [0.0], [0.25 - 0.0018 - 0.001], [0.001]]
+    _, contrast = luminance_and_contrast(*map(kind, maps))
+    np.testing.assert_allclose(contrast, [0.0008 / 0.0028], rtol=1e-3)
+
+
+def test_on_tensor_cores_ssim_is_off_but_its_gradient_is_not_blown_up(pairs):
+    """What TensorFlow would do on a GPU if it were not told otherwise, see `modules.py`."""
+    values, gradient = gradient_of_ssim(*pairs)
+    with tensor_cores():
+        rounded, rounded_gradient = gradient_of_ssim(*pairs)
+    error = np.abs(rounded - values)
+    assert 1e-3 < error.max() < 0.03
+    assert np.abs(rounded_gradient).max() < 1.5 * np.abs(gradient).max()
