@@ -9,90 +9,35 @@ from pathlib import PurePath
 from typing import Any
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data.name_words import (
+    AUGMENTED,
+    BESIDE_CLASS,
+    CLASS_WORD,
+    CONTRAST_WORD,
+    COPY_OF,
+    DOWNLOAD,
+    JOINED,
+    KIND,
+    KIND_OF_VOLUME,
+    KNOWN_NAMES,
+    LABEL_FOLDER,
+    MADE_UP,
+    NOBODY,
+    NUMBERED_CLASS,
+    PERSON_WORD,
+    PLACE,
+    REPEAT,
+    SESSION,
+    SLICE,
+    SLICE_BEFORE_PERSON,
+    SPLIT_FOLDER,
+    SPLIT_PREFIX,
+    SUFFIXES,
+    UPLOAD,
+)
 
-START, END = r"(?:^|(?<=[._ ()-]))", r"(?=$|[._ ()-])"  # of a word in a name
-
-
-def _words(pattern: str) -> re.Pattern:
-    """Returns a regular expression that finds whole words of a name."""
-    return re.compile(f"{START}(?:{pattern}){END}", re.I)
-
-
-# Names of persons that are known wherever they stand in a path: OASIS, ADNI, IXI, BraTS, BIDS, …
-KNOWN_NAMES = [
-    re.compile(pattern, re.I)
-    for pattern in (
-        r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?",
-        r"(?:sub-)?(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?",
-        r"(?P<subject>\d{3}_S_\d{4,5})",
-        r"(?P<subject>IXI\d{3})",
-        r"(?P<subject>BraTS\d*(?:[-_][A-Z]{2,5})?[-_]\d{3,5})(?:-(?P<session>\d{3})(?!\d))?",
-        r"(?P<subject>case_\d+)",
-        r"(?P<subject>sub-[^_./]+)",
-    )
-]
-YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-TIME = r"(?:[-_T ]?\d\d[-_:.]?\d\d[-_:.]?\d\d(?:\.?\d+)?)?"
-SESSION = _words(
-    r"(?P<session>ses-[a-z0-9]+|"
-    r"(?:ses|session|visit|scan|tp|timepoint|mr|v|m(?=\d\d)|d(?=\d\d\d)|month|year|wave|day|week)"
-    r"[._ -]?\d+|"
-    rf"{YEAR}(?P<mark>[-_.]?){MONTH}(?P=mark){DAY}{TIME}|{DAY}[-.]{MONTH}[-.]{YEAR}|"
-    r"baseline|bl|screening|follow-?up[._ -]?\d*|fu[._ -]?\d+|(?:re)?test(?=$|[._-]))"
-)
-REPEAT = _words(r"(?P<repeat>(?:run|mpr|rep|repeat|take)[._ -]?\d+|repeat|S\d{3,6}|I\d{4,8})")
-AUGMENTED = _words(
-    r"(?:aug|augment|augmented|[hv]?flip|flipped|mirror|mirrored|rot|rotate|rotated|shifted|noisy|"
-    r"elastic|copy)[._ -]?-?\d*"
-)
-# Words that name a kind of image or a label map, not a person.
-CONTRAST = (
-    r"t1|t1w|t2|t2w|t2star|t2f|t1ce|t1c|t1n|t1gd|flair|pd|pdw|mprage|mp-?rage|spgr|swi|dwi|adc|"
-    r"bold|asl|cbf|fa|md|pet|ct|angio|mra|inplanet2|unit1"
-)
-LABELS = (
-    r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"
-    r"ribbon|pve\w*|pves|parc|parcellations?|aparc(?:\+aseg)?|wmparc|tissues?|roi|lesions?|annot|"
-    r"[lr]h|warp|warps|warpfield|xfm|transforms?|trans|jacobian|displacement|deformation|"
-    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled"
-)
-IMAGES = (
-    r"slices?|axial|axl|ax|tra|transversal|coronal|cor|sagittal|sag|images?(?:tr|ts)?|img|im|"
-    r"frame|z|mri|"
-    r"scan|vol|volume|raw|anat|mpr|nifti|nii|png|jpe?g|dicom|data|dataset|brains?|orig|norm|"
-    r"aligned|preproc|stripped|skullstripped"
-)
-KIND = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})(?=$|[._ ()-]|\d+$)", re.I)
-KIND_OF_VOLUME = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}", re.I)
-CONTRAST_WORD = _words(CONTRAST)
-LABEL_WORD = _words(LABELS)
-PLANES = {
-    "axial": _words(r"axial|axl|ax|tra|transversal|transverse"),
-    "coronal": _words(r"coronal|cor"),
-    "sagittal": _words(r"sagittal|sag"),
-}
-SUFFIXES = re.compile(r"(?:\.(?:nii|gz|mg[hz]|nifti|png|jpe?g|tiff?|hdr|img))+$", re.I)
-SPLIT_FOLDER = re.compile(
-    r"(?!sub-|ses-)(?:.*[ _-])?(?:(?P<train>train(?:ing)?)|"
-    r"(?P<validation>val(?:id(?:at(?:e|ion))?)?|dev)|(?P<test>test(?:ing)?))"
-    r"(?:[ _-]?(?:set|data))?",
-    re.I,
-)
-# Words of folders that say what somebody has, not who somebody is.
-CLASS_WORD = re.compile(
-    r"class|group|label|diagnosis|[es]?ad|ftd|[pd]lb|pd|als|ms|nc|cn|hc|ctrls?|[el]?mci|smc|scz?|asd|"
-    r"adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|possible|probable|healthy|"
-    r"normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|glioma|meningioma|pituitary|with|"
-    r"without|diseased?|positive|negative|young|old|elderly|male|female|men|women|patients?|"
-    r"controls?|impair(?:ed|ment)|dementia|verymild|tumou?rs?|"
-    r"(?:non|very)?(?:mild|moderate)?dem(?:ented)?|cancer|stroke|schizophrenia|autism|depression|epilepsy|lesions?|cases|subjects|yes|stable|"
-    r"converters?|converted|progressive|and|vs",
-    re.I,
-)
-NOBODY = re.compile(r"sub|subj|subject|pat|patient|person|case|participant|volunteer|id|p|s", re.I)
-PERSON_WORD = re.compile(
-    r"(?:sub|subj|subject|pat|patient|person|case|participant|volunteer|id)[ ._-]?\w*\d", re.I
-)
+MOST_SERIES = 9  # numbered folders in a person's; more are persons
+LEAST_NAMELESS = 5  # pictures in a class folder, all of one name, which is the class's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +53,7 @@ class Names:
         group: The class folders that it lies in, or `""`.
         kind: What remains of the file's name: the kind of image, or `""`.
         augmented: Whether the name is that of an augmented copy.
+        guessed: Whether the session is a number that recurs behind several persons' names.
     """
 
     subject: str
@@ -118,6 +64,7 @@ class Names:
     group: str = ""
     kind: str = ""
     augmented: bool = False
+    guessed: bool = False
 
 
 def compile_pattern(text: str) -> re.Pattern | None:
@@ -142,12 +89,17 @@ def compile_pattern(text: str) -> re.Pattern | None:
 
 def is_wanted(path: PurePath, config: Any) -> bool:
     """Tells whether `--include` and `--exclude` want a path, by itself, its name or a folder."""
-    names = [path.as_posix(), path.name, *map(str, path.parents)]
 
     def matches(globs: Iterable[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, glob) for glob in globs for name in names)
+        return any(matches_glob(path, glob) for glob in globs)
 
     return (not config.include or matches(config.include)) and not matches(config.exclude)
+
+
+def matches_glob(path: PurePath, glob: str) -> bool:
+    """Tells whether a glob fits a path, its name, or the path or name of one of its folders."""
+    names = [path.as_posix(), *map(str, path.parents), *path.parts]
+    return any(fnmatch.fnmatchcase(name.lower(), glob.lower()) for name in names)
 
 
 def names_in_path(
@@ -180,8 +132,14 @@ def read_names(
     if pattern is not None:
         return [_by_pattern(draft, pattern) for draft in drafts]
     unknown = [draft for draft in drafts if not draft.known]
-    _take_off_kinds([draft for draft in unknown if draft.volume])
+    _keep_who_is_called_like_a_session(unknown)
+    _find_copies(unknown)
+    _take_off_tails(unknown)
     _choose_persons(unknown)
+    _take_off_visits(unknown)
+    _forget_names_of_classes(unknown)
+    _give_copies_their_persons(unknown)
+    _spell_alike(drafts)
     return [draft.names() for draft in drafts]
 
 
@@ -193,19 +151,26 @@ class _Draft:
         stem: The file's name without suffixes.
         known: The match of a known name of a person and the depth of its folder, or `()`.
         rest: The stem without session, repeat and known name.
+        number: The digits of the slice's number, or `""`.
+        tail: Words that were taken off the name, because they recur behind several persons.
+        session: A session that no word tells: a folder that holds persons who are in others too.
         parts: Lists of what may be the person, outermost first: the depth of a folder, or of the
             file, and its name without session and kind.
         person: The depth of the person's folder, or of the file.
         subject: The person.
         groups: The class folders.
+        augmented: Whether it is a changed copy of another file.
     """
 
     def __init__(self, relative: PurePath, volume: bool):
         self.relative, self.volume = relative, volume
-        self.folders = list(relative.parts[:-1])
-        self.stem = SUFFIXES.sub("", relative.name) or relative.name
+        self.folders = [SUFFIXES.sub("", name) or name for name in relative.parts[:-1]]
+        spelled = SUFFIXES.sub("", relative.name) or relative.name
+        self.stem = COPY_OF.sub("", UPLOAD.sub("", spelled))
+        self.augmented = self.stem != UPLOAD.sub("", spelled)
+        self.stem = DOWNLOAD.sub("", self.stem) if volume else JOINED.sub("_", self.stem)
         self.known, self.groups = _find_known([*self.folders, self.stem]), []
-        self.rest = self.stem
+        self.rest, self.number, self.tail, self.session = self.stem, "", "", ""
         self.subject, self.person = "", len(self.folders)
         if self.known:
             match, self.person = self.known
@@ -215,43 +180,89 @@ class _Draft:
             spelled = re.compile(re.escape(match[0]), re.I)
             self.rest = spelled.sub("_", spelled.sub("_", self.stem))
             self.rest = re.sub(re.escape(subject), "_", self.rest, flags=re.I)
+        else:
+            self.rest = SPLIT_PREFIX.sub("", self.rest, count=1)
+        spelled = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder) for folder in self.folders]
+        self.augmented |= any(map(AUGMENTED.search, [self.stem, *spelled]))
         self.rest = _without(self.rest, SESSION, REPEAT, AUGMENTED)
-        name = person_part(self.rest, volume)
         if not volume:
-            name = re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
-        if NOBODY.fullmatch(name) or is_class(name) or re.fullmatch(r"\d+ ?\(\d+\)", self.stem):
-            name = ""  # `patient07`, `mildDem12` and `26 (19)` may each be anybody
+            self._find_slice()
         folders = [
-            (depth, person_part(_without(folder, SESSION, REPEAT), volume))
+            (depth, person_part(_without(f"_{folder}", SESSION, REPEAT), volume))
             for depth, folder in enumerate(self.folders)
-            if not SPLIT_FOLDER.fullmatch(folder)
+            if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
         ]
-        self.parts = [part for part in folders if part[1]] + [(len(self.folders), name)]
+        self.parts = [part for part in folders if part[1]]
+        self.parts.append((len(self.folders), self._who()))
+
+    def _find_slice(self) -> None:
+        """Finds the number of a slice where it is not at the end of a picture's name."""
+        for word in (SLICE, SLICE_BEFORE_PERSON):
+            match = word.search(self.rest)
+            if match and (match.end() < len(self.rest) or word is SLICE) and not self.known:
+                found = [text for text in match.groups() if text]
+                self.number = found[0] if found else ""
+                self.rest = f"{self.rest[: match.start()]}_{self.rest[match.end() :]}"
+                return
+
+    def _who(self) -> str:
+        """Returns what of the file's name may be the person."""
+        name = person_part(self.rest, self.volume)
+        if not self.volume and not self.number:
+            name = re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
+        nobody = NOBODY.fullmatch(name) or is_class(name)
+        if not PERSON_WORD.match(name):
+            nobody = nobody or is_class(re.sub(r"\d+", " ", name).strip())
+        # `patient07`, `mildDem12` and `26 (19)` may each be anybody.
+        if nobody or re.fullmatch(r"\d+ ?\(\d+\)", self.stem) or MADE_UP.fullmatch(self.stem):
+            return ""
+        return name
+
+    def take_off(self, tail: str) -> None:
+        """Takes the last word off what may be the person."""
+        depth, name = self.parts[-1]
+        self.tail = "_".join(filter(None, [tail, self.tail]))
+        head = name[: -len(tail)].strip("._- ")
+        if not self.volume and not self.number and not re.search(r"\d[)]?$", self.rest):
+            match = re.search(r"[._ (-]*(\d+)[)]?$", head)  # the slice's number was before it
+            if match and re.search(r"\d", head[: match.start()]):
+                self.number, head = match[1], head[: match.start()]
+        self.parts[-1] = depth, head
 
     def names(self) -> Names:
         """Returns the names that were found."""
         texts = [self.stem, *reversed(self.folders)]
-        last = re.search(r"(\d+)\)?[_ ]*$", KIND.sub("_", self.rest))
-        number = last[1] if last and not self.volume and len(last[1]) < 10 else None
-        kind = "_".join(self.rest.rpartition(number)[::2]) if number else self.rest
+        number, kind = self.number, self.rest
+        if not number and not self.volume and not MADE_UP.fullmatch(self.stem):
+            last = re.search(r"(\d+)\)?[_ ]*$", KIND.sub("_", self.rest))
+            number = last[1] if last and len(last[1]) < 10 else ""
+            kind = "_".join(self.rest.rpartition(number)[::2]) if number else self.rest
         if not self.known:
             kind = kind.replace(self.subject, "_", 1) if self.subject else kind
+        session, numbered = _session(texts), re.search(r"\d", self.tail)
+        if numbered and not session:
+            session, kind = self.tail, kind.replace(self.tail, "_")
+        repeat = _first(REPEAT, "repeat", texts[:2])
+        if not self.volume and self.tail and not numbered:
+            repeat = "_".join(filter(None, [repeat, self.tail]))
         return Names(
             subject=self.subject,
-            session=_session(texts),
+            session=session or self.session,
             index=int(number) if number else None,
             split=self._split(),
-            repeat=_first(REPEAT, "repeat", texts[:2]),
+            repeat=repeat,
             group=next(reversed(self.groups or self._class_folders()), ""),
             kind=re.sub(r"[._ -]+", "_", kind).strip("_() "),
-            augmented=AUGMENTED.search(self.stem) is not None,
+            augmented=self.augmented,
+            guessed=bool(self.tail and numbered),
         )
 
     def _split(self) -> str:
         """Returns the ready-made split: a folder inside a person's is a session, not a split."""
-        above = self.folders[: self.person]
-        matches = filter(None, map(SPLIT_FOLDER.fullmatch, reversed(above)))
-        return next((match.lastgroup or "" for match in matches), "")
+        matches = [SPLIT_FOLDER.fullmatch(name) for name in reversed(self.folders[: self.person])]
+        if self.person == len(self.folders) and not self.known:
+            matches.insert(0, SPLIT_PREFIX.match(self.stem))
+        return next((match.lastgroup or "" for match in matches if match), "")
 
     def _class_folders(self) -> list[str]:
         return [name for name in self.folders[: self.person] if is_class(name)]
@@ -282,9 +293,15 @@ def person_part(name: str, volume: bool) -> str:
 
 
 def is_class(folder: str) -> bool:
-    """Tells whether a folder's name is known for a class, as `AD` or `Non Demented`."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder)
-    return all(CLASS_WORD.fullmatch(word) for word in re.split(r"[ _.,&+-]+", words))
+    """Tells whether a folder's name is known for a class, as `AD` or `1_NonDemented`."""
+    if NUMBERED_CLASS.fullmatch(folder) or PERSON_WORD.match(folder):
+        return not PERSON_WORD.match(folder)
+    for text in (folder, re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder)):
+        words = re.split(r"[ _.,&+-]+", text)
+        named = [word for word in words if not BESIDE_CLASS.fullmatch(word)] or words
+        if all(map(CLASS_WORD.fullmatch, named)):
+            return True
+    return False
 
 
 def _first(word: re.Pattern, group: str, texts: Iterable[str]) -> str:
@@ -301,7 +318,7 @@ def _session(texts: Iterable[str]) -> str:
             match = known.search(text)
             if match and "session" in known.groupindex and match["session"]:
                 return match["session"].upper().replace("_D", "_d")
-        if match := SESSION.search(text):
+        if match := SESSION.search(f"_{text}" if number else text):
             return match["session"]
     return ""
 
@@ -323,29 +340,108 @@ def _by_pattern(draft: _Draft, pattern: re.Pattern) -> Names:
     )
 
 
-def _take_off_kinds(drafts: list[_Draft]) -> None:
-    """Takes off the last words of volumes' names that recur behind several persons.
+# Rules that look at all names of a folder
 
-    `P01_orig` and `P01_preproc` beside `P02_orig` and `P02_preproc` are two persons, not four.
+
+def _keep_who_is_called_like_a_session(drafts: list[_Draft]) -> None:
+    """Makes persons of sessions, as `scan_001`, if all volumes would be nobody's."""
+    if all(draft.volume and not any(name for _, name in draft.parts) for draft in drafts):
+        for draft in drafts:
+            match = SESSION.search(draft.stem) or REPEAT.search(draft.stem)
+            draft.parts[-1] = len(draft.folders), match[0] if match else ""
+            draft.stem = draft.rest
+
+
+def _find_copies(drafts: list[_Draft]) -> None:
+    """Finds pictures that are called like another one with something behind it.
+
+    `P01_10_scaled` and `P01_10 (copy)` beside `P01_10` are copies of it, whatever the word says.
     """
-    while True:
-        tails = collections.defaultdict(set)
+    plain = {(*draft.folders, draft.stem): draft for draft in drafts if not draft.volume}
+    copies = []
+    for draft in plain.values():
+        ends = [match.start() for match in re.finditer(r"[._ -]+\(?", draft.stem)]
+        heads = ((*draft.folders, draft.stem[:end]) for end in reversed(ends))
+        original = next((plain[head] for head in heads if head in plain), None)
+        if original and re.search(r"\d", original.stem):
+            copies.append((draft, original))
+    if len(copies) > 1:
+        for draft, original in copies:
+            draft.augmented, draft.rest, draft.number = True, original.rest, original.number
+            draft.parts[-1] = original.parts[-1]
+
+
+def _give_copies_their_persons(drafts: list[_Draft]) -> None:
+    """Gives a changed copy the person whose name its own begins with."""
+    plain = {draft.subject for draft in drafts if not draft.augmented}
+    for draft in drafts:
+        if draft.augmented and draft.subject not in plain:
+            ends = [match.start() for match in re.finditer(r"[._ -]", draft.subject)]
+            heads = (draft.subject[:end] for end in reversed(ends))
+            draft.subject = next((head for head in heads if head in plain), draft.subject)
+
+
+def _take_off_tails(drafts: list[_Draft]) -> None:
+    """Takes last words off what may be the person in files' names, see `_idle_words`."""
+    while idle := _idle_words([draft.parts[-1][1] for draft in drafts]):
         for draft in drafts:
-            depth, name = draft.parts[-1]
-            if match := re.search(r"^(.*\d.*)[._ -]([a-z][a-z+]*\d?|0\d{3})$", name, re.I):
-                tails[match[1]].add((match[2], depth))
-        several = [head for head, words in tails.items() if len(words) > 1]
-        words = collections.Counter(word for head in several for word, _ in tails[head])
-        common = {word for word, count in words.items() if count >= max(2, len(tails) // 3)}
-        changed = False
-        for draft in drafts:
-            depth, name = draft.parts[-1]
-            head, mark, tail = re.findall(r"(.*?)([._ -]?)([^._ -]*)$", name, re.S)[0]
-            if mark and tail in common and head:
-                draft.parts[-1] = depth, head
-                changed = True
-        if not changed:
-            return
+            tail = _head_and_tail(draft.parts[-1][1])[1]
+            if tail in idle:
+                draft.take_off(tail)
+
+
+def _take_off_visits(drafts: list[_Draft]) -> None:
+    """Takes last words with numbers off persons that are folders, see `_idle_words`."""
+    folders = [draft for draft in drafts if draft.person < len(draft.folders)]
+    idle = _idle_words([draft.subject for draft in folders])
+    for draft in folders:
+        head, tail = _head_and_tail(draft.subject)
+        if tail in idle and re.search(r"\d", tail):
+            draft.subject, draft.tail = head, tail
+
+
+def _idle_words(names: Iterable[str]) -> set[str]:
+    """Returns last words that recur behind several names, and so tell no persons apart.
+
+    `P01_1`, `P01_2`, `P02_1` and `P02_2` are two persons with two scans each, not four persons;
+    `P01_orig` and `P01_bfc` are two kinds of image. If there are more of such words than names
+    before them, the words are the persons: `A_001` to `A_050` and `B_001` to `B_050`.
+    """
+    heads = collections.defaultdict(set)
+    for name in set(names):
+        head, tail = _head_and_tail(name)
+        if head:
+            heads[head].add(tail)
+    several = {head for head, tails in heads.items() if len(tails) > 1}
+    counts = collections.Counter(tail for head in several for tail in heads[head])
+    common = {tail for tail, count in counts.items() if count >= max(2, len(heads) // 4)}
+    numbered = sum(bool(re.search(r"\d", head)) for head in several)
+    most = len(several) if 2 * numbered > len(several) else len(several) // 2
+    if common and len(common) <= most:
+        return common
+    everything = {tail for tails in heads.values() for tail in tails}
+    return everything if _say_nothing(heads, everything) else set()
+
+
+def _say_nothing(heads: dict[str, set[str]], tails: set[str]) -> bool:
+    """Tells whether last words tell no persons apart: one of all names, or few behind numbers."""
+    if len(heads) < 2 or not all(re.search(r"\d", head) for head in heads):
+        return False
+    if len(tails) == 1:
+        return True
+    several = any(len(found) > 1 for found in heads.values())
+    behind_numbers = all(re.search(r"\d{3}$", head) for head in heads)
+    short = all(re.fullmatch(r"\d{1,2}", tail) for tail in tails)
+    return several and behind_numbers and short and 3 * len(tails) <= 2 * len(heads)
+
+
+def _head_and_tail(name: str) -> tuple[str, str]:
+    """Returns what may be the person without its last word, and that word; or `"", ""`."""
+    match = re.fullmatch(r"(.*[^._ -])[._ -]+([^._ -]+)", name, re.S)
+    match = match or re.fullmatch(r"(.*\d)([a-z])", name, re.I | re.S)  # `P01a`
+    if not match or is_class(match[1]) or NOBODY.fullmatch(match[1]):
+        return "", ""
+    return match[1], match[2]
 
 
 def _choose_persons(drafts: list[_Draft]) -> None:
@@ -355,13 +451,26 @@ def _choose_persons(drafts: list[_Draft]) -> None:
         inner = collections.defaultdict(set)
         for _, parts in open_drafts:
             if len(parts) > 1:
-                inner[parts[0][1]].update(part for _, part in parts[1:2] if _tells_persons(part))
-        groups = _groups(inner)
+                inner[parts[0][1]].add(parts[1][1])
+        sites, visits = _sites(inner), _visits(inner)
+        groups = sites | visits
+        if len(inner) == 1 and not groups:
+            deeper = collections.defaultdict(set)
+            for _, parts in open_drafts:
+                if len(parts) > 2:
+                    deeper[parts[1][1]].add(parts[2][1])
+            groups |= set(inner) if len(deeper) > 1 and _sites(deeper) else set()
+        groups |= _groups({k: set(filter(_tells_persons, names)) for k, names in inner.items()})
         remaining = []
         for draft, parts in open_drafts:
             if len(parts) > 1 and parts[0][1] in groups:
+                folder = draft.folders[parts[0][0]]
+                if parts[0][1] in visits:
+                    draft.session = folder
                 if len(inner) > 1 or is_class(parts[0][1]):
-                    draft.groups.append(draft.folders[parts[0][0]])
+                    draft.groups.append(folder)
+                if parts[0][1] in sites:  # `Utrecht/0` and `Singapore/0` are two persons
+                    parts[1] = parts[1][0], f"{parts[0][1]}_{parts[1][1]}"
                 remaining.append((draft, parts[1:]))
             else:
                 draft.person, draft.subject = parts[0]
@@ -369,6 +478,42 @@ def _choose_persons(drafts: list[_Draft]) -> None:
                 if draft.volume and not letters and not draft.groups:
                     draft.subject = _numbered(draft.rest) or draft.subject
         open_drafts = remaining
+
+
+def _sites(inner: dict[str, set[str]]) -> set[str]:
+    """Returns which folders of one level are places with numbered persons, not persons.
+
+    Args:
+        inner: Of each folder, the names right inside that may be persons'.
+    """
+    numbers = {
+        name: parts
+        for name, parts in inner.items()
+        if not is_class(name) and all(map(str.isdecimal, parts))
+    }
+    places = [n for n in numbers if PLACE.fullmatch(n) or not re.search(r"\d", n)]
+    if 2 * len(places) <= len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
+        return set()
+    known = [part for parts in numbers.values() for part in parts]
+    disjoint = len(numbers) > 1 and len(known) == len(set(known))
+    # Few and short numbers that recur may be series of one person.
+    many = len(known) > MOST_SERIES * len(numbers) or any(len(number) > 2 for number in known)
+    return set(numbers) if disjoint or many else set()
+
+
+def _visits(inner: dict[str, set[str]]) -> set[str]:
+    """Returns which folders of one level hold the same persons, and so are visits or kinds."""
+    wrapped = {k for k, parts in inner.items() if 2 * len(parts & set(inner)) > len(parts)}
+    if wrapped or len(inner) < 2 or any(is_class(name) for name in inner):
+        return wrapped
+    if all(map(PLACE.fullmatch, inner)) and any(map(_tells_persons, set().union(*inner.values()))):
+        return set(inner)
+    common = set.intersection(*inner.values())
+    persons = {name for name in common if re.search(r"[a-z].*\d|\d.*[a-z]|\d{5}", name, re.I)}
+    everybody = set.union(*inner.values())
+    if len(persons) >= max(2, len(inner) - 1) and 2 * len(persons) > len(everybody):
+        return set(inner)
+    return set()
 
 
 def _numbered(name: str) -> str:
@@ -398,7 +543,34 @@ def _groups(inner: dict[str, set[str]]) -> set[str]:
     numbered = sum(bool(re.search(r"\d", name)) for name in names) > len(names) / 2
     disjoint = len(set(names)) == len(names)
     few = len(others) <= 10 and len(several) == len(others)
-    wordy = len(others) == 1 or not any(re.search(r"\d", name) for name in others)
+    wordy = len(others) == 1 or all(
+        PLACE.fullmatch(name) or not re.search(r"\d", name) for name in others
+    )
     if spelled or (numbered and disjoint and few and wordy):
         groups |= set(others)
     return groups
+
+
+def _forget_names_of_classes(drafts: list[_Draft]) -> None:
+    """Makes pictures nobody's if their name tells no more than the class folder they lie in."""
+    found = collections.defaultdict(list)
+    for draft in drafts:
+        if draft.groups or draft._class_folders():
+            found[tuple(draft.folders)].append(draft)
+    alike = [
+        group
+        for group in found.values()
+        if len(group) >= LEAST_NAMELESS
+        and len({draft.subject for draft in group}) == 1
+        and all(not d.volume and d.person == len(d.folders) for d in group)
+    ]
+    if len(alike) > 1 and len(alike) == len(found):
+        for draft in (draft for group in alike for draft in group):
+            draft.subject = ""
+
+
+def _spell_alike(drafts: list[_Draft]) -> None:
+    """Gives one spelling to persons whose names differ in capitals only."""
+    first: dict[str, str] = {}
+    for draft in drafts:
+        draft.subject = first.setdefault(draft.subject.casefold(), draft.subject)

@@ -11,19 +11,28 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from oasisvq.core.errors import DatasetError, VolumeError
-from oasisvq.data.filenames import (
+from oasisvq.data.filenames import Names, compile_pattern, is_wanted, matches_glob, read_names
+from oasisvq.data.intensities import looks_like_labels
+from oasisvq.data.name_words import (
+    CLASS_WORD,
     CONTRAST_WORD,
+    DOUBTFUL_LABEL,
+    IMAGE_WORD,
+    KNOWN_NAMES,
+    LABEL_FOLDER,
     LABEL_WORD,
     PLANES,
     SPLIT_FOLDER,
-    Names,
-    compile_pattern,
-    is_wanted,
-    read_names,
+    SPM_IMAGE,
+    SPM_TISSUE,
+    SUFFIXES,
+    T1_WORD,
+    TEMPLATE,
+    TEMPLATE_REST,
 )
 from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
-from oasisvq.data.pictures import PICTURE_SUFFIXES, picture_size
-from oasisvq.data.volumes import VOLUME_SUFFIXES, is_volume
+from oasisvq.data.pictures import PICTURE_SUFFIXES, picture_size, read_pictures
+from oasisvq.data.volumes import VOLUME_SUFFIXES, is_volume, read_volume
 
 # Formats of images that are not read: named, so that nobody wonders where they went.
 UNREAD = re.compile(
@@ -31,12 +40,18 @@ UNREAD = re.compile(
     r"mat|par|rec|head|brik)$",
     re.I,
 )
-# Folders of a data set whose files are not what was scanned.
-DERIVED = re.compile(r"derivatives?|sourcedata|code|stimuli|surf|touch|scripts|stats|tmp", re.I)
-LABEL_FOLDER = re.compile(
-    r"labels?(?:[tT][rs])?|masks?|seg(?:s|mentations?)?|annotations?|ground[_ -]?truths?|gt", re.I
-)
-T1 = re.compile(r"t1|t1w|t1n|mp-?rage|spgr", re.I)
+# Folders of a data set whose files are not what was scanned: those of BIDS, and of plots; those
+# beside raw data that tools name after themselves; those beside `mri` in a subject of FreeSurfer.
+DERIVED = re.compile(r"derivatives?|sourcedata|code|stimuli|qc|figures?|plots|reports?", re.I)
+DERIVED_BESIDE_RAW = re.compile(r"[fs]?mriprep|(?:free|fast)surfer|mriqc|qsiprep|xcp_d|cat12", re.I)
+RAW = re.compile(r"raw_?data|bids|sub-.+", re.I)
+DERIVED_BESIDE_MRI = re.compile(r"surf|touch|scripts|stats|tmp|trash|label", re.I)
+# FreeSurfer processes scans of one person again, along a mean that it calls `base`.
+LONGITUDINAL = re.compile(r".+\.long\.(?P<base>.+)", re.I)
+BIDS = re.compile(r"sub-[^_]+(?:_[a-z]+-[^_]+)*_(?P<suffix>[a-z0-9]+)", re.I)
+# Entities of BIDS that tell parts of one image apart, not scans.
+PARTS = re.compile(r"(?:^|_)(?:inv|echo|part|flip|mt|chunk)_\w", re.I)
+LOOKED_AT = 5  # images with a name like a label map's whose content is looked at
 MOST_TIMES = 3  # as large or as small as the usual picture
 # The images of OASIS by their names alone, as they lie about in other folders, and where the axes
 # of each run to.
@@ -45,9 +60,10 @@ NAMED = {
     kind: re.compile(place.rpartition("/")[2].format(r"\w+") + r"\.hdr", re.I)
     for kind, (place, _) in IMAGES.items()
 }
-CHANNEL = re.compile(r"(?:^|_)0\d{3}$")
-# Kinds that are a brain without its skull, or else a head, best first: neurite-OASIS, FreeSurfer.
-PLAIN = ("aligned_norm", "brain", "norm", "brainmask", "t1", "nu", "orig")
+IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net
+# Kinds of neurite-OASIS and FreeSurfer that are known, best first.
+STRIPPED = ("aligned_norm", "brain", "norm", "brainmask")
+HEADS = ("t1", "nu", "orig")
 REASONS = {  # why an image is left out
     "label": "a label map or mask",
     "contrast": "another contrast",
@@ -56,12 +72,15 @@ REASONS = {  # why an image is left out
     "variant": "another variant of an image that is taken",
     "plane": "another plane than --plane",
     "augmented": "an augmented copy",
+    "template": "a template of many heads",
+    "again": "the same scan, processed again",
     "second": "a second file of the same image",
     "derived": "in a folder of derived data",
     "run": "in a run folder",
     "prepared": "in a folder of prepared slices",
     "size": "of another size than the rest",
     "thin": "one slice thick among volumes",
+    "thick": "a volume among single slices",
     "excluded": "left out by --include or --exclude",
     "format": "in a format that is not read",
     "special": "no regular file",
@@ -94,6 +113,11 @@ class Entry:
         """Whether the file is taken."""
         return not self.reason and not self.problem
 
+    @property
+    def stem(self) -> str:
+        """The file's name without suffixes."""
+        return SUFFIXES.sub("", self.path.name)
+
 
 def take_inventory(folder: Path, config: Any) -> list[Entry]:
     """Returns all images in a folder and below it, judged by their names alone.
@@ -105,28 +129,33 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
     Raises:
         DatasetError: If several kinds of image remain and none is the plain one.
     """
-    entries = list(_walk(folder, derived=bool(config.include)))
-    for entry in entries:
-        if not entry.reason and not is_wanted(entry.relative, config):
-            entry.reason = "excluded"
+    entries = list(_walk(folder, config.include))
+    _leave_unwanted(entries, folder, config)
     images = [entry for entry in entries if entry.taken]
+    prefixes = _spm_prefixes(images)
     pattern = compile_pattern(config.subject_pattern)
-    paths, volumes = [e.relative for e in images], [e.volume for e in images]
+    paths = [_without_prefix(entry, prefixes.get(id(entry), "")) for entry in images]
+    volumes = [entry.volume for entry in images]
     for entry, names in zip(images, read_names(paths, pattern, volumes), strict=True):
-        entry.names = names
-    rules = _leave_oasis_kinds, _leave_augmented, _leave_labels, _leave_contrasts
+        prefix = prefixes.get(id(entry), "")
+        kind = f"spm{prefix}_{names.kind}".strip("_") if prefix else names.kind
+        entry.names = dataclasses.replace(names, kind=kind)
+        if prefix and SPM_TISSUE.match(entry.stem):
+            entry.reason = "label"
+    rules = _leave_oasis_kinds, _leave_templates, _leave_augmented, _leave_labels, _leave_contrasts
     for rule in (*rules, _name_the_nameless, _leave_planes, _leave_kinds):
         rule([entry for entry in images if entry.taken], folder, config)
     _leave_seconds([entry for entry in images if entry.taken])
     return entries
 
 
-def _walk(folder: Path, derived: bool) -> Iterator[Entry]:
-    """Yields the images below a folder, links followed once, in the order of their names.
+def _walk(folder: Path, wanted: Iterable[str]) -> Iterator[Entry]:
+    """Yields the images below a folder, links after what is there itself, by their names.
 
-    Folders of derived data are entered only if `derived`: `--include` may mean them.
+    A linked folder or image that is there already is not taken again. Folders of derived data are
+    entered only if a glob of `--include` names them.
     """
-    seen = set()
+    seen: set[tuple[int, int]] = set()
 
     def walk(place: Path) -> Iterator[Entry]:
         facts = place.stat()
@@ -134,27 +163,45 @@ def _walk(folder: Path, derived: bool) -> Iterator[Entry]:
             yield Entry(place, _readable(place.relative_to(folder)), reason="loop")
             return
         seen.add((facts.st_dev, facts.st_ino))
-        for found in sorted(os.scandir(place), key=lambda entry: entry.name):
-            path = Path(found.path)
+        found = sorted(os.scandir(place), key=lambda item: (item.is_symlink(), item.name))
+        beside = {item.name for item in found}
+        for item in found:
+            path = Path(item.path)
             relative = _readable(path.relative_to(folder))
-            if found.name.startswith(".") or found.name == "__MACOSX":
+            if item.name.startswith(".") or item.name == "__MACOSX":
                 continue  # .DS_Store and the like, and what a Mac puts into archives
-            if found.is_dir():
-                reason = _reason_of_folder(path)
-                if reason and not (derived and reason == "derived"):
+            if path.is_dir():
+                reason = _reason_of_folder(path, beside)
+                named = any(item.name.lower() in glob.lower() for glob in wanted)
+                if reason and not (named and reason == "derived"):
                     yield Entry(path, relative, reason=reason)
                 else:
                     yield from walk(path)
-            elif entry := _file(found, path, relative):
+            elif entry := _file(item, path, relative):
+                if entry.taken:
+                    facts = path.stat()
+                    if item.is_symlink() and (facts.st_dev, facts.st_ino) in seen:
+                        entry.reason = "second"
+                    seen.add((facts.st_dev, facts.st_ino))
                 yield entry
 
     yield from walk(folder)
 
 
-def _reason_of_folder(path: Path) -> str:
-    """Returns why a whole folder is left out, or `""`."""
-    if DERIVED.fullmatch(path.name) or path.match("mri/orig") or path.match("mri/transforms"):
+def _reason_of_folder(path: Path, beside: set[str]) -> str:
+    """Returns why a whole folder, with others beside it, is left out; or `""`."""
+    name = path.name
+    if DERIVED.fullmatch(name) or path.match("mri/orig") or path.match("mri/transforms"):
         return "derived"
+    if "mri" in beside and DERIVED_BESIDE_MRI.fullmatch(name):
+        return "derived"
+    if DERIVED_BESIDE_RAW.fullmatch(name) and any(map(RAW.fullmatch, beside)):
+        return "derived"
+    bases = {match["base"] for match in map(LONGITUDINAL.fullmatch, beside) if match}
+    if LONGITUDINAL.fullmatch(name) or name in bases:
+        return "again"
+    if TEMPLATE.fullmatch(name):
+        return "template"
     if (path / "dataset.json").is_file() and (path / "slices.npy").is_file():
         return "prepared"
     run = (path / "config.json").is_file() and (path / "split.csv").is_file()
@@ -187,6 +234,70 @@ def _readable(path: PurePath) -> PurePath:
 
 
 # Rules, each of which gives some entries a reason
+
+
+def _leave_unwanted(entries: list[Entry], folder: Path, config: Any) -> None:
+    """Leaves out what `--include` and `--exclude` leave out.
+
+    Raises:
+        DatasetError: If a glob fits no image.
+    """
+    images = [entry for entry in entries if entry.taken]
+    for flag, globs in (("include", config.include), ("exclude", config.exclude)):
+        for glob in globs:
+            if not any(matches_glob(entry.relative, glob) for entry in images):
+                raise DatasetError(
+                    f"{folder}: --{flag} {glob} fits no image in it. It is compared with the path, "
+                    "the name and the folders of each"
+                )
+    for entry in images:
+        if not is_wanted(entry.relative, config):
+            entry.reason = "excluded"
+
+
+def _named_by_include(entries: list[Entry], left: list[Entry], config: Any) -> set[int]:
+    """Returns which images a rule must not leave out: those of a glob of which it leaves none."""
+    leaving, kept = {id(entry) for entry in left}, set()
+    for glob in config.include:
+        fitting = {id(entry) for entry in entries if matches_glob(entry.relative, glob)}
+        if fitting <= leaving:
+            kept |= fitting
+    return kept
+
+
+def _spm_prefixes(entries: list[Entry]) -> dict[int, str]:
+    """Returns what SPM or CAT12 has put before the name of each image that they made.
+
+    `c1P01`, `c2P01` and `wmP01` are made of `P01`: such names are believed where the image itself
+    is there, or its name is known, or there are three kinds of tissue of it.
+    """
+    stems = {entry.stem for entry in entries}
+    rests = collections.defaultdict(set)
+    for entry in entries:
+        if match := SPM_TISSUE.match(entry.stem):
+            rests[entry.stem[match.end() :]].add(match[0])
+    known = {
+        rest
+        for rest, prefixes in rests.items()
+        if rest in stems
+        or len(prefixes) > 2
+        or any(match and not match.start() for match in (k.search(rest) for k in KNOWN_NAMES))
+    }
+    prefixes = {}
+    for entry in entries:
+        for pattern in (SPM_TISSUE, SPM_IMAGE):
+            match = pattern.match(entry.stem)
+            if match and entry.stem[match.end() :] in known:
+                prefixes[id(entry)] = match[0]
+                break
+    return prefixes
+
+
+def _without_prefix(entry: Entry, prefix: str) -> PurePath:
+    """Returns the path of an image as it would be without the prefix of its name."""
+    return (
+        entry.relative.with_name(entry.relative.name[len(prefix) :]) if prefix else entry.relative
+    )
 
 
 def _sessions(entries: Iterable[Entry]) -> dict[tuple, list[Entry]]:
@@ -247,6 +358,16 @@ def _name_the_nameless(entries: list[Entry], folder: Path, config: Any) -> None:
         entry.names = dataclasses.replace(entry.names, subject=name, repeat=repeat, kind="")
 
 
+def _leave_templates(entries: list[Entry], folder: Path, config: Any) -> None:
+    """Leaves out mean brains, whose names say nothing else."""
+    for entry in entries:
+        words = [word for word in re.split(r"[._ -]+", entry.stem) if word]
+        if any(map(TEMPLATE.fullmatch, words)) and all(
+            TEMPLATE.fullmatch(word) or TEMPLATE_REST.fullmatch(word) for word in words
+        ):
+            entry.reason = "template"
+
+
 def _leave_augmented(entries: list[Entry], folder: Path, config: Any) -> None:
     """Leaves out augmented copies of persons whose images are there as they were."""
     plain = {entry.names.subject for entry in entries if not entry.names.augmented}
@@ -256,28 +377,68 @@ def _leave_augmented(entries: list[Entry], folder: Path, config: Any) -> None:
 
 
 def _leave_labels(entries: list[Entry], folder: Path, config: Any) -> None:
-    """Leaves out label maps by their names, unless all files have such names."""
+    """Leaves out label maps by their names, unless all files have such names.
 
-    def is_label(entry: Entry) -> bool:
-        folders = entry.relative.parts[:-1]
-        return bool(
-            LABEL_WORD.search(entry.names.kind.replace("_", " "))
-            or re.match(r"m?w?r?c[1-6](?=sub-|OAS|\d{3}_S)|seg[_-]", entry.path.name, re.I)
-            or any(LABEL_FOLDER.fullmatch(name) for name in folders)
-        )
-
-    labels = [entry for entry in entries if is_label(entry) and not _is_plain(entry)]
-    if len(labels) < len(entries):
-        for entry in labels:
+    Where a session has no other image, a few of them are looked at: `lesion_P01` may be a brain.
+    """
+    labels = [entry for entry in entries if _is_named_label(entry) and not _is_plain(entry)]
+    if len(labels) == len(entries):
+        return
+    kept = _named_by_include(entries, labels, config)
+    named = {id(entry) for entry in labels}
+    sessions = {
+        (entry.names.subject, entry.names.session) for entry in entries if id(entry) not in named
+    }
+    alone = [
+        entry
+        for entry in labels
+        if _may_be_brain(entry) and (entry.names.subject, entry.names.session) not in sessions
+    ]
+    looked_at = alone[:: max(1, len(alone) // LOOKED_AT)][:LOOKED_AT]
+    if alone and 2 * sum(map(_shows_brain, looked_at)) > len(looked_at):
+        kept |= {id(entry) for entry in alone}
+    for entry in labels:
+        if id(entry) not in kept:
             entry.reason = "label"
 
 
+def _is_named_label(entry: Entry) -> bool:
+    """Tells whether an image's name, or a folder's, is that of a label map."""
+    folders = entry.relative.parts[:-1]
+    return bool(
+        LABEL_WORD.search(entry.names.kind.replace("_", " "))
+        or re.match(r"seg[_-]", entry.path.name, re.I)
+        or any(map(LABEL_FOLDER.fullmatch, folders))
+    )
+
+
+def _may_be_brain(entry: Entry) -> bool:
+    """Tells whether the words that are a label map's may also say something else."""
+    texts = [entry.names.kind.replace("_", " "), *entry.relative.parts[:-1]]
+    certain = (LABEL_WORD.search(DOUBTFUL_LABEL.sub("", text)) for text in texts)
+    return not any(certain) and not re.match(r"seg[_-]", entry.path.name, re.I)
+
+
+def _shows_brain(entry: Entry) -> bool:
+    """Tells whether an image can be read, and is no label map by its content."""
+    try:
+        if entry.volume:
+            return not looks_like_labels(read_volume(entry.path).voxels)
+        return not looks_like_labels(read_pictures([entry.path], "")[0][0])
+    except VolumeError:
+        return False
+
+
 def _is_plain(entry: Entry) -> bool:
-    return entry.names.kind.lower() in PLAIN
+    """Tells whether an image is of a known plain kind; FreeSurfer's `brainmask.mgz` is a brain."""
+    kind = entry.names.kind.lower()
+    return kind in STRIPPED + HEADS and (kind != "brainmask" or entry.path.suffix == ".mgz")
 
 
 def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
     """Leaves out all contrasts but the wanted one: `--suffix`, else T1, else the only one.
+
+    Beside T1 images, unknown kinds that are not more frequent are left out too.
 
     Raises:
         DatasetError: If there are several, none is T1 and none is chosen, or that is not there.
@@ -295,15 +456,34 @@ def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
         return
     contrasts = {id(entry): _contrast(entry) for entry in entries}
     found = set(contrasts.values()) - {""}
-    if len(found) > 1 and "T1" not in found:
+    wanted = "T1" if "T1" in found else "UNIT1"  # MP2RAGE's image that looks like T1
+    if len(found) > 1 and wanted not in found:
         raise DatasetError(
             f"{folder}: holds images of several contrasts, {', '.join(sorted(found))}, and no T1. "
             f"Choose one, as with --suffix {min(found)}"
         )
-    for entry in entries:
-        if "T1" in found and contrasts[id(entry)] not in ("T1", ""):
-            entry.reason = "contrast"
+    if wanted in found:
+        left = [entry for entry in entries if contrasts[id(entry)] not in (wanted, "")]
+        unknown = [entry for entry in entries if not contrasts[id(entry)] and _is_odd(entry)]
+        counts = collections.Counter(_kind(entry) for entry in unknown)
+        most = sum(contrast == wanted for contrast in contrasts.values())
+        odd = [e for e in unknown if counts[_kind(e)] <= most or BIDS.fullmatch(e.stem)]
+        kept = _named_by_include(entries, left + odd, config)
+        for reason, some in (("contrast", left), ("kind", odd)):
+            for entry in some:
+                entry.reason = "" if id(entry) in kept else reason
     _leave_channels([entry for entry in entries if entry.taken])
+
+
+def _kind(entry: Entry) -> str:
+    """Returns an image's kind in small letters, without numbers."""
+    return re.sub(r"\d+", "", entry.names.kind.lower())
+
+
+def _is_odd(entry: Entry) -> bool:
+    """Tells whether a kind has words that say neither a contrast nor merely an image."""
+    words = [word for word in _kind(entry).split("_") if len(word) > 1]
+    return not _is_plain(entry) and not all(map(IMAGE_WORD.fullmatch, words))
 
 
 def _has_suffix(entry: Entry, suffix: str) -> bool:
@@ -313,28 +493,54 @@ def _has_suffix(entry: Entry, suffix: str) -> bool:
 
 
 def _contrast(entry: Entry) -> str:
-    """Returns the contrast that a file's kind names, `"T1"` for all its spellings; or `""`."""
-    words = CONTRAST_WORD.findall(entry.names.kind.replace("_", " "))
-    words += CONTRAST_WORD.findall(entry.names.kind)
-    if not words:
-        return ""
-    return "T1" if all(T1.fullmatch(word) for word in words) else words[-1]
+    """Returns the contrast that an image's name, or else a folder, tells; or `""`.
+
+    `"T1"` stands for all its spellings. Of several words the first one counts: `FLAIR_in_T1` is
+    FLAIR, and `T1_PD_07` may be of a person with Parkinson's disease.
+    """
+    name, *folders = reversed(entry.relative.parts)
+    bids = BIDS.fullmatch(entry.stem)
+    own = bids["suffix"] if bids else entry.names.kind.replace("_", " ")
+    for text in (own, *(folder for folder in folders if not CLASS_WORD.fullmatch(folder))):
+        word = CONTRAST_WORD.search(text) or CONTRAST_WORD.search(re.sub(r"[ _]", "-", text))
+        if word:
+            return "T1" if T1_WORD.fullmatch(word[0]) else word[0]
+        if re.search(r"(?:^|[ _-])(?:mpr|MP-RAGE)(?:[ _-]|\d|$)", text, re.I):
+            return "T1"
+    return ""
 
 
 def _leave_channels(entries: list[Entry]) -> None:
     """Leaves out the channels of nnU-Net and the Decathlon but the first, `_0000`."""
-    if any(entry.volume and entry.names.kind.endswith("0000") for entry in entries):
-        for entry in entries:
-            if CHANNEL.search(entry.names.kind) and not entry.names.kind.endswith("0000"):
+    channels = [
+        (entry, match[0][-4:])
+        for entry in entries
+        if (match := re.search(r"(?:^|_)0\d{3}$", entry.stem))
+        and (entry.volume or any(map(IMAGE_FOLDER.fullmatch, entry.relative.parts[:-1])))
+    ]
+    if any(channel == "0000" for _, channel in channels):
+        for entry, channel in channels:
+            if channel != "0000":
                 entry.reason = "channel"
 
 
 def _leave_planes(entries: list[Entry], folder: Path, config: Any) -> None:
-    """Leaves out slices of other planes than `--plane`, where names tell several."""
+    """Leaves out slices of other planes than `--plane`, where names tell several.
+
+    Raises:
+        DatasetError: If none of them is `--plane`.
+    """
     planes = {id(entry): plane_of(entry.relative) for entry in entries}
-    if config.plane in planes.values() and len(set(planes.values()) - {""}) > 1:
-        for entry in entries:
-            entry.reason = "" if planes[id(entry)] in ("", config.plane) else "plane"
+    found = set(planes.values()) - {""}
+    if len(found) < 2:
+        return
+    if config.plane not in found:
+        raise DatasetError(
+            f"{folder}: holds slices of several planes, {' and '.join(sorted(found))}. Choose one "
+            "with --plane"
+        )
+    for entry in entries:
+        entry.reason = "" if planes[id(entry)] in ("", config.plane) else "plane"
 
 
 def plane_of(relative: PurePath) -> str:
@@ -356,7 +562,8 @@ def _leave_kinds(entries: list[Entry], folder: Path, config: Any) -> None:
     mixed = []
     for together in _sessions(entries).values():
         kinds = {entry.names.kind.lower() for entry in together}
-        if len({re.sub(r"\d+", "", kind) for kind in kinds}) > 1:
+        parts = len(kinds) > 1 and any(map(PARTS.search, kinds))
+        if parts or len({re.sub(r"\d+", "", kind) for kind in kinds}) > 1:
             mixed.append((together, kinds))
         elif len(kinds) > 1:  # they differ by a number: other scans of the person
             for entry in together:
@@ -367,23 +574,32 @@ def _leave_kinds(entries: list[Entry], folder: Path, config: Any) -> None:
     counts = collections.Counter(kind for _, kinds in mixed for kind in kinds)
     choice = _plain_kind(counts)
     if choice is None:
-        often = sorted(counts, key=lambda kind: (-counts[kind], kind))[:6]
-        examples = ", ".join(f"--include '*{kind}*'" for kind in often)
+        globs = collections.Counter(
+            f"--include '*{'*'.join(_words_of_name(kind))}*'"
+            for _, kinds in mixed
+            for kind in sorted(kinds)
+        )
         raise DatasetError(
             f"{folder}: the sessions hold several kinds of image, and none is known for the plain "
-            f"one. Choose one of {examples}"
+            f"one. Choose one of {', '.join(glob for glob, _ in globs.most_common(6))}"
         )
-    for together, _ in mixed:
+    family = next((kinds for kinds in (STRIPPED, HEADS) if choice in kinds), (choice,))
+    for together, kinds in mixed:
+        best = next((kind for kind in family if kind in kinds), choice)
         for entry in together:
             kind = entry.names.kind.lower()
-            if kind != choice and choice in {e.names.kind.lower() for e in together}:
-                entry.reason = "variant" if _words_of(choice) <= _words_of(kind) else "kind"
-            elif kind != choice:
-                entry.reason = "kind"
-    if choice in PLAIN:
+            if kind != best:
+                variant = best in kinds and _words_of(best) <= _words_of(kind)
+                entry.reason = "variant" if variant else "kind"
+    if choice in STRIPPED + HEADS:
         for entry in entries:
-            if entry.volume and entry.names.kind.lower() != choice:
+            if entry.volume and entry.names.kind.lower() not in family:
                 entry.reason = entry.reason or "kind"
+
+
+def _words_of_name(kind: str) -> list[str]:
+    """Returns the words of a kind of image in their order."""
+    return [word for word in re.split(r"[\d_]+", kind) if word]
 
 
 def _words_of(kind: str) -> set[str]:
@@ -394,12 +610,14 @@ def _words_of(kind: str) -> set[str]:
 def _plain_kind(counts: collections.Counter) -> str | None:
     """Returns the plain one of several kinds of image, or `None`.
 
-    It is one of `PLAIN`, or the one of whose words all others are variants, or that of
+    It is one of those that are known, or the one of whose words all others are variants, or that of
     preprocessed images among variants that BIDS tells apart by `space-` and `desc-`.
     """
-    for kind in PLAIN:
+    for kind in STRIPPED + HEADS:
         if kind in counts:
             return kind
+    if all("gradwarp" in kind for kind in counts):  # steps of ADNI's processing
+        return max(counts, key=lambda kind: (len(_words_of(kind)), kind))
     fewest = min(counts, key=lambda kind: (len(_words_of(kind)), len(kind), kind))
     if all(_words_of(fewest) <= _words_of(kind) for kind in counts):
         return fewest
@@ -410,15 +628,25 @@ def _plain_kind(counts: collections.Counter) -> str | None:
 
 
 def _leave_seconds(entries: list[Entry]) -> None:
-    """Leaves out the second file of one image, as `x.jpg` beside `x.png`."""
+    """Leaves out the second file of one image in a folder, as `x.jpg` beside `x.png`.
+
+    Images of one name in two folders are two scans, of one person as far as is known.
+    """
     for together in _sessions(entries).values():
-        taken = set()
+        first: dict[tuple, Entry] = {}
         together.sort(key=lambda entry: (_rank(entry.path), entry.relative))
         for entry in together:
             key = entry.names.kind.lower(), entry.names.repeat
-            if key in taken:
+            if key not in first:
+                first[key] = entry
+            elif entry.path.parent == first[key].path.parent:
                 entry.reason = "second"
-            taken.add(key)
+            else:
+                place = entry.relative.parent.as_posix()
+                entry.names = dataclasses.replace(entry.names, repeat=place)
+                if (entry.names.kind.lower(), place) in first:
+                    entry.reason = "second"
+                first.setdefault((entry.names.kind.lower(), place), entry)
 
 
 def _rank(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import abc
 import collections
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from oasisvq.data.volumes import (
     read_volume,
 )
 
+MOST_KINDS = 6  # that a line names
 LABELS = "{}: looks like a label map: few numbers, in even areas. Leave it out with --exclude"
 
 
@@ -50,8 +52,18 @@ class Folder(Source):
         scans_of: The taken entries of each scan, and entries that cannot be read by themselves.
     """
 
-    def __init__(self, folder: Path, entries: list[Entry], config: Any):
+    def __init__(
+        self,
+        folder: Path,
+        entries: list[Entry],
+        config: Any,
+        headers: dict[int, Header] | None = None,
+    ):
         self.name, self.folder, self.config = folder.resolve().name, folder, config
+        self.headers = headers or {}
+        found = [self.headers[id(e)] for e in entries if e.taken and id(e) in self.headers]
+        if found:
+            self.pixel_size = config.pixel_size or choose_pixel_size(found, config.plane)
         self.entries = entries
         self.tables = find_sheets(folder)
         taken = [entry.path for entry in entries if entry.taken]
@@ -99,6 +111,9 @@ class Folder(Source):
     def describe(self) -> list[str]:
         """Returns lines on what names leave in doubt."""
         lines = [f"Pixels of {self.pixel_size:g} mm"] if self.pixel_size else []
+        if self.config.pixel_size and not self.pixel_size:
+            lines.append("Pictures do not say how large their pixels are: --pixel-size is ignored")
+        lines += self._kinds() + self._doubts()
         classes = collections.defaultdict(set)
         for entry in self.entries:
             if entry.taken:
@@ -113,6 +128,38 @@ class Folder(Source):
             lines.append(
                 f"All images are of one person, {min(classes)}, by their names. If they show "
                 "several, say which part of a path is the person with --subject-pattern"
+            )
+        return lines
+
+    def _kinds(self) -> list[str]:
+        """Returns a line on the kinds of image that are taken, if their names tell any."""
+        kinds = collections.Counter(
+            re.sub(r"_?\d{2,}", "", entry.names.kind) or "without a kind"
+            for entry in self.entries
+            if entry.taken
+        )
+        known = [f"{kind} {count:,}" for kind, count in kinds.most_common(MOST_KINDS)]
+        more = f" and {len(kinds) - MOST_KINDS} more" if len(kinds) > MOST_KINDS else ""
+        told = set(kinds) - {"without a kind"}
+        return [f"Kinds of image: {', '.join(known)}{more}"] if told else []
+
+    def _doubts(self) -> list[str]:
+        """Returns lines on names that could be read in another way."""
+        remedy = "If they are different persons, say what is the person with --subject-pattern"
+        taken = [entry for entry in self.entries if entry.taken]
+        lines = []
+        guessed = [entry for entry in taken if entry.names.guessed]
+        if guessed:
+            names = guessed[0].names
+            lines.append(
+                f"The last numbers of {len(guessed):,} names are read as scans of one person: "
+                f"{guessed[0].relative} is scan {names.session} of {names.subject}. {remedy}"
+            )
+        places = [e for e in taken if e.names.repeat == e.relative.parent.as_posix()]
+        if places:
+            lines.append(
+                f"{len(places):,} images have the same person, session and kind as others in other "
+                f"folders, as {places[0].relative}: read as repeats. {remedy}"
             )
         return lines
 
@@ -164,24 +211,33 @@ class Slices(Folder):
             named = [plane_of(entry.relative) for entry in entries]
             pairs = zip(entries, named, strict=True)
             volumes = [read_volume(entry.path, plane=plane) for entry, plane in pairs]
-            cuts = [cut_volume(volume, self.config, self.name) for volume in volumes]
+            pixel_size = self.pixel_size or 0.0
+            cuts = [cut_volume(one, self.config, self.name, pixel_size) for one in volumes]
             pictures, positions = ([cut[n][0] for cut in cuts] for n in (0, 2))
             planes = {volume.plane for volume in volumes}
             notes = [note for volume in volumes for note in volume.notes]
-        if all(map(looks_like_labels, pictures)):
+        labels = [looks_like_labels(picture) for picture in pictures]
+        if all(labels):
             raise VolumeError(LABELS.format(entries[0].path))
+        if any(labels):
+            notes = [
+                *notes,
+                *(
+                    LABELS.format(e.path)
+                    for e, is_label in zip(entries, labels, strict=True)
+                    if is_label
+                ),
+            ]
+            pictures, indices, positions = (
+                [item for item, is_label in zip(column, labels, strict=True) if not is_label]
+                for column in (pictures, indices, positions)
+            )
         plane = planes.pop() if len(planes) == 1 else ""
         return plane, (pictures, indices, positions), notes
 
 
 class Volumes(Folder):
     """A folder of volumes, cut into slices; the repeats of a session are averaged."""
-
-    def __init__(self, folder: Path, entries: list[Entry], config: Any, headers: dict[int, Header]):
-        super().__init__(folder, entries, config)
-        self.headers = headers
-        found = [headers[id(entry)] for entry in entries if entry.taken and id(entry) in headers]
-        self.pixel_size = config.pixel_size or choose_pixel_size(found, config.plane)
 
     def _slices(self, entries: list[Entry]) -> int:
         size = self.headers[id(entries[0])].shape[AXES[self.config.plane]]
@@ -238,8 +294,11 @@ def open_folder(config: Any) -> Folder:
         return Slices(folder, entries, config)
     headers = _headers(volumes)
     thin = [entry for entry in volumes if id(entry) in headers and headers[id(entry)].is_slice]
-    if thin and len(thin) == len(headers):
-        return Slices(folder, entries, config)
+    thick = [entry for entry in volumes if id(entry) in headers and not headers[id(entry)].is_slice]
+    if len(thin) > len(thick):
+        for entry in thick:
+            entry.reason = "thick"
+        return Slices(folder, entries, config, headers)
     for entry in thin:
         entry.reason = "thin"
     return Volumes(folder, entries, config, headers)

@@ -144,6 +144,6 @@ def test_a_bad_picture_is_named_and_leaves_nothing_behind(coronal, tmp_path):
 
 def test_slices_and_volumes_in_one_folder_are_refused(tmp_path):
     write_png(tmp_path / "in/case_1_slice_0.png", np.full((16, 16), 9))
-    (tmp_path / "in/template.nii").write_bytes(b"")
+    (tmp_path / "in/head.nii").write_bytes(b"")
     with pytest.raises(DatasetError, match="--exclude"):
         open_folder(tmp_path / "in", tmp_path)

@@ -1,0 +1,164 @@
+"""The words of file names: sessions, repeats, kinds of image, label maps, planes, classes, persons.
+
+A word is whole if it stands between the ends of a name and any of `. _ - ( )` and blanks.
+"""
+
+import re
+
+START, END = r"(?:^|(?<=[._ ()-]))", r"(?=$|[._ ()-])"  # of a word in a name
+
+
+def whole_words(pattern: str) -> re.Pattern:
+    """Returns a regular expression that finds whole words of a name."""
+    return re.compile(f"{START}(?:{pattern}){END}", re.I)
+
+
+# Names of persons that are known wherever they stand in a path: OASIS, ADNI, IXI, BraTS, BIDS, …
+KNOWN_NAMES = [
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?",
+        r"(?:sub-)?(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?",
+        r"(?P<subject>\d{3}_S_\d{4,5})",
+        r"(?P<subject>IXI\d{3})",
+        r"(?P<subject>BraTS\d\d_(?:CBICA|TCIA\d*|2013)_[A-Z0-9]+_\d)(?![A-Z0-9])",
+        r"(?P<subject>BraTS\d*(?:[-_][A-Z]{2,5})?[-_]\d{3,5})(?:-(?P<session>\d{3})(?!\d))?",
+        r"(?P<subject>miriad_\d{3})(?:_[A-Z]+_[FM]_(?P<session>\d\d))?",
+        r"(?<!\d)(?P<subject>\d{7})_\d{5}_(?P<session>\d_\d)(?!\d)",  # UK Biobank
+        r"(?P<subject>case_\d+)",
+        r"(?P<subject>sub-[^_./]+)",
+    )
+]
+
+# Sessions: dates, and visits counted, in time after the first, or by name. A single letter is a
+# visit's only behind something else, for `S01_90.png` is a person.
+YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+TIME = r"(?:[-_T ]?\d\d[-_:.]?\d\d[-_:.]?\d\d(?:\.?\d+)?)?"
+DATE = (
+    rf"{YEAR}(?P<mark>[-_.]?){MONTH}(?P=mark){DAY}|{YEAR}-\d?\d-\d?\d|(?<=[._ -]){YEAR}-\d\d|"
+    rf"(?:{DAY}(?P<point>[-._]?){MONTH}|{MONTH}(?P<other>[-._]?){DAY})[-._]?{YEAR}|"
+    rf"(?:{DAY})?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*{YEAR}"
+)
+VISIT = (
+    r"(?:ses|sess|session|vis|visit|scan|tp|timepoint|time|month|year|yr|wave|day|week|wk|"
+    r"exam|study|acq|series)[._ -]?\d+|(?:vis|visit)[._ -]?[a-e]|"
+    r"(?<=[._ -])(?:mri?[._ -]?\d+|[msvy]\d{1,2}|d\d{2,4}|t[03-9])|"
+    r"\d{1,2}(?:mo?|mos|months?|y|yrs?|years?|wks?|weeks?)|"
+    r"baseline|base|bl|screening|follow-?up(?:[._ -]?\d)?|fu(?:[._ -]?(?:\d{3}d|\d{1,2}(?!\d)))?|"
+    r"pre-?op|post-?op|(?<!t1[._ -])(?<!t1w[._ -])(?:pre|post)|before|after|first|second|third|"
+    r"1st|2nd|3rd|(?:re)?test(?=$|[._-])"
+)
+SESSION = whole_words(rf"(?:(?P<session>ses-[a-z0-9]+|{DATE}|{VISIT})(?:(?<=\d){TIME})?)")
+REPEAT = whole_words(
+    r"(?P<repeat>(?:run|mpr|rep|repeat|take|echo|ch|channel|vol)[._ -]?\d+|repeat|"
+    r"(?<=[._ -])(?:S\d{3,6}|I\d{4,8}|[ec]\d))"
+)
+AUGMENTED = whole_words(
+    r"(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
+    r"mirrored|rot|rotated?|rotation|shift|shifted|translated?|translation|(?:gaussian_)?noise|"
+    r"noisy|blur|blurred|bright|brightness|gamma|contrast(?=[._ -]?\d)|clahe|histeq|zoom|zoomed|"
+    r"crop|cropped|shear|sheared|scaled?(?=[._ -]?\d)|elastic|transposed?|mixup|synthetic|copy|"
+    r"kopie)[._ -]?[+-]?[\d.]*|"
+    r"rf\.[0-9a-f]{16,}"
+)
+
+# Words that name a kind of image or a label map, not a person.
+CONTRAST = (
+    r"t1|t1w|t2|t2w|t2star|t2f|t1ce|t1c|t1n|t1gd|flair|pd|pdw|mprage|mp-?rage|spgr|flash|swi|dwi|"
+    r"adc|bold|asl|cbf|fa|md|pet|ct|angio|mra|inplanet2|unit1|mp2rage|qsm|tof|dti|t2space|t2flair"
+)
+LABELS = (
+    r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"
+    r"ribbon|pve\w*|pves|parc|parcellations?|aparc(?:\+aseg)?|wmparc|tissues?|roi|lesions?|annot|"
+    r"[lr]h|warp|warps|warpfield|xfm|transforms?|jacobian|displacement|deformation|"
+    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask"
+)
+IMAGES = (
+    r"slices?|axial|axl|ax|tra|trans|transversal|coronal|cor|sagittal|sag|images?(?:tr|ts)?|img|im|"
+    r"frame|z|mri|scans?|vol|volumes?|raw|anat|mpr|nifti|nii|png|jpe?g|dicom|data|dataset|brains?|"
+    r"orig|original|norm|aligned|preproc|stripped|skullstripped|[137](?:\.5)?t"
+)
+KIND = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})(?=$|[._ ()-]|\d+$)", re.I)
+KIND_OF_VOLUME = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}", re.I)
+# Words that may also say where or of whom a brain is.
+DOUBTFUL_LABEL = whole_words(
+    r"[lr]h|gm|wm|csf|filled|tissues?|roi|lesions?|tumou?rs?|manual|gt|labels?|masks?"
+)
+CONTRAST_WORD, LABEL_WORD, IMAGE_WORD = map(whole_words, (CONTRAST, LABELS, IMAGES))
+T1_WORD = re.compile(r"t1|t1w|t1n|mp-?rage|spgr|mpr", re.I)
+# The tissue maps and the warps of SPM and CAT12, `c1sub-01` or `mwp1P01`, and their other images.
+SPM_TISSUE = re.compile(r"(?:s\d*)?[mwr]*[cp][0-6](?=\w)|i?y_|u_rc1")
+SPM_IMAGE = re.compile(r"(?:s\d*)?(?:wm|m|w|r)(?=\w)")
+# Every word of a template's name says that it is nobody's.
+TEMPLATE = re.compile(
+    r"(?:mni|icbm|colin|avg)\d+\w*|mni|icbm|templates?|atlas|average|fsaverage\d?", re.I
+)
+TEMPLATE_REST = re.compile(
+    rf"{CONTRAST}|{LABELS}|{IMAGES}|\d*mm|\d+|a?sym|n?lin|head|skull|mean|09[a-c]", re.I
+)
+PLANES = {
+    "axial": whole_words(r"axial|axl|ax|tra|trans|transversal|transverse"),
+    "coronal": whole_words(r"coronal|cor"),
+    "sagittal": whole_words(r"sagittal|sag"),
+}
+
+# The number of a slice that is not at the end of a picture's name.
+SLICE = re.compile(
+    rf"{START}(?:(?:slice|slc)[._ -]?(?P<slice>\d+)(?:_of_\d+)?|"
+    rf"[xyz](?P<place>\d+)|[xyz](?P<mm>[+-]\d+)mm){END}|\[(?P<bracket>\d+)\]$",
+    re.I,
+)
+SLICE_BEFORE_PERSON = re.compile(r"^(?P<slice>\d+)[._ -]+(?=[a-z]+[._ -]?\d+$)", re.I)
+JOINED = re.compile(r"(?<=\d)(?=(?:ses|session|vis|visit|slice|[vz])\d)", re.I)
+SUFFIXES = re.compile(r"(?:\.(?:nii|gz|mg[hz]|nifti|png|jpe?g|tiff?|hdr|img))+$", re.I)
+UPLOAD = re.compile(r"_(?:Br|Raw)_\d{14,}", re.I)  # when ADNI got an image, not when it was taken
+DOWNLOAD = re.compile(r" ?\(\d+\)$")  # what a browser adds to the name of a second download
+COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de) ", re.I)
+
+# Folders
+SPLIT_FOLDER = re.compile(
+    r"(?!sub-|ses-)(?:.*[ _-])?(?:(?P<train>^tr|train(?:ing)?)|"
+    r"(?P<validation>^va|val(?:id(?:at(?:e|ion))?)?|dev)|(?P<test>^te|test(?:ing)?))"
+    r"(?:[ _-]?(?:set|data))?",
+    re.I,
+)
+SPLIT_PREFIX = re.compile(
+    r"^(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))[_-]",
+    re.I,
+)
+LABEL_FOLDER = re.compile(
+    r"(?:labels?|masks?|seg(?:s|mentations?)?|infer|pred(?:s|ict(?:ed|ions?))?)(?:_?t[rs])?|"
+    r"annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt",
+    re.I,
+)
+# Places and times that hold several persons.
+PLACE = re.compile(
+    r"(?:site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
+    r"[._ -]?\w*|(?:19|20)\d\d",
+    re.I,
+)
+# Words of folders that say what somebody has, not who somebody is.
+CLASS_WORD = re.compile(
+    r"class|group|label|diagnosis|[es]?ad|ftl?d|[pd]lb|lbd|pd|als|ms|nc|cn|hc|ctrls?|[elps]?mci|smc|scd|"
+    r"scz?|asd|adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|possible|probable|"
+    r"healthy|normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|glioma|meningioma|"
+    r"pituitary|with|without|diseased?|positive|negative|young|old|elderly|male|female|men|women|"
+    r"patients?|controls?|(?:no|(?:very)?mild|moderate)?impair(?:ed|ment)|dementia|verymild|(?:no)?tumou?rs?|"
+    r"(?:non|very)?(?:mild|moderate)?dem(?:ented)?|cancer|stroke|schizophrenia|autism|depression|"
+    r"epilepsy|lesions?|cases|subjects|yes|stable|converters?|converted|progressive|and|vs",
+    re.I,
+)
+NUMBERED_CLASS = re.compile(
+    r"(?:class|group|grade|label|cdr)[._ -]?\d(?:\.\d)?|[1-9]0-[1-9][09]|[1-9]0\+", re.I
+)
+BESIDE_CLASS = re.compile(
+    rf"{IMAGES}|final|augmented|sets?|new|my|\d", re.I
+)  # words beside a class's
+
+# Persons
+NOBODY = re.compile(r"sub|subj|subject|pat|patient|person|case|participant|volunteer|id|p|s", re.I)
+PERSON_WORD = re.compile(
+    r"(?:sub|subj|subject|pat|patient|person|case|participant|volunteer|id)[ ._-]?\w*\d", re.I
+)
+# Names that computers make up name nobody.
+MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,64}", re.I)
