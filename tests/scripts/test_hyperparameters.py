@@ -42,8 +42,19 @@ def test_repeated_flags_and_words_for_numbers():
     chosen = parse("--include", "*T1*", "--include", "sub-1", "--slices-per-volume", "all")
     assert chosen.data.include == ("*T1*", "sub-1")
     assert chosen.data.slices_per_volume == 0
+    assert parse("--slices-per-volume", "ALL").data.slices_per_volume == 0
     with pytest.raises(HyperparameterError, match="slices-per-volume"):
         parse("--slices-per-volume", "some")
+
+
+@pytest.mark.parametrize("size", [0.001, 0.049, 20.1, -1])
+def test_pixels_are_as_large_as_those_of_scans(size):
+    with pytest.raises(
+        HyperparameterError, match=r"--pixel-size must be 0, or from 0\.05 to 20 mm"
+    ):
+        parse("--pixel-size", str(size))
+    for allowed in (0, 0.05, 20):
+        assert parse("--pixel-size", str(allowed)).data.pixel_size == allowed
 
 
 def test_a_configuration_of_before_a_field_existed_keeps_its_meaning():
