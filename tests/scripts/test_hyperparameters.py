@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperparameters import PRESETS, Hyperparameters, add_data_dir
+from hyperparameters import PIXEL_SIZES, PRESETS, Hyperparameters, add_data_dir
 from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import HyperparameterError
 
@@ -165,7 +165,7 @@ def configurations(draw):
     for name, _, _, field in Hyperparameters._options():
         limits, default = field.metadata, field.default
         low, high = limits["low"], limits["high"]
-        if name in ("slice_range", "validation_fraction", "test_fraction", "discs"):
+        if name in ("slice_range", "validation_fraction", "test_fraction", "discs", "pixel_size"):
             continue
         if limits["choices"]:
             values[name] = draw(st.sampled_from(limits["choices"]))
@@ -184,6 +184,7 @@ def configurations(draw):
     fractions = st.floats(0, 0.45)
     values["validation_fraction"], values["test_fraction"] = draw(fractions), draw(fractions)
     values["slice_range"] = tuple(sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))))
+    values["pixel_size"] = draw(st.one_of(st.just(0.0), st.floats(*PIXEL_SIZES)))
     values["discs"] = ",".join(map(str, draw(st.lists(st.integers(1, 12)))))
     return values
 
