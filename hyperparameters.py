@@ -10,6 +10,7 @@ from oasisvq.core.configuration import Configuration, Part, option
 from oasisvq.core.errors import HyperparameterError
 
 DATA_DIR = "data"  # the folder for archives and prepared slices, unless another is given
+PIXEL_SIZES = (0.05, 20.0)  # mm; smaller pixels of a head would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class DataConfig(Part):
     slice_range: tuple[float, float] = option((0.4, 0.6), count=2)
     slice_unit: str = option("fraction", choices=("fraction", "mm"))
     slices_per_volume: int = option(10, low=0, words={"all": 0})
-    pixel_size: float = option(0.0, low=0.0, high=20.0, before=1.0)
+    pixel_size: float = option(0.0, before=1.0)
     include: tuple[str, ...] = option((), repeated=True, before=())
     exclude: tuple[str, ...] = option((), repeated=True, before=())
     suffix: str = option("", before="")
@@ -77,6 +78,12 @@ class DataConfig(Part):
                 f"sum must be below 1. Received: {self.validation_fraction} + {self.test_fraction}"
             )
         self._parse_discs()
+        low, high = PIXEL_SIZES
+        if self.pixel_size and not low <= self.pixel_size <= high:
+            raise HyperparameterError(
+                f"--pixel-size must be 0, or from {low:g} to {high:g} mm. Received: "
+                f"{self.pixel_size:g}"
+            )
         low, high = self.slice_range
         if low > high or (self.slice_unit == "fraction" and not (low >= 0 and high <= 1)):
             raise HyperparameterError(

@@ -40,7 +40,7 @@ def option(
         count: The number of values in a tuple; `None` allows one or more.
         repeated: Whether the flag may be given several times, each with one text; the default is
             then `()`.
-        words: Words that a flag takes in the place of some numbers.
+        words: Lower-case words that a flag takes in the place of some numbers, in any case.
         before: The value of configurations that were saved before the field existed. Default:
             there are none.
     """
@@ -225,7 +225,8 @@ def _reader(kind: type, words: dict[str, int]) -> Callable[[str], Any]:
     """Returns the function that reads a value of a flag: a word or a value of a type."""
 
     def read(text: str) -> Any:
-        return words[text] if text in words else kind(text)
+        word = text.lower()
+        return words[word] if word in words else kind(text)
 
     read.__name__ = kind.__name__  # argparse says "invalid int value"
     return read

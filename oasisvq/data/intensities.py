@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from oasisvq.core.errors import VolumeError
 
@@ -13,10 +14,13 @@ FAINT = 0.02  # what is nearer to the ground is noise
 RINGING = 0.05  # interpolation at a sharp edge seldom reaches further below the ground
 MOST_BELOW = 0.01  # share of the head's voxels that may; splines of real brains: 0.005 at most
 MOST_RINGING = 0.1  # the same where ringing is seen, as around small heads with sharp edges
+FAR_BELOW = 0.4  # of the scale above the darkest true value; padding is further below it
 SIGNED = (127.0, 32767.0)  # the largest int8 and int16
 # For label maps; see `looks_like_labels`.
-FEW_LABELS, MOST_LABELS = 5, 512
+FEW_LABELS, MANY_LABELS = 5, 512
 EQUAL_NEIGHBOURS, NEXT_LEVEL = 0.7, 0.85
+SAMPLE, SURELY_UNEQUAL = 2**15, 0.5
+COMPACT = 0.05  # share of its box that a parcel fills: 0.3; a grey level of a brain: below 0.01
 
 
 def ground_at_zero(
@@ -49,6 +53,10 @@ def ground_at_zero(
         if everywhere == 1 or at_border < min(1.2 * everywhere, 0.99):
             raise VolumeError(f"{name}: holds NaN voxels that are not its ground. {_REPAIR}")
         notes.append(f"{everywhere:.0%} of its voxels, outside of the head, are NaN and became 0")
+    padding, above = _padding(voxels[~missing], border)
+    if padding < above:
+        voxels, border = (np.where(x == padding, above, x) for x in (voxels, border))
+        notes.append(f"its padding of {padding:.4g} became {above:.4g}, the next value")
     shifted, note = _shifted(voxels, missing, border, name)
     text = "; ".join([*notes, *filter(None, [note])])
     return shifted, f"{name}: {text}" if text else ""
@@ -105,6 +113,23 @@ def _shifted(
             "seen that could become 0. Save it with intensities from 0 up"
         )
     return _head_above_zero(voxels, inside, values, ground)
+
+
+def _padding(finite: np.ndarray, border: np.ndarray) -> tuple[float, float]:
+    """Returns the value that stands for no data, and the darkest true one; the same if none does.
+
+    It is negative, lies at the border, and far below all others.
+    """
+    low = finite.min(initial=0)
+    if low == 0 or not np.any(border == low):
+        return 0.0, 0.0
+    others = finite[finite > low]
+    if not others.size:
+        return 0.0, 0.0
+    above, top = others.min(), np.percentile(others, 99.8)
+    # In double precision: the largest float32 padding would be infinitely far away.
+    far = float(above) - float(low) > FAR_BELOW * (float(top) - float(above))
+    return (low, above) if far and top > above else (0.0, 0.0)
 
 
 def _is_noise_below(values: np.ndarray, ground: float, width: float) -> bool:
@@ -186,34 +211,53 @@ def looks_like_labels(voxels: np.ndarray) -> bool:
 
     Its values are few; most neighbours that are both foreground have the same one, and those that
     differ seldom have neighbouring ones, as the grey levels of a coarse picture do. Up to five
-    values are never a brain. Labels interpolated to values between them are not recognised.
+    values are never a brain. Many values are labels only if each is in one place, as those of a
+    parcellation are. Labels interpolated to values between them are not recognised.
 
     Args:
         voxels: Array of one to three axes, with the intensities of its file.
     """
-    sample = voxels.ravel()[:: max(1, voxels.size // 4096)]
-    if not np.isfinite(sample).all() or len(np.unique(sample)) > MOST_LABELS:
+    stride = max(1, round((voxels.size / SAMPLE) ** (1 / voxels.ndim)))
+    sample = voxels[(slice(None, None, stride),) * voxels.ndim]
+    if not np.isfinite(sample).all():
         return False
+    found, counts = np.unique(sample, return_counts=True)
+    if len(found) > FEW_LABELS:  # most brains are known by a small part of them
+        steps = _steps(voxels, found[counts.argmax()], stride)
+        if np.sum(steps == 0) < SURELY_UNEQUAL * len(steps):
+            return False
     values, counts = np.unique(voxels, return_counts=True)
-    if len(values) < 2 or len(values) > MOST_LABELS:
+    if len(values) < 2:
         return False
     if len(values) <= FEW_LABELS:
         return True
     if not np.array_equal(values, np.round(values)):
         return False
     levels = np.searchsorted(values, voxels).astype(np.int32)
-    differences = [
-        _neighbour_steps(levels, axis, int(counts.argmax())) for axis in range(voxels.ndim)
-    ]
-    steps = np.concatenate(differences)
+    steps = _steps(levels, int(counts.argmax()))
     equal, next_level = np.sum(steps == 0), np.sum(steps == 1)
     changes = len(steps) - equal
-    return bool(equal >= EQUAL_NEIGHBOURS * len(steps) and next_level <= NEXT_LEVEL * changes)
+    if equal < EQUAL_NEIGHBOURS * len(steps) or next_level > NEXT_LEVEL * changes:
+        return False
+    return len(values) <= MANY_LABELS or _are_compact(levels, counts)
 
 
-def _neighbour_steps(levels: np.ndarray, axis: int, ground: int) -> np.ndarray:
-    """Returns by how many levels neighbours along an axis differ that are both not ground."""
-    size = levels.shape[axis]
-    first, second = levels.take(range(size - 1), axis), levels.take(range(1, size), axis)
-    both = (first != ground) & (second != ground)
-    return np.abs(first[both] - second[both])
+def _are_compact(levels: np.ndarray, counts: np.ndarray) -> bool:
+    """Returns whether most levels fill a good part of the box that each lies in."""
+    boxes = ndimage.find_objects(levels + 1)
+    sizes = [np.prod([side.stop - side.start for side in box]) for box in boxes]
+    return bool(np.median(counts / sizes) > COMPACT)
+
+
+def _steps(levels: np.ndarray, ground: float, stride: int = 1) -> np.ndarray:
+    """Returns by how much neighbours differ that are both not ground, of every `stride`-th pair."""
+    steps = []
+    for axis, size in enumerate(levels.shape):
+        places = [slice(None, None, stride)] * levels.ndim
+        places[axis] = slice(0, size - 1, stride)
+        first = levels[tuple(places)]
+        places[axis] = slice(1, size, stride)
+        second = levels[tuple(places)]
+        both = (first != ground) & (second != ground)
+        steps.append(np.abs(first[both] - second[both]))
+    return np.concatenate(steps)

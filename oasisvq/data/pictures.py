@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from oasisvq.core.errors import VolumeError
 from oasisvq.data.intensities import ground_pictures
@@ -14,6 +15,7 @@ PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")  # of one slice, t
 FORMATS = ("PNG", "JPEG", "TIFF")  # Pillow's other decoders start programs, or are seldom tested
 LARGEST_SIDE = 4096  # pixels
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey, of more than 8 bits
+PHOTOMETRIC, MIN_IS_WHITE = 262, 0  # a tag of TIFF, and what it says if 0 is white
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -40,7 +42,10 @@ def read_picture(path: Path) -> np.ndarray:
             )
         # A copy: what turns the picture reads the whole of it.
         grey = _grey(ImageOps.exif_transpose(image))
-        return np.asarray(grey, dtype=np.float32)
+        picture = np.asarray(grey, dtype=np.float32)
+        # Pillow turns such pictures of 8 bits round, but not those of 16.
+        white = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE
+        return 65535 - picture if white and image.mode == "I;16" else picture
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -38,7 +38,7 @@ FULL_SCALE_PERCENTILE = 99.8  # of the pixels above 0, per scan
 EARLY = 20  # scans; if all of the first ones are bad, the rest is not tried
 WHO = ("subject", "session", "source", "plane")
 WHERE = ("index", "position_mm", "height", "width")
-LATER = ("repeat", "class")  # columns that earlier versions did not write
+LATER = ("repeat", "class", "sides")  # columns that earlier versions did not write
 COLUMNS = (*WHO, *WHERE, "split", *LATER)
 TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split", *LATER), str)
 MOST_PROBLEMS = 10  # in the final summary
@@ -382,7 +382,7 @@ def _write_description(description: dict[str, Any], folder: Path) -> None:
 def _rows(scan: dict[str, Any], source_name: str) -> Iterator[tuple]:
     """Yields the rows of `slices.csv` for a scan's facts, in the order of `COLUMNS`."""
     who = scan["subject"], scan["session"], scan["source"] or source_name, scan["plane"]
-    later = scan.get("repeat", ""), scan.get("group", "")
+    later = [scan.get(name, "") for name in ("repeat", "group", "sides")]
     columns = scan["indices"], scan["positions_mm"], scan["sizes"]
     for index, position, size in zip(*columns, strict=True):
         yield (*who, index, position, *size, scan["split"], *later)

@@ -48,6 +48,7 @@ class Header:
         thin: The plane of a single slice, `""` if its header does not tell it, or of a volume.
         origin: `(3,)`, scanner coordinates of the centre of the first voxel, in mm.
         placed: Whether the header says where in the head a single slice is.
+        oriented: Whether the header, or who knows the file, says which side is left.
         notes: Texts on what was not believed of the header.
     """
 
@@ -56,6 +57,7 @@ class Header:
     thin: str = ""
     origin: tuple[float, ...] = (0.0, 0.0, 0.0)
     placed: bool = True
+    oriented: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -331,8 +333,9 @@ def _placed(header: Any, name: object, axes: str, plane: str) -> tuple[Header, n
     """
     shape = _three_axes(header.get_data_shape(), name)
     affine, known = _affine(header, shape), bool(axes)
+    bare = not axes and _is_bare(header, shape, affine)
     if not axes and 1 in shape:
-        known = not _is_bare(header, shape, affine)
+        known = not bare
         affine = affine if known else _affine_in_plane(affine, plane or "axial")
     turn = orientations.axcodes2ornt(axes) if axes else nibabel.io_orientation(affine)
     turned = tuple(int(size) for size in np.array(shape)[np.argsort(turn[:, 0])])
@@ -342,10 +345,14 @@ def _placed(header: Any, name: object, axes: str, plane: str) -> tuple[Header, n
     else:
         affine = affine @ orientations.inv_ornt_aff(turn, shape)
     affine, notes = _in_mm(header, affine, turned, name)
+    if bare:
+        notes += (f"{name}: its header has no orientation, so which side is left is not known",)
+    elif _sides_differ(header):
+        notes += (f"{name}: its sform and qform disagree on which side is left. The sform counts",)
     thin = list(AXES)[turned.index(1)] if 1 in turned and (known or plane) else ""
     voxel_size = tuple(float(size) for size in affines.voxel_sizes(affine))
     origin = tuple(float(x) for x in affine[:3, 3])
-    return Header(turned, voxel_size, thin, origin, known, notes), turn
+    return Header(turned, voxel_size, thin, origin, known, not bare, notes), turn
 
 
 def _affine(header: Any, shape: Sequence[int]) -> np.ndarray:
@@ -361,7 +368,7 @@ def _affine(header: Any, shape: Sequence[int]) -> np.ndarray:
 
 
 def _is_bare(header: Any, shape: Sequence[int], affine: np.ndarray) -> bool:
-    """Returns whether the header of a single slice does not tell its plane.
+    """Returns whether a header has no orientation; that of a single slice then has no plane.
 
     It tells nothing if no orientation was written; and of a picture of two axes, the identity says
     only that there was no better affine at hand.
@@ -377,6 +384,18 @@ def _is_bare(header: Any, shape: Sequence[int], affine: np.ndarray) -> bool:
     if len(header.get_data_shape()) == 2:
         return bool(diagonal)
     return shape[2] == 1 and bool(diagonal and (matrix >= 0).all() and not affine[:3, 3].any())
+
+
+def _sides_differ(header: Any) -> bool:
+    """Returns whether the two affines of a NIfTI header disagree on which side is left."""
+    if not _is_nifti(header) or min(header["sform_code"], header["qform_code"]) <= 0:
+        return False
+    try:
+        turns = [nibabel.io_orientation(form) for form in (header.get_sform(), header.get_qform())]
+    except Exception:  # nibabel raises many kinds on a damaged one, which does not count then
+        return False
+    first, second = (turn[turn[:, 0] == AXES["sagittal"]] for turn in turns)
+    return not np.array_equal(first, second)
 
 
 def _affine_in_plane(affine: np.ndarray, plane: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperparameters import PRESETS, Hyperparameters, add_data_dir
+from hyperparameters import PIXEL_SIZES, PRESETS, Hyperparameters, add_data_dir
 from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import HyperparameterError
 
@@ -42,8 +42,19 @@ def test_repeated_flags_and_words_for_numbers():
     chosen = parse("--include", "*T1*", "--include", "sub-1", "--slices-per-volume", "all")
     assert chosen.data.include == ("*T1*", "sub-1")
     assert chosen.data.slices_per_volume == 0
+    assert parse("--slices-per-volume", "ALL").data.slices_per_volume == 0
     with pytest.raises(HyperparameterError, match="slices-per-volume"):
         parse("--slices-per-volume", "some")
+
+
+@pytest.mark.parametrize("size", [0.001, 0.049, 20.1, -1])
+def test_pixels_are_as_large_as_those_of_scans(size):
+    with pytest.raises(
+        HyperparameterError, match=r"--pixel-size must be 0, or from 0\.05 to 20 mm"
+    ):
+        parse("--pixel-size", str(size))
+    for allowed in (0, 0.05, 20):
+        assert parse("--pixel-size", str(allowed)).data.pixel_size == allowed
 
 
 def test_a_configuration_of_before_a_field_existed_keeps_its_meaning():
@@ -154,7 +165,7 @@ def configurations(draw):
     for name, _, _, field in Hyperparameters._options():
         limits, default = field.metadata, field.default
         low, high = limits["low"], limits["high"]
-        if name in ("slice_range", "validation_fraction", "test_fraction", "discs"):
+        if name in ("slice_range", "validation_fraction", "test_fraction", "discs", "pixel_size"):
             continue
         if limits["choices"]:
             values[name] = draw(st.sampled_from(limits["choices"]))
@@ -173,6 +184,7 @@ def configurations(draw):
     fractions = st.floats(0, 0.45)
     values["validation_fraction"], values["test_fraction"] = draw(fractions), draw(fractions)
     values["slice_range"] = tuple(sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))))
+    values["pixel_size"] = draw(st.one_of(st.just(0.0), st.floats(*PIXEL_SIZES)))
     values["discs"] = ",".join(map(str, draw(st.lists(st.integers(1, 12)))))
     return values
 

@@ -75,6 +75,8 @@ class Scan(Finding):
         source: The collection of the scan, or `""` if the source has only one.
         notes: Texts about parts that were left out.
         origin: Name and SHA-256 of the archive of the scan, or `()`.
+        sides: The letters of its left and right, if they are not those of its plane; see
+            `sides.sides_of`.
     """
 
     kind: ClassVar[str] = "scan"
@@ -90,6 +92,7 @@ class Scan(Finding):
     origin: tuple = ()
     repeat: str = ""
     group: str = ""
+    sides: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Returns its fields, with the sizes of the pictures in place of the pictures."""

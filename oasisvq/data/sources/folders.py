@@ -20,6 +20,7 @@ from oasisvq.data.inventory import (
 )
 from oasisvq.data.pictures import read_pictures
 from oasisvq.data.sheets import find_sheets
+from oasisvq.data.sides import NOT_KNOWN, sides_of_pictures
 from oasisvq.data.sources.base import (
     WHOLE,
     BadScan,
@@ -172,22 +173,21 @@ class Folder(Source):
         if entries[0].problem:
             return BadScan(key, entries[0].problem)
         try:
-            plane, slices, notes = self._read(entries)
+            plane, sides, slices, notes = self._read(entries)
         except VolumeError as error:
             return BadScan(key, str(error))
         names = entries[0].names
         who = names.subject, names.session, names.split, plane
-        return Scan(
-            key, *who, *slices, notes=notes, repeat=self._repeat(entries), group=names.group
-        )
+        more = {"repeat": self._repeat(entries), "group": names.group, "sides": sides}
+        return Scan(key, *who, *slices, notes=notes, **more)
 
     def _repeat(self, entries: list[Entry]) -> str:
         """Returns which repeat of its session a scan is; `""` if repeats are averaged."""
         return ""
 
     @abc.abstractmethod
-    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
-        """Returns the plane, the slices (see `cut_volume`) and notes of a scan."""
+    def _read(self, entries: list[Entry]) -> tuple[str, str, tuple, list[str]]:
+        """Returns the plane, the sides, the slices (see `cut_volume`) and notes of a scan."""
 
 
 class Slices(Folder):
@@ -199,7 +199,7 @@ class Slices(Folder):
     def _repeat(self, entries: list[Entry]) -> str:
         return entries[0].names.repeat
 
-    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
+    def _read(self, entries: list[Entry]) -> tuple[str, str, tuple, list[str]]:
         entries.sort(key=lambda e: (e.names.index is None, e.names.index or 0, e.relative))
         indices = [entry.names.index for entry in entries]
         if not entries[0].volume:
@@ -207,6 +207,7 @@ class Slices(Folder):
             pictures, notes = read_pictures(paths, entries[0].names.subject)
             # A picture's name may tell its plane, but not where the subject's left is.
             planes, positions = {""}, [None] * len(paths)
+            sides = sides_of_pictures([path.name for path in paths], pictures)
         else:
             named = [plane_of(entry.relative) for entry in entries]
             pairs = zip(entries, named, strict=True)
@@ -214,7 +215,7 @@ class Slices(Folder):
             pixel_size = self.pixel_size or 0.0
             cuts = [cut_volume(one, self.config, self.name, pixel_size) for one in volumes]
             pictures, positions = ([cut[n][0] for cut in cuts] for n in (0, 2))
-            planes = {volume.plane for volume in volumes}
+            planes, sides = {volume.plane for volume in volumes}, _sides(volumes)
             notes = [note for volume in volumes for note in volume.notes]
         labels = [looks_like_labels(picture) for picture in pictures]
         if all(labels):
@@ -233,7 +234,7 @@ class Slices(Folder):
                 for column in (pictures, indices, positions)
             )
         plane = planes.pop() if len(planes) == 1 else ""
-        return plane, (pictures, indices, positions), notes
+        return plane, sides, (pictures, indices, positions), notes
 
 
 class Volumes(Folder):
@@ -245,7 +246,7 @@ class Volumes(Folder):
         in_range = size if self.config.slice_unit == "mm" else int((high - low) * (size - 1)) + 1
         return min(self.config.slices_per_volume or in_range, in_range)
 
-    def _read(self, entries: list[Entry]) -> tuple[str, tuple, list[str]]:
+    def _read(self, entries: list[Entry]) -> tuple[str, str, tuple, list[str]]:
         volumes = [self._volume(entry) for entry in entries]
         volume, notes = volumes[0], [note for one in volumes for note in one.notes]
         if len(volumes) > 1:
@@ -254,7 +255,7 @@ class Volumes(Folder):
             )
             notes += [f"{name}: left out of the mean of its session" for name in left_out]
         slices = cut_volume(volume, self.config, entries[0].path, self.pixel_size or 0.0)
-        return self.config.plane, slices, notes
+        return self.config.plane, _sides(volumes), slices, notes
 
     def _volume(self, entry: Entry) -> Volume:
         kind = oasis_kind(entry.path)
@@ -262,6 +263,12 @@ class Volumes(Folder):
         if looks_like_labels(volume.voxels):
             raise VolumeError(LABELS.format(entry.path))
         return volume
+
+
+def _sides(volumes: list[Volume]) -> str:
+    """Returns the sides of slices of volumes: those of their plane, unless a header has none."""
+    oriented = all(volume.header and volume.header.oriented for volume in volumes)
+    return "" if oriented else NOT_KNOWN
 
 
 def open_folder(config: Any) -> Folder:

@@ -22,6 +22,14 @@ def standardised(voxels, mask):
     return (voxels - voxels[mask].mean()) / voxels[mask].std()
 
 
+def padded(voxels, mask, random, value):
+    """Returns a head amid noise, with one value outside of a cylinder along its third axis."""
+    noise = np.round(np.abs(random.normal(0, 4, voxels.shape)))
+    across, up = (np.linspace(-1, 1, n) for n in voxels.shape[:2])
+    outside = np.hypot(across[:, None], up)[..., None] > 0.9
+    return np.where(outside & ~mask, value, np.where(mask, voxels, noise))
+
+
 KINDS = {
     "NaN ground": (lambda v, m, r: np.where(m, v, np.nan), "NaN"),
     "NaN where the scan has no field": (
@@ -46,6 +54,18 @@ KINDS = {
         "raised by 65536",
     ),
     "uint8 read as int8": (lambda v, m, r: (v / 5).astype(np.uint8).astype(np.int8), "by 256"),
+    "a z-scored head on a ground of -10": (
+        lambda v, m, r: np.where(m, standardised(v, m), -10),
+        "its padding of -10 became -",
+    ),
+    "logarithms": (lambda v, m, r: np.where(m, np.log1p(v) - 9, -20), "its padding of -20 "),
+    **{
+        f"padding of {value:g}": (
+            lambda v, m, r, value=value: padded(v, m, r, value),
+            f"its padding of {value:.4g} became 0",
+        )
+        for value in (-2000, -32768, float(np.finfo(np.float32).min))
+    },
     "a ground of 40": (lambda v, m, r: v + 40, "its ground of 40 "),
     "a noisy ground of 140": (
         lambda v, m, r: v + 140 + r.normal(0, 5, v.shape),
@@ -70,6 +90,19 @@ def test_every_kind_of_ground_becomes_0_and_is_said(random, kind):
     assert np.median(result[~mask]) < 0.02 * np.percentile(result[mask], 99.8)
     assert np.mean(result[mask] == 0) < 0.01
     assert np.corrcoef(result[mask], voxels[mask])[0, 1] > 0.94
+
+
+@pytest.mark.parametrize("value", [-10, -2000, -32768])
+def test_padding_takes_no_contrast_from_the_head(random, value):
+    voxels, mask = head(random)
+    expected, _ = ground_at_zero(padded(voxels, mask, random, 0).astype(np.float32), "a.nii")
+    scores = standardised(voxels, mask)
+    for image, plain in (
+        (padded(voxels, mask, random, min(value, -2000)), expected[mask]),
+        (np.where(mask, scores, value), scores[mask] - scores[mask].min()),
+    ):
+        result, _ = ground_at_zero(image.astype(np.float32), "a.nii")
+        np.testing.assert_allclose(result[mask], plain, rtol=1e-3, atol=1e-3)
 
 
 def test_a_ground_of_0_and_the_noise_of_a_scanner_stay_as_they_are(random):
@@ -143,6 +176,14 @@ def test_label_maps_are_known_by_their_values(random, count, dtype):
     labels = parcels(random, (60, 64, 56), count).astype(dtype)
     assert looks_like_labels(labels)
     assert looks_like_labels(labels[:, :, 28])
+
+
+def test_parcellations_of_thousands_are_label_maps_and_enlarged_brains_are_not(random, template):
+    assert looks_like_labels(parcels(random, (90, 96, 84), 2000))
+    brain = template.voxels[40:160:4, 40:200:4, 40:140:4]
+    brain = np.where(brain > 0, np.round(brain * 1000) + random.integers(-9, 9, brain.shape), 0)
+    assert len(np.unique(brain)) > 512
+    assert not looks_like_labels(np.kron(brain, np.ones((4, 4, 4))))
 
 
 @pytest.mark.parametrize("value", [1, 0.7, 255])

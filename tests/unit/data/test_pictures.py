@@ -1,5 +1,7 @@
 """Pictures of every kind that is read, and those that are refused."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,19 @@ def test_pictures_are_read_in_their_own_scale(tmp_path, name, array):
     picture = read_picture(save(tmp_path / name, array))
     assert picture.dtype == np.float32
     np.testing.assert_array_equal(picture, array if array.ndim == 2 else GREY)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_tiff_whose_0_is_white_is_turned_round(tmp_path, depth):
+    array = GREY.astype(depth) * (np.iinfo(depth).max // 255)
+    save(tmp_path / "black.tif", array)
+    data = bytearray((tmp_path / "black.tif").read_bytes())
+    at = data.index(struct.pack("<HHI", 262, 3, 1)) + 8  # the tag that says what 0 is
+    assert data[at] == 1
+    data[at] = 0
+    (tmp_path / "white.tif").write_bytes(data)
+    inverted = np.iinfo(depth).max - array.astype(np.float32)
+    np.testing.assert_array_equal(read_picture(tmp_path / "white.tif"), inverted)
 
 
 @pytest.mark.parametrize("mode", ["P", "LA", "RGB"])

@@ -7,39 +7,83 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from oasisvq.data.sides import UNKNOWN, common_sides, sides_of
+from oasisvq.data.sides import NOT_KNOWN, UNKNOWN, common_sides, sides_of, sides_of_pictures
 from oasisvq.data.volumes import read_volume
 from support.sources import open_folder, write_png
 
 LEFT, RIGHT, FRONT, BACK = 40, 80, 120, 160  # intensities of four corners of a head
 
 
-def rows(subject, plane, index, height, width):
-    return pandas.DataFrame(
-        [(subject, plane, index, height, width)],
-        columns=["subject", "plane", "index", "height", "width"],
-    )
+@pytest.mark.parametrize(
+    ("plane", "noted", "sides"),
+    [
+        ("axial", "", ("L", "R")),
+        ("coronal", "", ("L", "R")),
+        ("sagittal", "", ("P", "A")),
+        ("axial", NOT_KNOWN, UNKNOWN),
+        ("", "", UNKNOWN),
+        ("", "RL", ("R", "L")),
+        ("", "LR", ("L", "R")),
+    ],
+)
+def test_sides_are_those_of_the_plane_unless_others_are_noted(plane, noted, sides):
+    assert sides_of(pandas.DataFrame({"plane": [plane], "sides": [noted]})) == [sides]
 
 
 @pytest.mark.parametrize(
-    ("row", "sides"),
+    ("name", "size", "sides"),
     [
-        (("sub-1", "axial", 50, 100, 80), ("L", "R")),
-        (("sub-1", "coronal", 50, 100, 80), ("L", "R")),
-        (("sub-1", "sagittal", 50, 100, 80), ("P", "A")),
-        (("OAS1_0001", "coronal", 95, 176, 176), ("L", "R")),  # of a volume, not a picture
-        (("sub-1", "", 95, 176, 176), UNKNOWN),
-        (("case_441", "", 0, 256, 256), UNKNOWN),
-        (("OAS1_0001", "", 95, 176, 176), ("R", "L")),
-        (("OAS1_0001", "", 85, 208, 176), ("R", "L")),
-        (("OAS1_0001", "", np.nan, 208, 176), ("L", "R")),
-        (("OAS1_0001", "", np.nan, 176, 176), UNKNOWN),
-        (("OAS1_0001", "", 95, 88, 88), UNKNOWN),
-        (("OAS2_0001", "", 95, 176, 176), UNKNOWN),
+        ("OAS1_0001_MR1.95.png", (176, 176), "RL"),
+        ("OAS1_0001_MR1.85.jpg", (208, 176), "RL"),
+        ("OAS1_0001_MR1.102.jpg", (208, 176), "RL"),
+        ("OAS1_0001_MR1_a.jpg", (208, 176), "LR"),
+        ("OAS1_0001_MR1_a.jpg", (176, 176), ""),
+        ("OAS1_0001_MR1.95.png", (88, 88), ""),
+        ("OAS1_0001_MR1.80.png", (176, 176), ""),  # no slice of that set
+        ("OAS1_0001_MR1.85.png", (208, 176), ""),
+        ("OAS1_0001_MR1.103.jpg", (208, 176), ""),
+        ("OAS1_0001_MR1_axial_80.png", (208, 176), ""),  # of another export
+        ("OAS2_0001_MR1.95.png", (176, 176), ""),
+        ("sub-1.95.png", (176, 176), ""),
     ],
 )
-def test_sides_come_from_the_plane_or_are_those_of_a_known_set_of_pictures(row, sides):
-    assert sides_of(rows(*row)) == [sides]
+def test_only_pictures_of_a_known_set_have_sides(name, size, sides):
+    picture = np.zeros(size)
+    assert sides_of_pictures([name], [picture]) == sides
+    assert sides_of_pictures([name, "other.png"], [picture] * 2) == ""
+
+
+def test_pictures_of_different_sides_have_none_in_common():
+    names = ["OAS1_0001_MR1.85.jpg", "OAS1_0001_MR1_a.jpg"]
+    assert sides_of_pictures(names, [np.zeros((208, 176))] * 2) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("{}_MR1.95.png", ("R", "L")), ("{}_MR1_coronal_95.png", UNKNOWN)],
+)
+def test_what_is_known_of_pictures_is_kept_with_the_slices(name, expected, tmp_path):
+    picture = np.pad(np.full((90, 90), 90, np.uint8) + np.arange(90, dtype=np.uint8), 43)
+    for n in range(3):
+        write_png(tmp_path / "in" / name.format(f"OAS1_{n:04d}"), picture)
+    assert open_folder(tmp_path / "in", tmp_path).common_sides == expected
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 24), (24, 24), (24, 24, 1)])
+def test_a_file_without_an_orientation_has_no_sides_as_a_volume_or_as_a_slice(shape, tmp_path):
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        voxels = np.zeros(shape, np.float32)
+        voxels[4:20, 4:20] = np.random.default_rng(n).uniform(5, 15, voxels[4:20, 4:20].shape)
+        path = tmp_path / f"in/sub-{n}_axial.nii"
+        image = nibabel.Nifti1Image(voxels, None)
+        nibabel.save(image, path)
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    assert set(dataset.table["plane"]) == {"axial"}
+    assert dataset.common_sides == UNKNOWN
+    notes = dataset.description["notes"].values()
+    assert all("which side is left is not known" in note for (note,) in notes)
+    assert len(notes) == 3
 
 
 def test_sides_are_common_only_if_no_slice_differs():
@@ -99,11 +143,10 @@ def test_the_pictures_of_oasis_1_lie_as_volumes_of_the_same_heads_say(path, axis
         name = f"OAS1_{number:04d}_MR1"
         file = real_data / path.format(name)
         picture = np.asarray(Image.open(file).convert("L"), np.float32)
-        index = float(file.suffixes[0][1:]) if len(file.suffixes) == 2 else np.nan
-        (sides,) = sides_of(rows(name[:9], "", index, *picture.shape))
+        sides = sides_of_pictures([file.name], [picture])
         voxels = read_volume(real_data / f"oasis1_volumes_2mm/{name}.nii.gz").voxels
         slices = [np.take(voxels, at, axis).T[::-1] for at in range(32, 68)]  # left on the left
-        truly = picture[::down, :: 1 if sides == ("L", "R") else -1]
+        truly = picture[::down, :: {"LR": 1, "RL": -1}[sides]]
         alike, mirrored = (max(likeness(p, s) for s in slices) for p in (truly, truly[:, ::-1]))
         gains.append(alike - mirrored)
     assert np.mean(gains) > 0.05

@@ -305,6 +305,17 @@ def test_units_of_the_header_are_converted_to_mm(tmp_path, unit, size, expected)
     assert volume.notes == ()
 
 
+@pytest.mark.parametrize(("flip", "notes"), [(1, 0), (-1, 1)])
+def test_two_affines_that_disagree_on_the_left_side_are_noted(tmp_path, flip, notes):
+    image = nibabel.Nifti1Image(phantom(), np.eye(4))
+    image.header.set_sform(np.eye(4), 1)
+    image.header.set_qform(np.diag([flip, 1, 1, 1]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_array_equal(volume.voxels, phantom())  # by the sform
+    assert ["disagree on which side is left" in note for note in volume.notes] == [True] * notes
+
+
 def test_a_unit_that_cannot_be_is_not_believed(tmp_path):
     image = nibabel.Nifti1Image(phantom(), np.eye(4))
     image.header.set_xyzt_units("meter")
