@@ -306,11 +306,10 @@ def _check_bad(source: Source, store: Store, most: float) -> None:
 
 def _to_uint8(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the pictures of a scan with 255 as their full scale; `[]` if all are black."""
-    values = np.concatenate([picture.ravel() for picture in pictures])
-    foreground = values[values > 0]
+    foreground = np.concatenate([picture[picture > 0] for picture in pictures])
     if not foreground.size:
         return []
-    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
+    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE, overwrite_input=True)
     scaled = ((picture / full_scale).clip(0, 1) * 255 for picture in pictures)
     return [np.round(picture).astype(np.uint8) for picture in scaled]
 
