@@ -140,9 +140,9 @@ def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
     with zipfile.ZipFile(path) as members:
         if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
             raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED:,} bytes")
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         # Read row by row, or a single far cell would fill the memory with blank ones.
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:
             for sheet in book.worksheets:
                 sheet.reset_dimensions()  # the file only claims them
