@@ -13,8 +13,9 @@ from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, add_data_dir
 from oasisvq.core.arrays import write_array
 from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
-from oasisvq.core.files import sha256, whole_file, write_text
+from oasisvq.core.files import sha256, write_text
 from oasisvq.core.script import run_script
+from oasisvq.core.tables import write_table
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sides import common_sides, sides_of
 from oasisvq.data.sources.base import WHOLE, Shard
@@ -213,8 +214,7 @@ class OASIS:
         rows = self.rows(split)
         shape = len(rows), *self.image_shape
         write_array(folder / "slices.npy", shape, self._blocks(rows))
-        with whole_file(folder / "slices.csv") as partial:
-            self.table.iloc[rows].to_csv(partial, index=False)
+        write_table(folder / "slices.csv", self.table.iloc[rows])
         write_text(folder / "dataset.json", self.description)
 
 

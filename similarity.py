@@ -10,8 +10,9 @@ from pathlib import Path
 from hyperparameters import DrawConfig, Hyperparameters, add_data_dir
 from oasisvq.core.configuration import Parser
 from oasisvq.core.errors import DatasetError, HyperparameterError
-from oasisvq.core.files import whole_file, write_text
+from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
+from oasisvq.core.tables import write_table
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
@@ -90,8 +91,7 @@ def main():
         return folder / f"{output.stem}_{name}.png"
 
     with run.alone():
-        with whole_file(output.with_suffix(".csv")) as partial:
-            table.to_csv(partial, index=False)
+        write_table(output.with_suffix(".csv"), table)
         levels = {
             name.replace("_", " "): scores["ssim"]["mean"]
             for name, scores in report["baselines"].items()

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import keras
 
 PARTIAL = ".partial"
+LARGEST_JSON = 2**28  # bytes
 
 
 @contextlib.contextmanager
@@ -72,6 +74,22 @@ def write_text(path: str | Path, content: str | dict[str, Any]) -> None:
     text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
         partial.write_text(text)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: If there is no such file, or it cannot be read.
+        ValueError: If it is no regular file, is too large, or does not hold JSON.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_JSON:
+        raise ValueError(f"not a regular file of at most {LARGEST_JSON:,} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
 
 
 class _WeightsInMemory(io.BytesIO):

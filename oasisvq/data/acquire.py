@@ -10,7 +10,6 @@ import shutil
 import sys
 import tarfile
 import threading
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from isal import igzip
 
 from oasisvq.core.errors import DatasetError, DownloadError
 from oasisvq.data import oasis
+from oasisvq.data.demographics import read_sheets
 from oasisvq.data.download import download, lock_file, remote_size, verify
 from oasisvq.data.oasis import COLLECTIONS, Collection
+from oasisvq.data.sheets import LARGEST_FILE
 
 PIECE = 2**20  # bytes read at a time
 
@@ -215,7 +216,7 @@ def find_or_fetch_sheet(data_dir: Path, collection: Collection) -> Path | None:
         say_terms(collection)
         print(f"To fetch: {url}")
         try:
-            download(url, path, check_sheet, retries=1, timeout=(10, 20))
+            download(url, path, check_sheet, retries=1, timeout=(10, 20), largest=LARGEST_FILE)
         except DownloadError as error:
             print(
                 f"{collection.title}: without its subject sheet, age, sex and CDR stay unknown "
@@ -227,15 +228,12 @@ def find_or_fetch_sheet(data_dir: Path, collection: Collection) -> Path | None:
 
 
 def check_sheet(path: Path) -> None:
-    """Checks that a file is a complete `.xlsx`, which is a zip archive.
+    """Checks that a file is an `.xlsx` that can be read as a subject sheet, whatever its name.
 
     Raises:
         ValueError: With the reason.
     """
     try:
-        with zipfile.ZipFile(path) as sheet:
-            torn = sheet.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(f"not a complete .xlsx ({error})") from error
-    if torn:
-        raise ValueError(f"not a complete .xlsx ({torn} is damaged)")
+        read_sheets(path, ".xlsx")
+    except DatasetError as error:
+        raise ValueError(f"not a subject sheet: {error}") from error

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.core.files import read_json
 from oasisvq.data import sheets
 from oasisvq.data.session_names import Session, find_rows, full_name, respellings
 from oasisvq.data.sheets import Sheet
@@ -30,7 +30,7 @@ KEYS = (
 VISITS = (rf"{VISIT} ?(?:{LABEL})?|ses (?:{LABEL})",)  # OASIS's `SES` is no session
 OTHER_KEYS = (r"(?!sex|gender).* id",)  # of columns that are tried if there are no others
 AGE_WORDS = (
-    "age|ages|ageat|at|in|of|the|y|yrs?|years?|months?|weeks?|days?|scan|mri?|imaging|visit|test|"
+    "age|ages|at|in|of|the|y|yrs?|years?|months?|weeks?|days?|scan|mri?|imaging|visit|test|"
     "entry|baseline|session|study|exam|assessment|inclusion|enrolment|enrollment|acquisition|"
     "subject|participant|patient|pt|decimal"
 )
@@ -38,7 +38,7 @@ COLUMNS = {
     "age": (
         r"age(?: (?:in )?(?:y|yrs?|years?))?",
         rf"(?=.*\b(?:scan|mri?|imaging)\b)(?=.*\bage)(?:(?:{AGE_WORDS}) ?)+",
-        rf"(?=.*\b(?:pt)?age)(?:(?:pt)?(?:{AGE_WORDS}) ?)+",
+        rf"(?=.*\b(?:pt)?age)(?:(?:{AGE_WORDS}) ?)+",
     ),
     "sex": (r"sex|gender|m f", r"(?:.* )?(?:pt)?(?:sex|gender)(?: .*)?|f m|mf|male female"),
     "cdr": (r"(?:global ?)?cdr ?(?:global|gs|total|tot|score|rating)?(?: \d.*)?|cd ?global",),
@@ -52,7 +52,9 @@ RENAMED = {"mr delay": "delay", "mrdelay": "delay"}
 BLANKS = {"", "na", "n/a", "#n/a", "nan", "none", "null", ".", "-", "?", "missing", "unknown"}
 MALE, FEMALE = "m male males man men boy masculine", "f female females woman women girl feminine w"
 SEXES = dict.fromkeys(MALE.split(), "M") | dict.fromkeys(FEMALE.split(), "F")
-AGE = re.compile(r"(\d*\.?\d+)\s*(?:([ymwd])[a-z]*(?: old)?)?", re.I)  # 74.5, or 018M as in DICOM
+AGE = re.compile(
+    r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([ymwd])[a-z]*(?: old)?)?", re.I
+)  # 74.5, or 018M as in DICOM
 PER_YEAR = {"y": 1, "m": 12, "w": 365.25 / 7, "d": 365.25}
 LARGEST_AGE = 120  # years
 
@@ -70,13 +72,13 @@ def _named(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(fitting))
 
 
-def read_sheets(path: Path) -> list[Sheet]:
+def read_sheets(path: Path, suffix: str = "") -> list[Sheet]:
     """Reads the sheets in a file, see `oasisvq.data.sheets.read_sheets`.
 
     Raises:
         DatasetError: If the file cannot be read, or no column names subjects.
     """
-    return sheets.read_sheets(path, lambda name: bool(_named((*KEYS, *OTHER_KEYS), [name])))
+    return sheets.read_sheets(path, lambda name: bool(_named((*KEYS, *OTHER_KEYS), [name])), suffix)
 
 
 def join_sheets(
@@ -212,7 +214,7 @@ def _interpret(sheet: Sheet) -> tuple[Any, dict[str, dict[int, str]]]:
     for name in sheet.cells:
         column = chosen.get(name) or RENAMED.get(_words(name), name.lower())
         texts = known[column] if name in chosen else sheet.cells[name]
-        if name in chosen or column not in {*values, *KNOWN}:
+        if name in chosen or (column not in values and column not in KNOWN):
             values[column] = _numbers_if_all(
                 pandas.Series(texts, dtype="string").replace("", pandas.NA)
             )
@@ -228,7 +230,7 @@ def _numbers_if_all(texts: Any) -> Any:
 def _code_book(path: Path) -> dict[str, dict[str, Any]]:
     """Returns what a file such as `participants.json` of BIDS says of columns, by their names."""
     try:
-        columns = json.loads(path.read_text(encoding="utf-8-sig"))
+        columns = read_json(path)
         return {
             name.casefold(): facts for name, facts in columns.items() if isinstance(facts, dict)
         }

@@ -7,8 +7,11 @@ import http.client
 import itertools
 import json
 import os
+import queue
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Event
@@ -22,9 +25,10 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError, InvalidHeader
 
 from oasisvq.core.errors import DownloadError, WriteError
-from oasisvq.core.files import one_at_a_time, sha256, whole_file
+from oasisvq.core.files import one_at_a_time, read_json, sha256, whole_file
 
 CHUNK = 2**20  # bytes; a lost connection loses no more than this
+SLOWEST = 1000  # bytes a second, over the time that one byte may take
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each later one
 # Some servers label every .tar.gz as compressed for the transfer, so that a client unpacks it.
 UNCHANGED = {"Accept-Encoding": "identity"}
@@ -43,6 +47,7 @@ def download(
     retries: int = 5,
     longest_wait: float = 60.0,
     cancelled: Event | None = None,
+    largest: int | None = None,
 ) -> None:
     """Downloads a file, or compares it with its lock record if it exists.
 
@@ -61,12 +66,13 @@ def download(
         retries: Number of attempts that may follow one another without a new byte.
         longest_wait: The longest pause between two attempts, in seconds.
         cancelled: An event with which another thread ends the download.
+        largest: The most bytes that the file may have.
 
     Raises:
         DownloadError: If no complete and verified file is obtained.
     """
     path = Path(path)
-    transfer = _Transfer(url, path, check, timeout, cancelled or Event())
+    transfer = _Transfer(url, path, check, timeout, cancelled or Event(), largest)
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,10 @@ def download(
 def remote_size(url: str, timeout: Timeout = (10, 60)) -> int | None:
     """Returns the size of a file in bytes, or None if the server does not give it."""
     try:
-        reply = requests.head(url, headers=UNCHANGED, timeout=timeout, allow_redirects=True)
+        reply = _within(
+            timeout,
+            lambda: requests.head(url, headers=UNCHANGED, timeout=timeout, allow_redirects=True),
+        )
         return int(reply.headers["Content-Length"]) if reply.status_code == 200 else None
     except (KeyError, ValueError, OSError, HTTPError):
         return None
@@ -106,6 +115,8 @@ def verify(path: str | Path, remedy: str = "") -> dict[str, Any]:
         DownloadError: If the file is not the one on record.
     """
     path = Path(path)
+    if not path.is_file():
+        raise _error(f"{path}: not a regular file. Take it away", remedy)
     status, record = path.stat(), _read_record(path, remedy)
     if record and record | {"size": status.st_size, "mtime_ns": status.st_mtime_ns} == record:
         return record
@@ -147,8 +158,16 @@ class _Version(NamedTuple):
 class _Transfer:
     """A download under way: `<path>.part`, and `<path>.part.json` with its version."""
 
-    def __init__(self, url: str, path: Path, check: Check, timeout: Timeout, cancelled: Event):
-        self.url, self.path, self.check = url, path, check
+    def __init__(
+        self,
+        url: str,
+        path: Path,
+        check: Check,
+        timeout: Timeout,
+        cancelled: Event,
+        largest: int | None,
+    ):
+        self.url, self.path, self.check, self.largest = url, path, check, largest
         self.timeout, self.cancelled = timeout, cancelled
         self.part = path.with_name(f"{path.name}.part")
         self.state = path.with_name(f"{path.name}.part.json")
@@ -160,7 +179,7 @@ class _Transfer:
         """Makes attempts until the file is complete, or too many in a row bring no new bytes."""
         # A partial file of unknown version cannot be resumed.
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            version = _Version(**json.loads(self.state.read_text()))
+            version = _Version(**read_json(self.state))
             if version.url == self.url and self.part.exists():
                 self.version = version
         self.furthest = self._size()
@@ -193,8 +212,12 @@ class _Transfer:
         start = 0 if self.from_start or self.version is None else self._size()
         in_one_reply = False
         if self.version is None or self.version.size != start:
-            with contextlib.closing(self._request(start)) as response:
+            response = self._request(start)
+            try:
                 in_one_reply = self._receive(response, start)
+            finally:
+                with contextlib.suppress(TimeoutError):  # a read under way holds its lock
+                    _within(1, response.close)
         with self.part.open("r+b") as file:
             os.fsync(file.fileno())
         try:
@@ -219,7 +242,8 @@ class _Transfer:
             validator = self.version.etag if strong else self.version.last_modified
             headers = UNCHANGED | {"Range": f"bytes={start}-", "If-Range": validator}
         try:
-            return requests.get(self.url, headers=headers, stream=True, timeout=self.timeout)
+            ask = functools.partial(requests.get, self.url, headers=headers, stream=True)
+            return _within(self.timeout, lambda: ask(timeout=self.timeout))
         except (OSError, ValueError, HTTPError) as error:
             cause = _cause(error)
             # An invalid certificate is a ValueError too.
@@ -260,7 +284,19 @@ class _Transfer:
 
     def _pieces(self, response: requests.Response, start: int) -> Iterator[bytes]:
         """Yields the body of an answer undecoded; raises an error for a page of HTML."""
-        read = functools.partial(response.raw.read1, CHUNK, decode_content=False)
+        since, received = time.monotonic(), 0  # of a span in which the speed is measured
+        span = _seconds(self.timeout)
+
+        def read() -> bytes:
+            nonlocal since, received
+            piece = _within(span, lambda: response.raw.read1(CHUNK, decode_content=False))
+            received += len(piece)
+            if piece and time.monotonic() - since > span:
+                if received < SLOWEST * span:
+                    raise TimeoutError(f"fewer than {SLOWEST:,} bytes a second came")
+                since, received = time.monotonic(), 0
+            return piece
+
         first = b""
         try:
             while start == 0 and len(first.lstrip()) < 16 and (piece := read()):
@@ -288,6 +324,10 @@ class _Transfer:
             file.seek(position)
             for piece in pieces:
                 self._stop_if_cancelled()
+                if self.largest and position + len(piece) > self.largest:
+                    raise _AttemptFailedError(
+                        f"expected at most {self.largest:,} bytes. Received: more", for_good=True
+                    )
                 if end is not None and position + len(piece) > end:
                     raise _AttemptFailedError(f"more bytes came than the {end} promised")
                 here = file.read(len(piece))
@@ -322,6 +362,37 @@ class _Transfer:
     def _stop_if_cancelled(self) -> None:
         if self.cancelled.is_set():
             raise _AttemptFailedError("stopped", for_good=True)
+
+
+def _seconds(timeout: Timeout) -> float:
+    """Returns how long an answer may take in all."""
+    return timeout if isinstance(timeout, (int, float)) else sum(timeout)
+
+
+def _within(timeout: Timeout, function: Callable[[], Any]) -> Any:
+    """Returns what a function returns, which is left to itself if it takes longer than `timeout`.
+
+    The timeouts of a connection begin anew with each byte, so a slow server would hold it forever.
+
+    Raises:
+        TimeoutError: If it takes longer.
+    """
+    results = queue.SimpleQueue()
+
+    def work():
+        try:
+            results.put((function(), None))
+        except BaseException as error:  # it is raised below
+            results.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result, error = results.get(timeout=_seconds(timeout))
+    except queue.Empty:
+        raise TimeoutError(f"it took more than {_seconds(timeout):g} s") from None
+    if error:
+        raise error
+    return result
 
 
 def _refusal(response: requests.Response) -> _AttemptFailedError:
@@ -373,7 +444,7 @@ def _examine(file: Path, path: Path, url: str | None, remedy: str) -> dict[str, 
 def _read_record(path: Path, remedy: str) -> dict[str, Any] | None:
     """Returns the lock record of a file, or None without one."""
     try:
-        record = json.loads(lock_file(path).read_text())
+        record = read_json(lock_file(path))
         if isinstance(record, dict) and record.keys() >= {"url", "size", "sha256"}:
             return record
     except FileNotFoundError:

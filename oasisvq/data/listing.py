@@ -8,6 +8,7 @@ from typing import Any
 import pandas
 
 from oasisvq.core.files import whole_file
+from oasisvq.core.tables import shielded
 from oasisvq.data.demographics import join_sheets
 from oasisvq.data.inventory import REASONS, Entry, count_entries, describe_entries
 from oasisvq.data.sources.base import Source
@@ -55,4 +56,4 @@ def write_listing(entries: Sequence[Entry], path: Path) -> None:
         for entry in entries:
             reason = REASONS.get(entry.reason) or entry.problem
             names = [getattr(entry.names, name) for name in FIELDS]
-            writer.writerow([entry.relative, entry.taken, reason, *names])
+            writer.writerow(map(shielded, [entry.relative, entry.taken, reason, *names]))

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import csv
 import glob
 import hashlib
 import itertools
@@ -20,7 +21,8 @@ from tqdm import tqdm
 
 from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import DatasetError
-from oasisvq.core.files import one_at_a_time, sha256, sweep, whole_file, write_text
+from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_file, write_text
+from oasisvq.core.tables import read_table, write_table
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.inventory import count_entries, describe_entries
 from oasisvq.data.near_duplicates import compare_subjects, group_heads
@@ -41,6 +43,8 @@ WHERE = ("index", "position_mm", "height", "width")
 LATER = ("repeat", "class", "sides")  # columns that earlier versions did not write
 COLUMNS = (*WHO, *WHERE, "split", *LATER)
 TEXT_COLUMNS: Any = dict.fromkeys((*WHO, "split", *LATER), str)
+MOST_COLUMNS = 2**13  # of slices.csv: its own, and those of subject sheets
+LONGEST_NAME = 200  # bytes
 MOST_PROBLEMS = 10  # in the final summary
 # The fields on which the contents of a prepared folder depend, besides the files of the source.
 CUT = ("plane", "slice_range", "slice_unit", "slices_per_volume", "subject_pattern")
@@ -61,14 +65,18 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
     """
     try:
         slices = np.load(folder / "slices.npy", mmap_mode="r")
-        table: Any = pandas.read_csv(
+        _check_cells(folder / "slices.csv")
+        table: Any = read_table(
             folder / "slices.csv", dtype=TEXT_COLUMNS, keep_default_na=False, na_values=[""]
         )
         table = table.assign(**{name: "" for name in LATER if name not in table})
-        description = json.loads((folder / "dataset.json").read_text())
+        description = read_json(folder / "dataset.json")
         missing = {*COLUMNS, *KNOWN} - set(table)
         if missing or not isinstance(description, dict):
             raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
+        source = description.get("source")
+        if not _is_plain(source):  # reports and run folders are named after it
+            raise ValueError(f"the source in dataset.json is no plain name: {source!r:.80}")
         for column in (*WHERE, "age", "cdr"):
             table[column] = pandas.to_numeric(table[column])
         table = table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
@@ -90,6 +98,26 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
         description["near_duplicates"] = compare_subjects(slices, table).pairs
         people = join_people(pair["subjects"] for pair in description["near_duplicates"])
     return slices, table, description, people
+
+
+def _check_cells(path: Path) -> None:
+    """Raises a `ValueError` if pandas would fill the memory with cells that a CSV file lacks."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        columns = len(next(rows, []))
+        # Each cell takes a byte in a file that `write_table` wrote.
+        if columns > MOST_COLUMNS or columns * sum(1 for _ in rows) > path.stat().st_size:
+            raise ValueError(f"{path.name}: {columns:,} columns are not in each of its rows")
+
+
+def _is_plain(name: object) -> bool:
+    """Returns whether a text from a file can be a part of a file's name in any folder."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and len(name.encode(errors="replace")) <= LONGEST_NAME
+        and not any(c in "/\\" or not c.isprintable() for c in name)
+    )
 
 
 def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
@@ -186,7 +214,7 @@ def _check_ready(source: Source, folder: Path) -> None:
         DatasetError: If it was made from other archives than the present ones.
     """
     try:
-        known = json.loads((folder / "dataset.json").read_text())
+        known = read_json(folder / "dataset.json")
         parts, sheets = known["parts"], known["sheets"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # `read_prepared` will raise an error
@@ -306,11 +334,10 @@ def _check_bad(source: Source, store: Store, most: float) -> None:
 
 def _to_uint8(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the pictures of a scan with 255 as their full scale; `[]` if all are black."""
-    values = np.concatenate([picture.ravel() for picture in pictures])
-    foreground = values[values > 0]
+    foreground = np.concatenate([picture[picture > 0] for picture in pictures])
     if not foreground.size:
         return []
-    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE)
+    full_scale = np.percentile(foreground, FULL_SCALE_PERCENTILE, overwrite_input=True)
     scaled = ((picture / full_scale).clip(0, 1) * 255 for picture in pictures)
     return [np.round(picture).astype(np.uint8) for picture in scaled]
 
@@ -365,8 +392,7 @@ def _write_table(source: Source, table: Any, sheets: list[Path], folder: Path) -
     """Writes `slices.csv` with the columns of the sheets, and returns facts about the sheets."""
     table, facts = join_sheets(table, sheets, source.strict_sheets)
     table["index"] = table["index"].astype("Int64")
-    with whole_file(folder / "slices.csv") as partial:
-        table.to_csv(partial, index=False)
+    write_table(folder / "slices.csv", table)
     return {"sheets": _sums(sheets), **facts}
 
 

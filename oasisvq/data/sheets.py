@@ -3,10 +3,15 @@
 import csv
 import dataclasses
 import io
+import itertools
 import re
-from collections.abc import Callable, Iterable
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pandas
 
 from oasisvq.core.errors import DatasetError
@@ -15,6 +20,12 @@ SUFFIXES = (".csv", ".tsv", ".xlsx")
 OTHER_SUFFIXES = (".xls", ".ods", ".json")  # of tables that must be saved in another format
 SEPARATORS = ",;\t|"
 HEADER_WITHIN = 10  # rows; some copies have a title above
+# A larger sheet is refused while it is read, before it fills the memory.
+LARGEST_FILE = 2**25  # bytes
+LARGEST_UNPACKED = 2**26  # bytes of an .xlsx file
+MOST_COLUMNS = 2**12
+MOST_CELLS = 2**21  # with the blank ones that a table of these rows and columns has
+LARGEST_CELL = 2**15  # characters; Excel's are no longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,60 +63,109 @@ def is_code_book(path: Path, tables: Iterable[Path]) -> bool:
     )
 
 
-def read_sheets(path: Path, is_key: Callable[[str], bool]) -> list[Sheet]:
+def read_sheets(path: Path, is_key: Callable[[str], bool], suffix: str = "") -> list[Sheet]:
     """Reads the tables of a file: one, or those of the worksheets that name subjects.
 
     Args:
         path: Path of the file.
         is_key: Function of the name of a column, true if the column names subjects or sessions.
             The first row with such a name is the header.
+        suffix: The suffix by which it is read, if the path has another one.
 
     Raises:
-        DatasetError: If the file cannot be read, or no column names subjects.
+        DatasetError: If the file cannot be read or is too large, or no column names subjects.
     """
+    suffix = (suffix or path.suffix).lower()
+    tables = {}
     try:
-        grids = _read_grids(path)
-    # pandas, and openpyxl beneath it, raise many kinds of exception on damaged files.
+        for name, rows in _read_grids(path, suffix, is_key).items():
+            if table := _from_header(rows, is_key):
+                tables[name] = _to_table(table, name if suffix != ".xlsx" else "")
+    # openpyxl and the parser beneath it raise many kinds of exception on damaged files.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DatasetError(
             f"{path}: cannot be read as a sheet ({reason}). Repair it, or take it out"
         ) from error
-    tables = {name: table for name, rows in grids.items() if (table := _from_header(rows, is_key))}
     if not tables:
         raise DatasetError(
             f"{path}: no column names the subjects. Expected one named ID or MRI ID in the first "
             f"{HEADER_WITHIN} rows; repair the sheet, or take it out"
         )
-    if path.suffix.lower() == ".xlsx":
-        names = {
-            name: path.name if len(tables) == 1 else f"{path.name} ({name})" for name in tables
-        }
-        return [Sheet(path, names[name], *_to_table(rows)) for name, rows in tables.items()]
-    separator = max(tables, key=lambda name: len(tables[name][0]))  # it gives the widest header
-    return [Sheet(path, path.name, *_to_table(tables[separator], separator))]
+    several = len(tables) > 1
+    return [
+        Sheet(path, f"{path.name} ({name})" if several else path.name, *table)
+        for name, table in tables.items()
+    ]
 
 
-def _read_grids(path: Path) -> dict[str, list[list[str]]]:
-    """Returns rows of cells, by the name of the worksheet or by each possible separator."""
-    suffix = path.suffix.lower()
+def _read_grids(
+    path: Path, suffix: str, is_key: Callable[[str], bool]
+) -> dict[str, list[list[str]]]:
+    """Returns rows of cells, by the name of the worksheet or by the separator."""
     if suffix not in SUFFIXES:
         raise ValueError(f"{suffix} is not supported; save it as .xlsx or .csv")
+    if not path.is_file():  # a pipe would never end
+        raise ValueError("it is not a regular file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
     if suffix == ".xlsx":
-        sheets = pandas.read_excel(
-            path, sheet_name=None, header=None, dtype=str, na_filter=False, engine="openpyxl"
-        )
-        return {str(name): _strip(sheet.fillna("").to_numpy()) for name, sheet in sheets.items()}
+        return _read_worksheets(path)
     text = _decode(path.read_bytes())
     if "\0" in text:
         raise ValueError("it is not text")
     stated = re.match(r"\W?sep=(.)", text, re.I)  # Excel's first line
-    return {
-        separator: _strip(
-            csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-        )
-        for separator in (stated[1] if stated else SEPARATORS)
-    }
+    separator = stated[1] if stated else _separator(text, is_key)
+    return {separator: _strip(_split(text, separator))} if separator else {}
+
+
+def _split(text: str, separator: str) -> Iterator[list[str]]:
+    """Yields the rows of a text."""
+    lines = io.StringIO(text, newline="")
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+
+def _separator(text: str, is_key: Callable[[str], bool]) -> str:
+    """Returns the separator that gives the widest header; `""` if none gives one."""
+    widths = {}
+    for separator in SEPARATORS:
+        rows = _strip(itertools.islice(_split(text, separator), HEADER_WITHIN))
+        if table := _from_header(rows, is_key):
+            widths[separator] = len(table[0])
+    return max(widths, key=lambda separator: widths[separator], default="")
+
+
+def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
+    """Returns the rows of cells of each worksheet of an `.xlsx` file."""
+    with zipfile.ZipFile(path) as members:
+        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
+            raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED:,} bytes")
+    with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+        # Read row by row, or a single far cell would fill the memory with blank ones.
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        try:
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()  # the file only claims them
+            grids, room = {}, MOST_CELLS
+            for sheet in book.worksheets:
+                rows = grids[sheet.title] = _strip(map(_texts, sheet.iter_rows()), room)
+                room -= len(rows)
+            return grids
+        finally:
+            book.close()
+
+
+def _texts(row: Iterable[Any]) -> list[str]:
+    """Returns the cells of a row of a worksheet as texts; blanks and errors are `""`."""
+    return [
+        "" if cell.value is None or cell.data_type == "e" else _text(cell.value) for cell in row
+    ]
+
+
+def _text(value: Any) -> str:
+    """Returns a value as text, a whole number without decimals."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def _decode(data: bytes) -> str:
@@ -124,14 +184,27 @@ def _decode(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _strip(rows: Iterable[Iterable[str]]) -> list[list[str]]:
-    """Returns rows without blanks around their cells, and without blank cells at their ends."""
-    stripped = []
+def _strip(rows: Iterable[list[str]], most: int = MOST_CELLS) -> list[list[str]]:
+    """Returns rows without blanks around their cells, and without blank cells at their ends.
+
+    Raises:
+        ValueError: If a table of them has more than `most` cells, or is otherwise too large.
+    """
+    stripped, visited, filled, widest = [], 0, 0, 1
     for row in rows:
+        visited += len(row) + 1
         cells = [cell.strip().removesuffix(" 00:00:00") for cell in row]  # dates have no time
         while cells and not cells[-1]:
             cells.pop()
         stripped.append(cells)
+        filled, widest = filled + bool(cells), max(widest, len(cells))
+        if widest > MOST_COLUMNS or any(len(cell) > LARGEST_CELL for cell in cells):
+            raise ValueError(
+                f"it has more than {MOST_COLUMNS:,} columns, or {LARGEST_CELL:,} characters in a "
+                "cell"
+            )
+        if visited > 8 * MOST_CELLS or filled * widest > most:
+            raise ValueError(f"it has more than {MOST_CELLS:,} cells, blank ones included")
     return stripped
 
 
@@ -147,7 +220,7 @@ def _to_table(rows: list[list[str]], separator: str = "") -> tuple[pandas.DataFr
     names, body = rows[0], [row for row in rows[1:] if row]
     width = max(map(len, body), default=len(names))
     if separator and len(names) > width:  # an unquoted separator, as in `sex (1=m, 2=f)`
-        outside = rf"{re.escape(separator)}(?![^(]*\))"
+        outside = rf"{re.escape(separator)}(?![^(]{{0,999}}\))"
         names = min(names, re.split(outside, separator.join(names)), key=len)
     elif {len(row) for row in body} == {len(names) + 1} and all(
         row[0] == str(number) and not row[1].isdecimal() for number, row in enumerate(body, 1)

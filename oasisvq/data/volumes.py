@@ -22,6 +22,10 @@ from oasisvq.data.intensities import ground_at_zero
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh")
 LARGEST_VOLUME = 2**28  # voxels; a header of 10 KB can claim gigabytes
+LARGEST_PACKED = 2**26  # voxels of up to 8 bytes in a packed file; more need bytes in the file
+LEAST_PACKED = 1 / 3  # bytes in the file per voxel above that
+LARGEST_SCAN = 2**26  # pixels of all slices of a scan
+LARGEST_SIDE = 4096  # pixels of a slice
 LARGEST_HEADER = 2**20  # bytes before the voxels, extensions included
 PIECE = 2**24  # bytes read at a time
 VOXEL_SIZES = (0.05, 20.0)  # mm; no scan of a head has smaller or larger voxels
@@ -122,9 +126,13 @@ def read_volume(path: str | Path, axes: str = "", plane: str = "") -> Volume:
                 return volume_from_pair(header, data, path, axes, plane)
         with _unpacked(path) as stream:
             start = _read(stream, 540)  # as long as that of NIfTI-2
-            image_class, _, length = _parse(start, path)
-            data = _read_exactly(stream, start, length, path, image_class is nibabel.MGHImage)
-            return _oriented(image_class.from_bytes(data), path, "", plane)
+            image_class, header, length = _parse(start, path)
+            if isinstance(stream, igzip.IGzipFile):
+                _check_packed(header, path)
+            is_mgh = image_class is nibabel.MGHImage
+            data = [_read_exactly(stream, start, length, path, is_mgh)]
+            # The bytes are given away, so that they do not stay in memory beside the voxels.
+            return _oriented(image_class.from_bytes(data.pop()), path, "", plane)
 
 
 def read_header(path: str | Path, axes: str = "", plane: str = "") -> Header:
@@ -139,6 +147,8 @@ def read_header(path: str | Path, axes: str = "", plane: str = "") -> Header:
             with _unpacked(path) as stream:
                 image_class, header, length = _parse(_read(stream, 540), path)
             packed = isinstance(stream, igzip.IGzipFile)
+            if packed:
+                _check_packed(header, path)
             # The footer of MGH need not be there, and is of any length.
             size = length if packed or image_class is nibabel.MGHImage else path.stat().st_size
             axes = ""
@@ -163,6 +173,8 @@ def _unpacked(path: Path) -> Any:
 
 def refuse_pointer(path: Path) -> None:
     """Raises a `VolumeError` if a file only stands for another that was not fetched."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise VolumeError(f"{path}: not a regular file. Take it out of the folder")
     if path.is_symlink() and not path.exists():
         raise VolumeError(
             f"{path}: a link to a file that is not there. Fetch it (datalad get, git annex get), "
@@ -262,6 +274,17 @@ def _claimed_length(header: Any, name: object) -> int:
     return int(offset) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
 
+def _check_packed(header: Any, path: Path) -> None:
+    """Raises a `VolumeError` if a packed file would unpack to more than any scan does."""
+    shape, size = header.get_data_shape(), header.get_data_dtype().itemsize
+    voxels = np.prod(shape, dtype=float) * max(size / 8, 1)
+    if voxels > max(LARGEST_PACKED, path.stat().st_size / LEAST_PACKED):
+        raise VolumeError(
+            f"{path}: its header claims {tuple(map(int, shape))} voxels, too many for a packed "
+            f"file of {path.stat().st_size:,} bytes. Unpack it, or take it out of the folder"
+        )
+
+
 def _three_axes(shape: Sequence[int], name: object) -> tuple[int, ...]:
     """Returns the shape `(3,)` of a volume or slice, without what a file's axes have too much.
 
@@ -318,6 +341,7 @@ def _oriented(image: Any, name: object, axes: str, plane: str) -> Volume:
     # Axes of length 1 beyond the three are dropped; flips and turns are views, not copies.
     shape = _three_axes(image.shape, name)
     voxels = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order="F")
+    del image
     voxels, note = ground_at_zero(nibabel.apply_orientation(voxels, turn), name)
     notes = (*header.notes, note) if note else header.notes
     return Volume(voxels, header.voxel_size, header.origin, header, notes)
@@ -507,12 +531,13 @@ def cut_volume(
             in the plane, the smaller of the two.
 
     Raises:
-        VolumeError: If no slice is in the range, or none of them shows brain.
+        VolumeError: If no slice is in the range, none of them shows brain, or they are too large.
     """
     pixel_size = config.pixel_size or pixel_size
     if 1 in volume.voxels.shape:
         axis = volume.voxels.shape.index(1)
         placed = volume.header is None or volume.header.placed
+        _check_pixels(volume, list(AXES)[axis], pixel_size, 1, name)
         picture = cut_slice(volume, list(AXES)[axis], 0, pixel_size)
         return [picture], [None], [volume.origin[axis] if placed else None]
     axis = AXES[config.plane]
@@ -531,6 +556,7 @@ def cut_volume(
                 f"{name}: no slice in --slice-range shows brain. Choose another range, or take it "
                 "out of the folder"
             )
+    _check_pixels(volume, config.plane, pixel_size, len(indices), name)
     pictures = [cut_slice(volume, config.plane, index, pixel_size) for index in indices]
     return pictures, indices.tolist(), (origin + indices * spacing).tolist()
 
@@ -542,14 +568,32 @@ def cut_slice(volume: Volume, plane: str, index: int, pixel_size: float = 0.0) -
     are square, so that nothing looks squashed, and `pixel_size` mm wide; by default as wide as the
     smaller side of the volume's voxels in the plane.
     """
-    axis = AXES[plane]
-    across, up = _axes_in_plane(plane)
-    picture = np.take(volume.voxels, index, axis=axis).T[::-1]  # rows from the top down
-    sizes = volume.voxel_size[up], volume.voxel_size[across]
-    pixel_size = pixel_size or _pixel_size(sizes)
-    pairs = zip(picture.shape, sizes, strict=True)
-    height, width = (max(round(side * size / pixel_size), 1) for side, size in pairs)
+    height, width = _slice_shape(volume, plane, pixel_size)
+    picture = np.take(volume.voxels, index, axis=AXES[plane]).T[::-1]  # rows from the top down
     return picture if picture.shape == (height, width) else resized(picture, height, width)
+
+
+def _slice_shape(volume: Volume, plane: str, pixel_size: float = 0.0) -> tuple[int, int]:
+    """Returns the height and width in pixels of what `cut_slice` returns."""
+    across, up = _axes_in_plane(plane)
+    pixel_size = pixel_size or _pixel_size((volume.voxel_size[up], volume.voxel_size[across]))
+    height, width = (
+        max(round(volume.voxels.shape[axis] * volume.voxel_size[axis] / pixel_size), 1)
+        for axis in (up, across)
+    )
+    return height, width
+
+
+def _check_pixels(volume: Volume, plane: str, pixel_size: float, count: int, name: object) -> None:
+    """Raises a `VolumeError` if so many slices would be larger than any scan's are."""
+    height, width = _slice_shape(volume, plane, pixel_size)
+    too_long = max(height, width) > max(LARGEST_SIDE, *volume.voxels.shape)
+    if too_long or count * height * width > max(LARGEST_SCAN, volume.voxels.size):
+        raise VolumeError(
+            f"{name}: {count} slices of {height}x{width} pixels. Expected at most {LARGEST_SIDE} "
+            f"a side and {LARGEST_SCAN:,} in all. Choose a larger --pixel-size or fewer "
+            "--slices-per-volume, or mend the voxel sizes in the header"
+        )
 
 
 def _axes_in_plane(plane: str) -> tuple[int, int]:

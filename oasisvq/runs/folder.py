@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-import pandas
 import tensorflow as tf
 
 from oasisvq.core.configuration import Configuration
 from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError
 from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
+from oasisvq.core.tables import read_table
 from oasisvq.data.prepare import PREPARED
 from oasisvq.data.splits import TEST_SLICES
 
@@ -206,7 +206,7 @@ class Run:
         """Reads the split of each subject in the training of this run."""
         path = self.folder / SPLIT
         try:
-            table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+            table = read_table(path, dtype=str, keep_default_na=False)
             return dict(zip(table["subject"], table["split"], strict=True))
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error

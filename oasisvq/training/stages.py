@@ -11,6 +11,7 @@ import tensorflow as tf
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import save_weights, whole_file
 from oasisvq.core.script import peak_memory
+from oasisvq.core.tables import write_table
 from oasisvq.data.splits import TEST_SLICES
 from oasisvq.evaluation.code_scores import (
     bits_by_position,
@@ -53,8 +54,7 @@ def check_trainable(config, dataset):
 
 def save_slices(dataset, run):
     """Saves what later scripts need of the slices: the split, the test slices, the mean slices."""
-    with whole_file(run.folder / SPLIT) as partial:
-        dataset.subject_splits().to_csv(partial, index=False)
+    write_table(run.folder / SPLIT, dataset.subject_splits())
     dataset.save_split("test", run.folder / TEST_SLICES)
     with whole_file(run.folder / MEAN_SLICES) as partial:
         np.savez_compressed(partial, **dataset.mean_slices())

@@ -3,10 +3,12 @@
 import gzip
 import io
 import json
+import re
 import threading
 import zipfile
 from functools import partial
 
+import pandas
 import pytest
 
 from oasisvq.core.errors import DatasetError, DownloadError
@@ -236,13 +238,24 @@ def test_an_archive_is_checked_up_to_its_end(tmp_path):
             check_archive(path)
 
 
-def test_a_sheet_is_checked_member_by_member(tmp_path):
-    path, whole = tmp_path / "sheet.xlsx", sheet(first="abc", second="def")
+def test_a_sheet_from_the_server_is_one_that_can_be_read(tmp_path):
+    path = tmp_path / "sheet.xlsx.part"
+    pandas.DataFrame({"ID": ["OAS1_0001_MR1"], "M/F": ["F"]}).to_excel(
+        tmp_path / "a.xlsx", index=False
+    )
+    whole = (tmp_path / "a.xlsx").read_bytes()
     path.write_bytes(whole)
     check_sheet(path)
-    for content in (whole[:-5], b"", b"<html>", whole.replace(b"def", b"dfe", 1)):
+    encrypted, foreign = bytearray(whole), bytearray(whole)
+    for mark, flags, method in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
+        for start in (found.start() for found in re.finditer(re.escape(mark), whole)):
+            encrypted[start + flags] |= 1
+            foreign[start + method] = 99
+    torn, other = bytearray(whole), sheet(first="abc")
+    torn[len(whole) // 2] ^= 255
+    for content in (whole[:-5], b"", b"<html>", torn, other, encrypted, foreign):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"not a complete \.xlsx \("):
+        with pytest.raises(ValueError, match=r"not a subject sheet: .*sheet\.xlsx"):
             check_sheet(path)
 
 

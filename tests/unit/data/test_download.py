@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import zlib
 from pathlib import Path
 
@@ -880,3 +881,35 @@ def test_the_bar_is_seen_on_a_terminal_only(path, monkeypatch, capsys):
         fetch(server, path)
     assert_whole(server, path)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_server_that_sends_hardly_a_byte_is_named(path, monkeypatch):
+    clock = types.SimpleNamespace(monotonic=itertools.count(0, 1000).__next__)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "SLOWEST", 10**9)
+    with (
+        FaultyServer(VERSIONS).serving() as server,
+        pytest.raises(DownloadError, match="fewer than 1,000,000,000 bytes a second came"),
+    ):
+        fetch(server, path, retries=0)
+
+
+def test_an_answer_without_end_is_left_alone():
+    never = threading.Event()
+    with pytest.raises(TimeoutError, match=r"more than 0\.01 s"):
+        module._within(0.01, never.wait)
+    never.set()
+
+
+def test_a_file_of_more_bytes_than_expected_is_refused(path):
+    with (
+        FaultyServer(VERSIONS).serving() as server,
+        pytest.raises(DownloadError, match="expected at most 10 bytes"),
+    ):
+        fetch(server, path, largest=10)
+
+
+def test_what_never_ends_is_no_download(path):
+    path.symlink_to("/dev/zero")
+    with pytest.raises(DownloadError, match="not a regular file"):
+        verify(path)

@@ -12,7 +12,7 @@ from oasisvq.core.errors import ArchiveError, DatasetError, DownloadError
 from oasisvq.core.files import one_at_a_time
 from oasisvq.data import acquire
 from oasisvq.data import prepare as prepare_module
-from oasisvq.data.prepare import Store, fit_picture, prepare
+from oasisvq.data.prepare import Store, fit_picture, prepare, read_prepared
 from oasisvq.data.sources.base import Shard
 from support.archive_builder import oasis1_session, phantom
 from support.sources import (
@@ -441,6 +441,27 @@ def test_a_damaged_prepared_folder_says_so(coronal, tmp_path, name):
         (folder / name).write_bytes(damage)
         with pytest.raises(DatasetError, match="Delete the folder"):
             open_folder(coronal, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", ["/../../escaped", "..", "", "a/b", "a\\b", "a\n", None, "a" * 201]
+)
+def test_a_source_that_is_no_plain_name_is_refused(coronal, tmp_path, source):
+    folder = open_folder(coronal, tmp_path).folder
+    facts = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(facts | {"source": source}))
+    with pytest.raises(DatasetError, match="no plain name"):
+        read_prepared(folder)
+
+
+def test_a_small_table_cannot_fill_the_memory_with_blank_cells(coronal, tmp_path):
+    folder = open_folder(coronal, tmp_path).folder
+    header = (folder / "slices.csv").read_text().splitlines()[0]
+    wide = header + "".join(f",c{number}" for number in range(1000))
+    for text in (wide + "\n" + "a\n" * 100, header + "," * 10_000 + "\n"):
+        (folder / "slices.csv").write_text(text)
+        with pytest.raises(DatasetError, match="are not in each of its rows"):
+            read_prepared(folder)
 
 
 def test_a_data_dir_that_is_a_file_is_refused(coronal, tmp_path):

@@ -2,10 +2,12 @@
 
 import codecs
 
+import openpyxl
 import pandas
 import pytest
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data import sheets
 from oasisvq.data.sheets import find_sheets, read_sheets
 
 ROWS = [["ID", "Größe", "Note"], ["NA", "74,5", 'a, b; c | "d"'], ["nan", "", ""], ["", "", ""]]
@@ -127,3 +129,46 @@ def test_sheets_and_code_books_are_found_in_a_folder(tmp_path):
     assert found == ["T1w.json", "a.CSV", "a.json", "b.tsv", "c.xls"]
     (tmp_path / "dataset_description.json").write_bytes(b"{}")
     assert [path.name for path in find_sheets(tmp_path)] == ["a.CSV", "a.json", "b.tsv", "c.xls"]
+
+
+def workbook(path, *rows):
+    """Writes a worksheet of cells, each `(row, column, value)`, and returns its path."""
+    book = openpyxl.Workbook()
+    book.active["A1"] = "ID"
+    for row, column, value in rows:
+        book.active.cell(row, column, value)
+    book.save(path)
+    return path
+
+
+def test_a_far_cell_of_a_small_workbook_is_refused(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", (60_000, 16_384, 1))
+    with pytest.raises(DatasetError, match=r"a\.xlsx: cannot be read .*more than 4,096 columns"):
+        read_sheets(path, is_key)
+
+
+def test_a_workbook_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "a.xlsx", (2, 1, "a" * 20_000))
+    read_sheets(path, is_key)
+    monkeypatch.setattr(sheets, "LARGEST_UNPACKED", 20_000)
+    with pytest.raises(DatasetError, match="unpacks to more than 20,000 bytes"):
+        read_sheets(path, is_key)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ID" + "," * 20_000 + "x\n", "more than 4,096 columns"),
+        ("ID\n" + "a" * 40_000, "32,768 characters"),
+        ("ID" + ",x" * 2047 + "\n" + "a\n" * 1024, "more than 2,097,152 cells"),
+    ],
+)
+def test_a_table_too_large_is_refused_before_it_is_filled_up(tmp_path, text, reason):
+    with pytest.raises(DatasetError, match=rf"a\.csv: cannot be read .*{reason}"):
+        read(tmp_path / "a.csv", text)
+
+
+def test_what_never_ends_is_no_sheet(tmp_path):
+    (tmp_path / "a.csv").symlink_to("/dev/zero")
+    with pytest.raises(DatasetError, match=r"a\.csv: .*not a regular file"):
+        read_sheets(tmp_path / "a.csv", is_key)

@@ -11,6 +11,7 @@ from nibabel import affines, orientations
 
 from hyperparameters import DataConfig
 from oasisvq.core.errors import VolumeError
+from oasisvq.data import volumes
 from oasisvq.data.volumes import (
     AXES,
     Header,
@@ -448,3 +449,25 @@ def test_mutated_headers_never_give_a_wrong_volume(tmp_path, name):
     assert read + refused == MUTATIONS / EVERY[name]
     assert min(read, refused) > (read + refused) / 20  # both happen
     assert grown < 200  # MB
+
+
+def test_a_packed_file_of_few_bytes_cannot_claim_many_voxels(tmp_path, monkeypatch):
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((100, 100, 100), np.uint8), np.eye(4)), path)
+    read_header(path)
+    monkeypatch.setattr(volumes, "LARGEST_PACKED", 10_000)
+    for read in (read_header, read_volume):
+        with pytest.raises(VolumeError, match=r"a\.nii\.gz: .* too many for a packed file"):
+            read(path)
+
+
+def test_slices_are_measured_before_they_are_resampled(monkeypatch):
+    volume = Volume(np.ones((10, 10, 4), np.float32), (0.05, 20.0, 1.0), (0.0, 0.0, 0.0))
+    config = DataConfig(slice_unit="fraction", slice_range=(0, 1), slices_per_volume=4)
+    cut_volume(volume, config, "a")
+    monkeypatch.setattr(volumes, "cut_slice", None)
+    for limit in ("LARGEST_SIDE", "LARGEST_SCAN"):
+        with monkeypatch.context() as patch:
+            patch.setattr(volumes, limit, 1000)
+            with pytest.raises(VolumeError, match=r"a: 4 slices of 4000x10 pixels"):
+                cut_volume(volume, config, "a")
