@@ -69,8 +69,14 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
         missing = {*COLUMNS, *KNOWN} - set(table)
         if missing or not isinstance(description, dict):
             raise ValueError(f"missing: {sorted(missing) or 'the facts of dataset.json'}")
+        if type(description.get("slices", 0)) is not int:
+            raise ValueError("the number of slices is not a number")
+        if not isinstance(description.get("source", ""), str):
+            raise ValueError("the name of the source is not a text")
         for column in (*WHERE, "age", "cdr"):
             table[column] = pandas.to_numeric(table[column])
+            if np.isinf(table[column].to_numpy(float)).any():
+                raise ValueError(f"a number in column {column} is not finite")
         table = table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
         if not set(table["split"]) <= {*SPLITS, ""}:
             raise ValueError(f"unknown split: {set(table['split'])}")
