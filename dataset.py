@@ -226,7 +226,10 @@ def open_test_slices(run):
     """
     folder = run.folder / TEST_SLICES
     try:
-        return OASIS(dataclasses.replace(run.hyperparameters.data, dataset=str(folder)))
+        slices = OASIS(dataclasses.replace(run.hyperparameters.data, dataset=str(folder)))
+        if slices.image_shape != run.image_shape or not len(slices.table):
+            raise DatasetError(f"{len(slices.table)} slices of {slices.image_shape} pixels")
+        return slices
     except DatasetError as error:
         raise RunFolderError(
             f"{folder}: not the test slices of a run ({error}). {COPY_WHOLE}"

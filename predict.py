@@ -28,6 +28,7 @@ def main():
 
     from dataset import open_test_slices
     from modules import load_prior, load_vqvae
+    from oasisvq.core.checks import finite
     from oasisvq.data.conditions import choose_conditions, describe_conditions, spread_conditions
     from oasisvq.evaluation.image_scores import slice_scores
     from oasisvq.figures import code_colours, save_each, save_pairs, save_pictures, save_rows
@@ -35,8 +36,8 @@ def main():
     from oasisvq.sampling.incremental import sample_code_grids
 
     run = open_run(arguments.run_dir, Hyperparameters)
-    vqvae, prior = load_vqvae(run), load_prior(run)
     slices, trained = open_test_slices(run), run.training_conditions()
+    vqvae, prior = load_vqvae(run), load_prior(run)
     # By default each new brain has the conditions of a test slice.
     random = np.random.default_rng([config.seed, 1])
     conditions = slices.conditions(random.integers(len(slices.table), size=config.num_samples))
@@ -46,7 +47,8 @@ def main():
 
     def draw(uniforms, conditions):
         """Draws slices `(n, H, W)` in [0, 1] from uniforms `(n, h, w)` and conditions `(n, 4)`."""
-        return vqvae.decode_all(sample_code_grids(prior, uniforms, config, conditions))[..., 0]
+        codes = sample_code_grids(prior, uniforms, config, conditions)
+        return finite(vqvae.decode_all(codes), "pixels")[..., 0]
 
     with run.alone():
         # Test slices, evenly spaced over the subjects, their codes and their reconstructions.
@@ -54,7 +56,7 @@ def main():
         rows = np.unique(np.linspace(0, len(slices.table) - 1, count).round().astype(int))
         originals = slices.images(rows)  # (n, H, W, 1)
         codes = vqvae.encode(originals).numpy()  # (n, h, w)
-        decoded = vqvae.decode(codes).numpy()  # (n, H, W, 1)
+        decoded = finite(vqvae.decode(codes).numpy(), "pixels")  # (n, H, W, 1)
         ssim = slice_scores(originals, decoded)["ssim"]
         originals, decoded = originals[..., 0], decoded[..., 0]
         maps = code_colours(codes, vqvae.num_embeddings)

@@ -31,6 +31,7 @@ def main():
 
     from dataset import OASIS, array_on_disk, open_test_slices
     from modules import load_prior, load_vqvae
+    from oasisvq.core.checks import finite
     from oasisvq.data.sides import common_sides
     from oasisvq.evaluation.code_scores import count_codes, frequencies_by_position
     from oasisvq.evaluation.features import build_feature_network
@@ -50,7 +51,7 @@ def main():
         save_pairs,
         save_rows,
     )
-    from oasisvq.runs.folder import MEAN_SLICES, TRAINING_CODES, open_run
+    from oasisvq.runs.folder import open_run
     from oasisvq.runs.model_card import write_model_card
     from oasisvq.sampling.incremental import sample_code_grids
 
@@ -74,9 +75,9 @@ def main():
     vqvae, prior = load_vqvae(run), load_prior(run)
     network = run.load_weights(build_feature_network(run.image_shape))
     codes = run.training_codes()  # (m, h, w)
-    smoothing = run.read_arrays(TRAINING_CODES, "smoothing")["smoothing"]
-    frequencies = frequencies_by_position(count_codes(codes, vqvae.num_embeddings), smoothing)
-    mean_slices = run.read_arrays(MEAN_SLICES, "all", others=True)
+    counts = count_codes(codes, vqvae.num_embeddings)
+    frequencies = frequencies_by_position(counts, run.smoothing())
+    mean_slices = run.mean_slices()
     conditions = known_conditions(slices, rows, kept)
     scores, table = score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencies)
     source = slices.description["source"]
@@ -115,7 +116,7 @@ def main():
             uniforms = np.random.default_rng(arguments.seed).random(real_codes.shape)
             conditions = known_conditions(slices, rows, kept)
             new_codes = sample_code_grids(prior, uniforms, DrawConfig(), conditions)
-            generated = vqvae.decode_all(new_codes)
+            generated = finite(vqvae.decode_all(new_codes), "pixels")
             train = array_on_disk((len(codes), *run.image_shape))
             decode_into(train, vqvae, codes)
             report["panel"], shown = score_new_brains(

@@ -84,8 +84,7 @@ def main():
             if is_chief():
                 write_model_card(run)
                 run.record_prior()  # from here on, the run is finished
-                for stage in (vqvae, prior):
-                    run.checkpoint_path(stage.name).unlink(missing_ok=True)
+                run.sweep()
     print(
         f"\nThe run lies in {folder}: weights, history, figures and the test subjects' slices.\n"
         f"New brains:  python predict.py --run-dir {folder}\n"

@@ -77,8 +77,12 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
         source = description.get("source")
         if not _is_plain(source):  # reports and run folders are named after it
             raise ValueError(f"the source in dataset.json is no plain name: {source!r:.80}")
+        if type(description.get("slices", 0)) is not int:
+            raise ValueError("the number of slices is not a number")
         for column in (*WHERE, "age", "cdr"):
             table[column] = pandas.to_numeric(table[column])
+            if np.isinf(table[column].to_numpy(float)).any():
+                raise ValueError(f"a number in column {column} is not finite")
         table = table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
         if not set(table["split"]) <= {*SPLITS, ""}:
             raise ValueError(f"unknown split: {set(table['split'])}")

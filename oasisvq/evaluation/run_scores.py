@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 from tqdm import tqdm
 
+from oasisvq.core.checks import finite
 from oasisvq.evaluation.code_scores import bits_by_position, cells_with_brain
 from oasisvq.evaluation.features import measure_skill, network_outputs
 from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
@@ -46,12 +47,13 @@ def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencie
         use.update_state(codes)
         use_of_brain.update_state(codes, cells_with_brain(images, vqvae.config.downsample))
         means = [mean_slices.get(key, mean_slices["all"]) for key in keys[batch]]
+        known = conditions[batch]
         scores = {
-            "": slice_scores(images, vqvae.decode(codes).numpy()),
+            "": slice_scores(images, finite(vqvae.decode(codes).numpy(), "pixels")),
             "black_": slice_scores(images, np.zeros_like(images)),
             "mean_slice_": slice_scores(images, np.stack(means)[..., None]),
             "prior_": {
-                "bits_per_code": prior.bits_per_code(codes, conditions[batch]).numpy(),
+                "bits_per_code": finite(prior.bits_per_code(codes, known).numpy(), "bits"),
                 "bits_per_code_by_position": bits_by_position(frequencies, codes),
             },
         }
@@ -128,7 +130,7 @@ def decode_into(slices, vqvae, codes):
     starts = range(0, len(codes), BATCH_SIZE)
     for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
         images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
-        slices[start : start + BATCH_SIZE] = np.round(images * 255)
+        slices[start : start + BATCH_SIZE] = np.round(finite(images, "pixels") * 255)
 
 
 def score_new_brains(network, real, reconstructed, generated, train, table, keys, seed):

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,12 +17,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oasisvq.core.checks import check_array, check_number, unpack
 from oasisvq.core.configuration import Configuration
 from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError
 from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
 from oasisvq.core.tables import read_table
+from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.data.prepare import PREPARED
-from oasisvq.data.splits import TEST_SLICES
+from oasisvq.data.splits import SPLITS, TEST_SLICES
+from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE
 
 CONFIG = "config.json"
 SPLIT = "split.csv"
@@ -38,6 +43,7 @@ RECORDED = [
     *(f"{TEST_SLICES}/{name}" for name in PREPARED),
 ]
 LARGEST_SIDE = 8192  # pixels of a slice
+LARGEST_ARRAYS = 2**30  # bytes of the arrays of one file, unpacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +77,21 @@ class Run:
         """
         config = read_json(folder / CONFIG)
         try:
-            height, width = (int(side) for side in config["image_shape"])
-            if not all(0 < side <= LARGEST_SIDE for side in (height, width)):
-                raise ValueError(f"image_shape {height}x{width}")
+            height, width = config["image_shape"]
+            check_number("image_shape", height, (int,), 1, LARGEST_SIDE)
+            check_number("image_shape", width, (int,), 1, LARGEST_SIDE)
+            least = math.nextafter(LEAST_VARIANCE, 1)  # the bound itself is too low
+            check_number("variance", config["variance"], (float,), least, MOST_VARIANCE)
+            if not isinstance(config["versions"], dict) or "commit" not in config:
+                raise ValueError("no versions")
             return cls(
                 folder=folder,
                 hyperparameters=configuration.from_dictionary(config["hyperparameters"]),
                 image_shape=(height, width),
-                variance=float(config["variance"]),
+                variance=config["variance"],
                 data=dict(config["data"]),
             )
-        except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
+        except (ValueError, KeyError, TypeError, UserError) as error:
             raise RunFolderError(
                 f"{folder / CONFIG}: not the configuration of a run ({error}). {COPY_WHOLE}"
             ) from error
@@ -120,7 +130,7 @@ class Run:
                 f"{self.folder}: holds other files than a run's. Give another --run-dir"
             )
         if folder.is_dir():
-            sweep(folder)
+            self.sweep()
         if not (folder / CONFIG).is_file():
             self.save()
         return (folder / PRIOR_FACTS).is_file()
@@ -157,8 +167,15 @@ class Run:
     def alone(self) -> Iterator[None]:
         """Locks the folder against other scripts, and deletes partial files of killed processes."""
         with alone(self.folder):
-            sweep(self.folder)
+            self.sweep()
             yield
+
+    def sweep(self) -> None:
+        """Deletes partial files of killed processes, and the checkpoints of a finished run."""
+        sweep(self.folder)
+        if (self.folder / PRIOR_FACTS).is_file():
+            for checkpoint in self.folder.glob(self.checkpoint_path("*").name):
+                checkpoint.unlink()
 
     def checkpoint_path(self, stage: str) -> Path:
         """Returns the path of a stage's checkpoint."""
@@ -166,10 +183,24 @@ class Run:
 
     def record_stage(self, name: str, minutes: float, memory: float, **facts: Any) -> None:
         """Notes the minutes and the peak memory (bytes) of a stage in `training.json`."""
+        facts |= {"minutes": round(minutes, 2), "peak_memory_gb": round(memory / 1e9, 2)}
+        write_text(self.folder / TRAINING_FACTS, {**self.training_facts(), name: facts})
+
+    def training_facts(self) -> dict[str, dict[str, float]]:
+        """Reads what each stage took from `training.json`; `{}` without the file.
+
+        Raises:
+            RunFolderError: If it holds anything else than numbers by stage.
+        """
         path = self.folder / TRAINING_FACTS
         known = read_json(path) if path.is_file() else {}
-        facts |= {"minutes": round(minutes, 2), "peak_memory_gb": round(memory / 1e9, 2)}
-        write_text(path, {**known, name: facts})
+        try:
+            for stage, facts in known.items():
+                for name, number in dict(facts).items():
+                    check_number(f"{stage}, {name}", number)
+            return known
+        except (ValueError, TypeError) as error:
+            raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
     def record_prior(self) -> None:
         """Notes the hashes of the files that belong together, which makes the run finished."""
@@ -186,6 +217,9 @@ class Run:
         path = self.folder / f"{model.name}.weights.h5"
         try:
             model.load_weights(path)
+            for weight in model.weights:
+                array: Any = keras.ops.convert_to_numpy(weight)
+                check_array(weight.path, array, weight.shape, "fiu")
         # h5py and Keras raise OSError, ValueError, KeyError and others on damaged files.
         except Exception as error:
             raise RunFolderError(
@@ -196,31 +230,66 @@ class Run:
 
     def training_codes(self) -> np.ndarray:
         """Reads the training slices' code grids, uint16 `(n, h, w)`."""
-        return self.read_arrays(TRAINING_CODES, "codes")["codes"]
+        return self._learned["codes"]
 
     def training_conditions(self) -> np.ndarray:
         """Reads the training slices' conditions, float32 `(n, 4)`, see `OASIS.conditions`."""
-        return self.read_arrays(TRAINING_CODES, "conditions")["conditions"]
+        return self._learned["conditions"]
+
+    def smoothing(self) -> float:
+        """Reads the weight of the overall frequencies, see `frequencies_by_position`."""
+        return float(self._learned["smoothing"])
+
+    @functools.cached_property
+    def _learned(self) -> dict[str, np.ndarray]:
+        """Returns the arrays that the prior learned from."""
+        vqvae = self.hyperparameters.vqvae
+
+        def check(arrays: dict[str, np.ndarray]) -> None:
+            codes, conditions = arrays["codes"], arrays["conditions"]
+            grid = (math.ceil(side / vqvae.downsample) for side in self.image_shape)
+            check_array("codes", codes, (None, *grid), "u", 0, vqvae.num_embeddings - 1)
+            check_array("conditions", conditions, (len(codes), len(CONDITIONS)), "f", unknown=True)
+            sexes = conditions[:, CONDITIONS.index("sex")]
+            if not set(sexes[~np.isnan(sexes)].tolist()) <= set(LETTERS):
+                raise ValueError(f"conditions: expected the sexes {LETTERS}")
+            check_array("smoothing", arrays["smoothing"], (), "f", 1e-6, 1e6)
+
+        return self._read_arrays(TRAINING_CODES, check)
+
+    def mean_slices(self) -> dict[str, np.ndarray]:
+        """Reads the mean training slices, see `OASIS.mean_slices`."""
+
+        def check(arrays: dict[str, np.ndarray]) -> None:
+            for name in {"all", *arrays}:
+                check_array(name, arrays[name], self.image_shape, "f", 0, 1)
+
+        return self._read_arrays(MEAN_SLICES, check)
 
     def split(self) -> dict[str, str]:
         """Reads the split of each subject in the training of this run."""
         path = self.folder / SPLIT
         try:
             table = read_table(path, dtype=str, keep_default_na=False)
+            if not set(table["split"]) <= set(SPLITS):
+                raise ValueError(f"expected the splits {SPLITS}")
             return dict(zip(table["subject"], table["split"], strict=True))
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
-    def read_arrays(self, name: str, *wanted: str, others: bool = False) -> dict[str, np.ndarray]:
-        """Reads the wanted arrays, and the `others` too, from one of the run's `.npz` files.
+    def _read_arrays(
+        self, name: str, check: Callable[[dict[str, np.ndarray]], None]
+    ) -> dict[str, np.ndarray]:
+        """Reads the arrays of one of the run's `.npz` files.
 
         Raises:
-            RunFolderError: If the file cannot be read, or lacks a wanted array.
+            RunFolderError: If the file cannot be read, or `check` raises an error.
         """
         path = self.folder / name
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in {*wanted, *(arrays if others else ())}}
+            arrays = unpack(path, LARGEST_ARRAYS)
+            check(arrays)
+            return arrays
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
         except Exception as error:
             raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
@@ -259,7 +328,9 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
 
 
 def _newest_run() -> Path:
-    finished = sorted(Path("runs").glob(f"*/{PRIOR_FACTS}"), key=lambda path: path.stat().st_mtime)
+    # Hidden folders are what killed processes had begun to delete.
+    paths = Path("runs").glob(f"[!.]*/{PRIOR_FACTS}")
+    finished = sorted(paths, key=lambda path: path.stat().st_mtime)
     if not finished:
         raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
     return finished[-1].parent

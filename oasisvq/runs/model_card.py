@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from oasisvq.core.errors import RunFolderError
 from oasisvq.core.files import write_text
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.evaluation.intervals import format_interval
-from oasisvq.runs.folder import CONFIG, REPORT, TRAINING_FACTS, Run, read_json
+from oasisvq.runs.folder import CONFIG, REPORT, Run, read_json
 
 CARD = "model_card.md"
 THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
@@ -35,7 +36,7 @@ def write_model_card(run: Run) -> None:
     It holds data, flags, versions, commit, time and memory, and the scores of `similarity.json`
     if that exists.
     """
-    config, training = (read_json(run.folder / name) for name in (CONFIG, TRAINING_FACTS))
+    config, training = read_json(run.folder / CONFIG), run.training_facts()
     flags = config["hyperparameters"]
     versions = {**config["versions"], "commit of OASISVQ": config["commit"] or "unknown"}
     took = {
@@ -73,14 +74,23 @@ def _scores(run: Run) -> str:
     """Returns the table of the scores of the run's own test subjects."""
     if not (run.folder / REPORT).is_file():
         return "## Scores\n\nNone yet: similarity.py adds them.\n"
-    report = read_json(run.folder / REPORT)
+    try:
+        scores = _chosen_scores(read_json(run.folder / REPORT))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunFolderError(
+            f"{run.folder / REPORT}: not a report of similarity.py ({error}). Delete it"
+        ) from error
+    return _table("Scores (mean [95% interval over subjects])", scores)
+
+
+def _chosen_scores(report: dict[str, Any]) -> dict[str, str]:
+    """Returns the rows of the table of scores."""
     reconstruction, prior = report["reconstruction"], report["prior"]
     intervals = {name: reconstruction[name] for name in ("ssim", "ssim_brain", "psnr")}
     intervals["no model: the mean training slice, ssim"] = report["baselines"]["mean_slice"]["ssim"]
     intervals["prior, bits per code"] = prior["bits_per_code_interval"]
-    scores = {
+    return {
         "of": f"{report['subjects']} test subjects, {report['slices']} slices",
         **{name: format_interval(interval, ".4g") for name, interval in intervals.items()},
         "prior, bits per pixel": f"{prior['bits_per_pixel']:.4g}",
     }
-    return _table("Scores (mean [95% interval over subjects])", scores)

@@ -7,6 +7,7 @@ its own row too a position at a time.
 import numpy as np
 from tqdm import tqdm
 
+from oasisvq.core.checks import finite
 from oasisvq.core.threads import one_blas_thread
 from oasisvq.nn.conditioning import CONDITION_COUNT
 from oasisvq.sampling.draw import draw_codes
@@ -88,7 +89,8 @@ def _sample(prior, uniforms, conditions, given, config, progress):
         here.start_row(row, above.outputs(row))
         if unknown[row].any():
             for column in range(len(codes[row])):
-                drawn = draw_codes(here.logits(column), uniforms[row, column], config)
+                logits = finite(here.logits(column), "logits")
+                drawn = draw_codes(logits, uniforms[row, column], config)
                 np.copyto(codes[row, column], drawn, where=unknown[row, column])
                 here.add_codes(codes[row, column], column)
         embedded = embeddings[codes[row].reshape(-1)]  # (w B, E)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from oasisvq.core import signals
+from oasisvq.core.checks import check_array, check_number, unpack
 from oasisvq.core.errors import RunFolderError, TrainingError
 from oasisvq.core.files import whole_file
 from oasisvq.core.script import peak_memory
@@ -59,6 +60,37 @@ class Progress:
         self.epoch += 1
         self.step, self.bad_steps_of_epoch, self.means = 0, 0, {}
 
+    def check(self, steps, numbers):
+        """Checks what was read from a file.
+
+        Args:
+            steps: Integer, the steps of an epoch.
+            numbers: Collection of the names of the means of an epoch.
+
+        Raises:
+            ValueError: If a value has another type, or is out of range.
+        """
+        check_number("epoch", self.epoch, (int,), 0)
+        check_number("step", self.step, (int,), 0, steps)
+        for name in ("warmed", "bad_steps", "bad_steps_of_epoch", "waited"):
+            check_number(name, getattr(self, name), (int,), 0)
+        for name in ("seconds", "peak_memory"):
+            check_number(name, getattr(self, name), low=0)
+        if self.best != math.inf:
+            check_number("best", self.best, (float,))
+        if type(self.ready) is not bool:
+            raise ValueError(f"ready: expected true or false. Received: {self.ready}")
+        both = {*numbers, *(f"val_{name}" for name in numbers)}
+        rows = [(self.means, {*numbers})] if self.means else []
+        rows += [(row, {"epoch", *both}) for row in self.history]
+        if [row["epoch"] for row in self.history] != list(range(self.epoch)):
+            raise ValueError("history: expected one row per epoch")
+        for row, names in rows:
+            if set(row) != names or not all(type(row[name]) in (int, float) for name in names):
+                raise ValueError(f"expected the numbers {sorted(names)}. Received: {row}")
+        if self.means and self.step != steps:
+            raise ValueError("means: expected none before the end of an epoch")
+
 
 class Checkpoint:
     """The file of a stage. It is written whole or not at all, and holds arrays only, no code.
@@ -66,10 +98,12 @@ class Checkpoint:
     Args:
         path: The `.npz` file; with `None`, nothing is saved.
         minutes: Float, how often it is saved.
+        source: Text that identifies what the stage learns from. A checkpoint with another source
+            is refused.
     """
 
-    def __init__(self, path=None, minutes=math.inf):
-        self.path, self.seconds = path and Path(path), 60 * minutes
+    def __init__(self, path=None, minutes=math.inf, source=""):
+        self.path, self.seconds, self.source = path and Path(path), 60 * minutes, source
         self.began = self.saved = time.monotonic()
 
     @property
@@ -103,11 +137,12 @@ class Checkpoint:
                     f"{name}: {variable.path} is not finite at epoch {progress.epoch + 1}, step "
                     f"{progress.step}. {REMEDY}"
                 )
-        text = np.frombuffer(json.dumps(dataclasses.asdict(progress)).encode(), np.uint8)
+        facts = dataclasses.asdict(progress) | {"source": self.source}
+        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         with whole_file(self.path) as partial, partial.open("wb") as file:
             np.savez(file, progress=text, **arrays)
 
-    def restore(self, variables, weights):
+    def restore(self, variables, weights, steps, numbers):
         """Restores what was saved last.
 
         The chief reads it and sends it to the other workers, which may not see the run folder.
@@ -115,25 +150,28 @@ class Checkpoint:
         Args:
             variables: As for `save`; they are assigned their saved values.
             weights: List of the model's weights, whose shapes the best weights must have.
+            steps, numbers: See `Progress.check`.
 
         Returns:
             The `Progress` and the best weights; `Progress()` and `[]` if nothing was saved.
 
         Raises:
-            RunFolderError: If the file cannot be read, or is of another model.
+            RunFolderError: If the file cannot be read, or is of another model or source.
         """
         here = self.path and is_chief() and self.path.is_file()
         content = bytes_from_chief(self.path.read_bytes() if here else b"")
+        source = bytes_from_chief(self.source.encode()).decode()
         if not content:
             return Progress(), []
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                facts = json.loads(arrays["progress"].tobytes())
-                if set(facts) != {field.name for field in dataclasses.fields(Progress)}:
-                    raise ValueError(f"other facts: {sorted(facts)}")
-                progress = Progress(**facts)
-                values = _numbered_arrays(arrays, "value", variables)
-                best = _numbered_arrays(arrays, "best", weights if "best 0" in arrays else [])
+            arrays = unpack(io.BytesIO(content), len(content))  # they are saved as they are
+            facts = json.loads(arrays["progress"].tobytes())
+            if facts.pop("source") != source:
+                raise ValueError("it has learned the codes of another VQ-VAE")
+            progress = Progress(**facts)
+            progress.check(steps, numbers)
+            values = _numbered_arrays(arrays, "value", variables)
+            best = _numbered_arrays(arrays, "best", weights if progress.epoch else [])
         # NumPy and zipfile raise OSError, ValueError, BadZipFile and others.
         except Exception as error:
             raise RunFolderError(
@@ -147,10 +185,9 @@ class Checkpoint:
 
 
 def _numbered_arrays(arrays, kind, variables):
-    """Returns the arrays of a kind, in order, if they are finite and of the variables' shapes."""
+    """Returns the arrays of a kind, in order, if they could be the values of the variables."""
     found = [arrays[f"{kind} {number}"] for number in range(len(variables))]
     for number, (array, variable) in enumerate(zip(found, variables, strict=True)):
-        shape = tuple(variable.shape)
-        if array.shape != shape or array.dtype.kind not in "fi" or not np.isfinite(array).all():
-            raise ValueError(f"{kind} {number} is not of shape {shape}")
+        whole = "int" in keras.backend.standardize_dtype(variable.dtype)
+        check_array(f"{kind} {number}", array, variable.shape, "iu" if whole else "f")
     return found

@@ -17,6 +17,7 @@ import tensorflow as tf
 from oasisvq.core.errors import HyperparameterError, WorkerError
 
 PORT = 8888  # of the first task on a machine, under Slurm
+ADDRESS = re.compile(r"(\[[^\s\[\]]+\]|[^\s\[\]:/]+):\d{1,5}")
 
 
 def start_strategy():
@@ -62,14 +63,29 @@ def _cluster():
         return [], 0
     try:
         config = json.loads(text)
-        jobs, task = config["cluster"], config["task"]
-        workers = [*jobs.get("chief", []), *jobs["worker"]]
-        number = int(task["index"]) + (
-            len(jobs.get("chief", [])) if task["type"] == "worker" else 0
-        )
-        if task["type"] not in ("chief", "worker") or not 0 <= number < len(workers):
-            raise ValueError(f"no task {task} among {len(workers)} workers")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        jobs, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
+        chiefs, others = jobs.get("chief", []), jobs["worker"]
+        if not set(jobs) <= {"chief", "worker"} or len(chiefs) > 1:
+            raise ValueError("expected workers, and at most one chief")
+        if not isinstance(chiefs, list) or not isinstance(others, list):
+            raise ValueError("expected lists of addresses")
+        workers = [*chiefs, *others]
+        if not all(ADDRESS.fullmatch(address) for address in workers):
+            raise ValueError(f"expected addresses as host:port. Received: {workers}")
+        if len(set(workers)) < len(workers):
+            raise ValueError(f"expected an address for each. Received: {workers}")
+        if config.get("rpc_layer", "grpc") != "grpc":
+            raise ValueError(f"rpc_layer {config['rpc_layer']}")
+        tasks = [(job, n) for job in ("chief", "worker") for n in range(len(jobs.get(job, [])))]
+        number = tasks.index((kind, int(index)))
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise HyperparameterError(
             f"TF_CONFIG: not a cluster of workers ({type(error).__name__}: {error}). Set it as "
             '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}, '

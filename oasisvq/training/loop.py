@@ -72,7 +72,9 @@ class Loop:
         self.variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
         self.train_step = self.compile_step(self._undoable(model.train_step))
         self.test_step = self.compile_step(model.test_step)
-        self.progress, self.best_weights = self.checkpoint.restore(self.variables, model.weights)
+        self.progress, self.best_weights = self.checkpoint.restore(
+            self.variables, model.weights, training.steps, model.get_metrics_result()
+        )
 
     def compile_step(self, step):
         """Returns a compiled step, a function of a batch of which every device takes a share.

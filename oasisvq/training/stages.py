@@ -1,6 +1,7 @@
 """The three stages of a training, each from where an earlier process has left it."""
 
 import contextlib
+import hashlib
 import math
 import time
 
@@ -143,7 +144,10 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
     validation = Batches(read, rows[count:], training.step_size)
     steps = config.epochs * training.steps
     prior.compile(build_optimizer(config.learning_rate, steps, config.average))
-    checkpoint = Checkpoint(run.checkpoint_path(prior.name), checkpoint_minutes)
+    # A prior that has learned the codes of another VQ-VAE must not go on with those of this one.
+    source = hashlib.sha256(b"".join(weights.tobytes() for weights in vqvae.get_weights()))
+    path = run.checkpoint_path(prior.name)
+    checkpoint = Checkpoint(path, checkpoint_minutes, source.hexdigest())
     loop = Loop(prior, training, validation, checkpoint, max_bad_steps)
     loop.run(run.folder, config.epochs, "val_loss", config.patience)
     frequencies = frequencies_by_position(counts, smoothing)

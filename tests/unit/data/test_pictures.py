@@ -1,7 +1,7 @@
 """Pictures of every kind that is read, and those that are refused."""
 
-import struct
 import os
+import struct
 
 import numpy as np
 import pytest

@@ -1,17 +1,23 @@
 """A run folder whose files do not belong together, or are damaged, is refused in one line."""
 
 import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 import predict
 import similarity
+from dataset import open_test_slices
 from hyperparameters import Hyperparameters
 from modules import build_prior, build_vqvae
+from oasisvq.core.errors import RunFolderError
 from oasisvq.core.files import save_weights
-from oasisvq.runs.folder import Run
+from oasisvq.runs import folder
+from oasisvq.runs.folder import Run, open_run
 from stress import hostile
 from support.scripts import refusal
 
@@ -93,3 +99,144 @@ def test_a_prior_of_another_vqvae_is_refused(copy, place, capfd):
         for module in (predict, similarity):
             assert name in refusal(capfd, module, "--run-dir", copy)
         shutil.copy(place / "run" / name, copy)
+
+
+def change_arrays(run, name, **changed):
+    """Changes arrays of a file of a run, and puts its hash right."""
+    with np.load(run.folder / name) as arrays:
+        np.savez(run.folder / name, **{**arrays, **changed})
+    run.record_prior()
+
+
+def test_every_array_that_the_prior_learned_from_is_checked(copy):
+    run = Run.read(copy, Hyperparameters)
+    codes, conditions = run.training_codes(), run.training_conditions()
+    assert 0.3 <= run.smoothing() <= 1000
+    bad_sex = np.full_like(conditions, np.nan)
+    bad_sex[0, 2] = 0.5
+    for changed in (
+        {"codes": codes + np.uint16(16)},
+        {"codes": codes.astype(np.float32)},
+        {"codes": codes.astype(np.int16) - 1},
+        {"codes": codes[:, 1:]},
+        {"codes": codes[:0], "conditions": conditions[:0]},
+        {"conditions": conditions[1:]},
+        {"conditions": conditions[:, 1:]},
+        {"conditions": np.full_like(conditions, np.inf)},
+        {"conditions": conditions.astype("S4")},
+        {"conditions": bad_sex},
+        {"smoothing": np.ones(2)},
+        {"smoothing": np.array(np.nan)},
+        {"smoothing": np.array(0.0)},
+    ):
+        again = Run.read(copy, Hyperparameters)
+        change_arrays(again, "training_codes.npz", codes=codes, conditions=conditions)
+        change_arrays(again, "training_codes.npz", smoothing=np.array(1.0))
+        change_arrays(again, "training_codes.npz", **changed)
+        with pytest.raises(RunFolderError, match=r"training_codes.npz: cannot be read"):
+            again.training_codes()
+
+
+def test_every_mean_slice_is_checked(copy):
+    run = Run.read(copy, Hyperparameters)
+    whole = run.mean_slices()["all"]
+    for changed in (whole[1:], whole + 1, whole - 1, whole * np.nan, whole.astype("c8")):
+        change_arrays(run, "mean_slices.npz", other=changed)
+        with pytest.raises(RunFolderError, match=r"mean_slices.npz: cannot be read"):
+            run.mean_slices()
+
+
+def test_arrays_too_large_for_a_run_are_refused(copy, monkeypatch):
+    run = Run.read(copy, Hyperparameters)
+    monkeypatch.setattr(folder, "LARGEST_ARRAYS", 1000)
+    with pytest.raises(RunFolderError, match="bytes of arrays"):
+        run.mean_slices()
+
+
+def test_weights_that_are_not_finite_are_refused(copy):
+    run = Run.read(copy, Hyperparameters)
+    prior = build_prior(run)
+    prior.set_weights([weights * np.nan for weights in prior.get_weights()])
+    save_weights(prior, copy / "pixelcnn.weights.h5")
+    with pytest.raises(RunFolderError, match=r"pixelcnn.weights.h5: .*expected finite numbers"):
+        run.load_weights(build_prior(run))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"variance": "0.1"},
+        {"variance": None},
+        {"variance": 1e-4},
+        {"variance": 0.26},
+        {"variance": float("nan")},
+        {"image_shape": [96, 80.5]},
+        {"image_shape": [96, True]},
+        {"image_shape": [96, 8193]},
+        {"image_shape": [96]},
+        {"image_shape": 96},
+        {"versions": []},
+        {"data": 7},
+    ],
+)
+def test_every_number_of_a_configuration_is_checked(copy, changed):
+    config = json.loads((copy / "config.json").read_text()) | changed
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunFolderError, match=r"config.json: not the configuration of a run"):
+        Run.read(copy, Hyperparameters)
+
+
+@pytest.mark.parametrize("facts", [{"vqvae": 7}, {"vqvae": {"minutes": "long"}}, {"vqvae": [1]}])
+def test_what_a_stage_took_is_checked(copy, facts):
+    (copy / "training.json").write_text(json.dumps(facts))
+    with pytest.raises(RunFolderError, match=r"training.json: cannot be read"):
+        Run.read(copy, Hyperparameters).training_facts()
+
+
+def test_a_split_of_another_name_is_refused(copy):
+    (copy / "split.csv").write_text("subject,split\na,holdout\n")
+    with pytest.raises(RunFolderError, match=r"split.csv: cannot be read"):
+        Run.read(copy, Hyperparameters).split()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"), [("index", "1e999", "not finite"), ("age", "1e999", "not finite")]
+)
+def test_numbers_of_test_slices_are_finite_or_unknown(copy, column, value, said):
+    path = copy / "test_slices/slices.csv"
+    table = pandas.read_csv(path, dtype=str)
+    table.loc[0, column] = value
+    table.to_csv(path, index=False)
+    with pytest.raises(RunFolderError, match=said):
+        open_test_slices(Run.read(copy, Hyperparameters))
+
+
+def test_test_slices_of_another_size_are_refused(copy):
+    run = dataclasses.replace(Run.read(copy, Hyperparameters), image_shape=(80, 96))
+    with pytest.raises(RunFolderError, match=r"4 slices of \(96, 80\) pixels"):
+        open_test_slices(run)
+
+
+def test_the_newest_run_is_none_that_was_being_deleted(copy, monkeypatch):
+    (copy.parent / "runs").mkdir()
+    monkeypatch.chdir(copy.parent)
+    copy.rename("runs/.demo.deleted")
+    with pytest.raises(RunFolderError, match="holds no finished run"):
+        open_run(None, Hyperparameters)
+    shutil.copytree("runs/.demo.deleted", "runs/demo")
+    assert open_run(None, Hyperparameters).folder == Path("runs/demo")
+
+
+def test_checkpoints_left_in_a_finished_run_are_swept(copy):
+    run = Run.read(copy, Hyperparameters)
+    for stage in ("vqvae", "pixelcnn"):
+        run.checkpoint_path(stage).write_bytes(b"left")
+    assert run.start(fresh=False)
+    assert not list(copy.glob("*checkpoint*"))
+    run.checkpoint_path("pixelcnn").write_bytes(b"left")
+    with run.alone():
+        assert not list(copy.glob("*checkpoint*"))
+    (copy / "pixelcnn.json").unlink()
+    run.checkpoint_path("pixelcnn").write_bytes(b"needed")
+    assert not run.start(fresh=False)
+    assert run.checkpoint_path("pixelcnn").read_bytes() == b"needed"

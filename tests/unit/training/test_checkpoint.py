@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import shutil
 import signal
 
@@ -141,27 +142,32 @@ def test_a_checkpoint_of_another_model_or_broken_is_refused(tmp_path):
     def variables(*values):
         return [keras.Variable(value) for value in values]
 
+    def restore(path, variables, weights, source=""):
+        return Checkpoint(path, source=source).restore(variables, weights, 4, {"loss"})
+
     path = tmp_path / "stage.npz"
     ones, four = np.ones((2, 3), np.float32), np.array(4, np.int32)
-    progress, best = Progress(epoch=2, means={"loss": 0.1 + 0.2}), [ones]
+    progress, best = Progress(), [ones]
+    progress.end_epoch({"loss": 1.0, "val_loss": 2.0}, better=True)
+    progress.step, progress.means = 4, {"loss": 0.1 + 0.2}
     Checkpoint(path).save("stage", progress, variables(ones, four), best)
     blank = variables(0 * ones, 0 * four)
-    found, (kept,) = Checkpoint(path).restore(blank, variables(ones))
+    found, (kept,) = restore(path, blank, variables(ones))
     assert found == progress
     np.testing.assert_array_equal(kept, ones)
     np.testing.assert_array_equal(blank[0], ones)
     assert int(blank[1]) == 4
     for others in (variables(ones.T, four), variables(ones, four, four)):
         with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
-            Checkpoint(path).restore(others, variables(ones))
+            restore(path, others, variables(ones))
     whole = path.read_bytes()
     with np.load(path) as arrays:
         np.savez(path, **{**arrays, "value 0": np.full((2, 3), np.nan)})
     for content in (path.read_bytes(), whole[:-30]):
         path.write_bytes(content)
         with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
-            Checkpoint(path).restore(blank, variables(ones))
-    assert Checkpoint(tmp_path / "none.npz").restore([], []) == (Progress(), [])
+            restore(path, blank, variables(ones))
+    assert restore(tmp_path / "none.npz", [], []) == (Progress(), [])
 
 
 def test_weights_that_are_not_finite_are_never_saved(brains, tmp_path):
@@ -172,3 +178,54 @@ def test_weights_that_are_not_finite_are_never_saved(brains, tmp_path):
     with pytest.raises(TrainingError, match="ema_sums is not finite"):
         loop.save()
     assert (tmp_path / "vqvae.checkpoint.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": 1.0},
+        {"epoch": 2},
+        {"epoch": -1},
+        {"step": 5},
+        {"step": True},
+        {"step": 3},
+        {"warmed": "0"},
+        {"ready": 0},
+        {"waited": None},
+        {"best": float("nan")},
+        {"seconds": float("inf")},
+        {"means": {"loss": "low"}},
+        {"means": {"other": 1.0}},
+        {"history": []},
+        {"history": [{"epoch": 0, "loss": 1.0}]},
+        {"history": [7]},
+        {"further": 1},
+        {"source": "of another VQ-VAE"},
+    ],
+)
+def test_a_checkpoint_whose_progress_cannot_be_is_refused(tmp_path, change):
+    path, weights = tmp_path / "stage.npz", [keras.Variable(np.ones(3, np.float32))]
+    progress = Progress()
+    progress.end_epoch({"loss": 1.0, "val_loss": 2.0}, better=True)
+    progress.step, progress.means = 4, {"loss": 0.5}
+    Checkpoint(path, source="its VQ-VAE").save("stage", progress, weights, [np.ones(3)])
+
+    def restore():
+        return Checkpoint(path, source="its VQ-VAE").restore(weights, weights, 4, {"loss"})
+
+    assert restore()[0] == progress
+    with np.load(path) as arrays:
+        facts = json.loads(arrays["progress"].tobytes()) | change
+        text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        np.savez(path, **{**arrays, "progress": text})
+    with pytest.raises(RunFolderError, match=r"stage.npz: not the checkpoint"):
+        restore()
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_refused(tmp_path):
+    path, weights = tmp_path / "stage.npz", [keras.Variable(np.zeros(10_000, np.float32))]
+    Checkpoint(path).save("stage", Progress(), weights, [])
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+    with pytest.raises(RunFolderError, match="bytes of arrays"):
+        Checkpoint(path).restore(weights, weights, 4, {"loss"})
