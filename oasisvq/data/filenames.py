@@ -492,7 +492,7 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
         if not is_class(name) and all(map(str.isdecimal, parts))
     }
     places = [n for n in numbers if PLACE.fullmatch(n) or not re.search(r"\d", n)]
-    if 2 * len(places) <= len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
+    if 2 * len(places) < len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
         return set()
     known = [part for parts in numbers.values() for part in parts]
     disjoint = len(numbers) > 1 and len(known) == len(set(known))

@@ -196,3 +196,120 @@ def test_a_split_inside_a_persons_folder_is_a_session():
 def test_augmented_copies_are_of_the_same_person(word):
     names = names_in_path(f"OAS1_0001_MR1_94_{word}.jpg")
     assert (names.subject, names.index, names.augmented) == ("OAS1_0001", 94, True)
+
+
+# What only all names of a folder tell
+
+
+def found(*paths):
+    """Returns the names in paths; `.png` is a picture, everything else a volume."""
+    return read_names(list(map(PurePath, paths)), None, [p[-4:] != ".png" for p in paths])
+
+
+def subjects(*paths):
+    return sorted({names.subject for names in found(*paths)})
+
+
+@pytest.mark.parametrize(
+    "tails",
+    [
+        *(("pre", "post"), ("M0", "M6"), ("Y1", "Y2"), ("1", "2"), ("T0", "T3"), ("BL", "FU")),
+        *(("left", "right"), ("echo-1", "echo-2"), ("left", "mid", "right"), ("alpha7", "beta7")),
+        *(("03052019", "10062020"), ("S01", "S02"), ("mpr-1", "mpr-2"), ("1.5T", "3T")),
+    ],
+)
+def test_words_that_recur_behind_several_persons_are_no_persons(tails):
+    persons = ["P01", "P02", "P03", "P04"]
+    pictures = [f"{p}_{t}_{z}.png" for p in persons for t in tails for z in ("010", "011")]
+    assert subjects(*pictures) == persons
+    assert {names.index for names in found(*pictures)} == {10, 11}
+    volumes = [f"{p}_{t}.nii.gz" for p in persons for t in tails]
+    assert subjects(*volumes) == persons
+    folders = [f"{p}/{t}/T1.nii.gz" for p in persons for t in tails]
+    assert subjects(*folders) == persons
+
+
+def test_numbers_behind_a_person_are_scans_and_said_to_be_guessed():
+    names = found("P01_1.nii", "P01_2.nii", "P02_1.nii", "P02_2.nii", "P03_1.nii")
+    assert [(n.subject, n.session, n.guessed) for n in names[:2]] == [
+        ("P01", "1", True),
+        ("P01", "2", True),
+    ]
+    folders = [f"UPENN-GBM-0000{n}_{t}/T1.nii" for n, t in ((1, 11), (2, 11), (2, 21), (3, 11))]
+    assert subjects(*folders) == [f"UPENN-GBM-0000{n}" for n in (1, 2, 3)]
+
+
+def test_many_numbers_behind_few_places_are_persons():
+    paths = [f"site{s}_{n:03d}.nii" for s in (1, 2) for n in range(9)]
+    assert len(subjects(*paths)) == 18
+
+
+def test_slices_anywhere_in_a_name_are_of_the_same_person():
+    for form in ("slice_{z}_patient_{p}", "z{z}_P{p}", "{z}_P{p}", "P{p}_slice_{z}_of_170"):
+        paths = [f"{form.format(z=z, p=p)}.png" for z in ("090", "093") for p in ("07", "08", "09")]
+        names = found(*paths)
+        assert len({n.subject for n in names}) == 3
+        assert {n.index for n in names} == {90, 93}
+    places = [f"P0{p}_{t}.png" for p in (1, 2, 3) for t in ("top", "mid", "y+4mm")]
+    assert subjects(*places) == ["P01", "P02", "P03"]
+    letters = [f"P0{p}{t}.png" for p in (1, 2, 3) for t in "ab"]
+    assert subjects(*letters) == ["P01", "P02", "P03"]
+
+
+def test_places_and_times_hold_persons():
+    assert subjects("Utrecht/0/pre/T1.nii", "Utrecht/2/pre/T1.nii", "GE3T/101/pre/T1.nii") == [
+        "GE3T_101",
+        "Utrecht_0",
+        "Utrecht_2",
+    ]
+    assert subjects("batch1/P01/T1.nii", "batch1/P02/T1.nii", "batch2/P03/T1.nii") == [
+        "P01",
+        "P02",
+        "P03",
+    ]
+    names = found("pre/P01/T1.nii", "pre/P02/T1.nii", "then/P01/T1.nii", "then/P02/T1.nii")
+    assert {n.subject for n in names} == {"P01", "P02"}
+    assert len({(n.subject, n.session) for n in names}) == 4
+    abide = [f"ABIDE/{s}/00500{n}/session_1/mprage.nii" for s, n in (("A", 1), ("A", 2), ("B", 3))]
+    assert len(subjects(*abide)) == 3
+
+
+def test_series_of_a_person_are_one_person():
+    paths = [f"{p}/{n}/IM01.png" for p in ("anna", "bert") for n in (1, 2)]
+    assert subjects(*paths) == ["anna", "bert"]
+
+
+def test_names_that_name_a_class_name_nobody():
+    glioma = [
+        f"{c}/{t}_{n:04d}.png"
+        for c, t in (("glioma", "Tr-gl"), ("notumor", "Tr-no"))
+        for n in range(6)
+    ]
+    assert subjects(*glioma) == [""]
+    uuids = [f"AD/{n}a0a0acd-8bd8-4b79-b724-cc5711e83bc7.png" for n in range(3)]
+    assert subjects(*uuids) == [""]
+    assert subjects("Final AD JPEG/AD1.png", "Final CN JPEG/CN1.png") == [""]
+    assert subjects("no/1 no.png", "no/2 no.png") == [""]
+    classes = [
+        f"{n}_{c}/P0{n}_9{z}.png" for n, c in ((1, "NonDemented"), (2, "Mild")) for z in (0, 1)
+    ]
+    assert subjects(*classes) == ["P01", "P02"]
+
+
+def test_a_picture_called_like_another_with_something_behind_is_its_copy():
+    paths = [f"P0{p}_01{z}{t}.png" for p in (1, 2) for z in (0, 1) for t in ("", "_sp", " (copy)")]
+    names = found(*paths)
+    assert {n.subject for n in names} == {"P01", "P02"}
+    assert sum(n.augmented for n in names) == 8
+
+
+def test_persons_called_like_sessions_or_repeats_are_persons():
+    for form in ("scan_00{n}.nii.gz", "S000{n}_T1.nii.gz", "V0{n}.nii.gz", "I1372{n}.nii.gz"):
+        assert len(subjects(*(form.format(n=n) for n in range(4)))) == 4
+
+
+def test_capitals_make_no_other_person_and_splits_in_names_are_splits():
+    assert len(subjects("P01_90.png", "p01_98.png")) == 1
+    names = found("train_P01_090.png", "test_P02_090.png")
+    assert [(n.subject, n.split) for n in names] == [("P01", "train"), ("P02", "test")]
+    assert [n.split for n in found("tr/P01_1.png", "va/P02_1.png", "te/P03_1.png")] == list(SPLITS)
