@@ -62,12 +62,14 @@ class Split:
         for split in (split for split in SPLITS[::-1] if split in self.folders):
             names = table.loc[table["split"] == split, "subject"].unique()
             placed |= {self.people[name]: split for name in names}
-        ready_made = table.loc[table["split"] != "", ["subject", "split"]].drop_duplicates()
+        ready_made = table.loc[table["split"].isin(self.folders), ["subject", "split"]]
+        ready_made = ready_made.drop_duplicates()
         overruled = [n for n, split in ready_made.to_numpy() if placed[self.people[n]] != split]
         if overruled:
             self.notes.append(
                 f"{len(overruled)} subjects, as {overruled[0]}, lie in one split's folder, and "
-                "near-duplicates of them in another's: the first of train, validation and test counts"
+                "near-duplicates of them in another's: the first of train, validation and test is "
+                "theirs"
             )
         wanted = [split for split in SPLITS if split == "train" or self._fraction(split) > 0]
         missing = [split for split in wanted[1:] if split not in self.folders]

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from dataset import OASIS, SPLITS, describe
 from hyperparameters import DataConfig
 from oasisvq.data.listing import describe_source, write_listing
 from oasisvq.data.prepare import open_source
@@ -60,6 +61,26 @@ def test_classes_are_listed_and_persons_in_several_are_named(tmp_path):
     lines = "\n".join(describe_source(source, config, tmp_path / "data"))
     assert "3 persons" in lines
     assert "3 persons are in several classes, as patient0" in lines
+
+
+def test_the_listing_tells_the_split_that_preparing_makes(tmp_path):
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(1, 255, (20, 20))
+        write_png(tmp_path / f"in/person{number}_7.png", pixels)
+    source, config = source_of(tmp_path / "in", split_seed=6)
+    *_, counts, moves = describe_source(source, config, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    dataset = OASIS(config, tmp_path / "data")
+    expected = ", ".join(f"{split} {len(dataset.subjects(split))}" for split in SPLITS)
+    assert counts == f"Persons, before near-duplicates are looked for: {expected}"
+    assert moves.replace("will keep it", "keeps it") in describe(dataset)
+
+
+def test_persons_by_likeness_are_not_counted_by_names(tmp_path):
+    for number in range(4):
+        write_png(tmp_path / f"CN/26 ({number}).png", np.eye(20) * 200)
+    source, config = source_of(tmp_path, persons="by-likeness")
+    assert "not known before" in describe_source(source, config, tmp_path / "data")[-1]
 
 
 def test_other_sources_say_what_they_are(tmp_path):
