@@ -259,7 +259,7 @@ def name_heads(slices: np.ndarray, numbers: np.ndarray) -> list[str]:
 
     It is the first of the fingerprints of the head's pictures, in alphabetical order.
     """
-    prints = pandas.Series([fingerprint(picture) for picture in slices])
+    prints: Any = pandas.Series([fingerprint(picture) for picture in slices])
     return list("head_" + prints.groupby(numbers).transform("min"))
 
 

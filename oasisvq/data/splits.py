@@ -62,7 +62,7 @@ class Split:
         for split in (split for split in SPLITS[::-1] if split in self.folders):
             names = table.loc[table["split"] == split, "subject"].unique()
             placed |= {self.people[name]: split for name in names}
-        ready_made = table.loc[table["split"].isin(self.folders), ["subject", "split"]]
+        ready_made = table.loc[table["split"].isin(list(self.folders)), ["subject", "split"]]
         ready_made = ready_made.drop_duplicates()
         overruled = [n for n, split in ready_made.to_numpy() if placed[self.people[n]] != split]
         if overruled:
@@ -230,7 +230,7 @@ def assign_splits(table: "pandas.DataFrame", config: Any, people: dict[str, str]
     return Split(table, config, people).of_slices()
 
 
-def split_heads(table: "pandas.DataFrame") -> tuple[list[str], list[str]]:
+def split_heads(table: Any) -> tuple[list[str], list[str]]:
     """Returns the split of each row of heads that were found by likeness, and lines on it.
 
     A head whose pictures lie in folders for one split keeps it. One of several is trained on.

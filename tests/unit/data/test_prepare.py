@@ -148,7 +148,7 @@ def test_a_folder_of_an_earlier_version_is_searched_once(brains, tmp_path, monke
     path.write_text(json.dumps(description))
     assert open_folder(tmp_path / "in", tmp_path).description["near_duplicates"] == expected
     with monkeypatch.context() as patched:
-        patched.setattr(prepare_module, "near_duplicates", None)
+        patched.setattr(prepare_module, "compare_subjects", None)
         assert open_folder(tmp_path / "in", tmp_path).people["sub-c"] == "sub-a"
     path.write_text(json.dumps(description))
     for damage in (b"\x00garbage", b"subject,session\n", b""):
