@@ -327,7 +327,7 @@ def main():
 
     if arguments.list:
         source = open_source(config, Path(arguments.data_dir))
-        print("\n".join(describe_source(source, config)))
+        print("\n".join(describe_source(source, config, Path(arguments.data_dir))))
         if arguments.output:
             write_listing(source.inventory(), Path(arguments.output))
         entries = source.inventory()

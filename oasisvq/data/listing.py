@@ -1,6 +1,7 @@
 """What a source holds, as `dataset.py --list` shows it before anything is sliced."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from oasisvq.core.tables import shielded
 from oasisvq.data.demographics import join_sheets
 from oasisvq.data.inventory import REASONS, Entry, count_entries, describe_entries
 from oasisvq.data.sources.base import Source
-from oasisvq.data.splits import SPLITS, assign_splits, join_people
+from oasisvq.data.splits import SPLITS, Split, join_people
 
 FIELDS = ("subject", "session", "repeat", "index", "split", "group", "kind")  # of `Names`
 
 
-def describe_source(source: Source, config: Any) -> list[str]:
+def describe_source(source: Source, config: Any, data_dir: Path) -> list[str]:
     """Returns lines on what a source holds, by names and headers alone.
 
     Args:
         source: The source.
         config: `DataConfig`, for the split.
+        data_dir: Path of the folder for prepared slices, where persons are recorded who were moved
+            to an empty split. Nothing is written there.
     """
     entries = source.inventory()
     if not entries:
@@ -43,9 +46,13 @@ def describe_source(source: Source, config: Any) -> list[str]:
     lines += source.describe()
     joined, facts = join_sheets(table, source.sheets(fetch=False))
     lines += facts["sheet_notes"]
-    joined["split"] = assign_splits(joined, config, join_people([]))
-    persons = joined.groupby("split")["subject"].nunique()
-    return [*lines, "Persons: " + ", ".join(f"{s} {persons.get(s, 0)}" for s in SPLITS)]
+    if config.persons == "by-likeness":
+        return [*lines, "Persons: not known before the pictures are compared"]
+    split = Split(joined, config, join_people([]))
+    split.fill(source.name, data_dir, write=False)
+    counts = Counter(split.splits[person] for person in split.people.values())
+    persons = ", ".join(f"{name} {counts[name]}" for name in SPLITS)
+    return [*lines, f"Persons, before near-duplicates are looked for: {persons}", *split.notes]
 
 
 def write_listing(entries: Sequence[Entry], path: Path) -> None:

@@ -1,5 +1,7 @@
 """Subjects that show the same head under two names, and pictures of one head under no name."""
 
+import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -18,7 +20,8 @@ LEAST_AREA = 0.025  # of the longer side, squared: the tip of a lobe looks like 
 BOUND = 2.5  # standard deviations at which details are cut: a bright vessel is not the whole head
 FAINT = 1e-3  # a slice whose details have no more than this, in [0, 1], shows no head
 BLOCK = 256  # slices, or scans, at a time
-TOLERANCE = 3  # mm; slices of one head 3 mm apart have 0.73 (median), 4 mm apart 0.61
+VALUES = 32  # of brightness: a picture of fewer is a mask, or the tip of a lobe
+MOST_SLICES = 50_000  # of which each is compared with all: as long again as describing them
 # What follows was set on half of the subjects of OASIS-1 and OASIS-2, and tested on the others:
 # tests/experiments/near_duplicates.py prints the table.
 FLOOR, CEILING = 0.6, 0.85
@@ -44,7 +47,8 @@ class Likeness:
         pairs: `{"subjects": [a, b], "similarity": float}` of each pair that shows one head, by
             name.
         figures: What the threshold was taken from, see `Tally.figures`, for each way to compare
-            that was used: slices `"at the same positions"`, and `"nearest slices"`.
+            that was used: slices `"at the same positions"`, `"nearest slices"` of scans that
+            share none, and `"any slices"` of those that do.
     """
 
     pairs: list[dict[str, Any]]
@@ -90,9 +94,9 @@ class Tally:
         values = similarities[tuple(found.T)]
         self.kept.append(np.column_stack([found + (start, 0), values]))
 
-    def figures(self, things: int) -> dict[str, Any]:
+    def figures(self, things: int, least: float = FLOOR) -> dict[str, Any]:
         """Returns the threshold for so many subjects, or pictures, and the figures beside it."""
-        threshold = _threshold(self.counts, WRONG / max(things - 1, 1))
+        threshold = max(_threshold(self.counts, WRONG / max(things - 1, 1)), least)
         values = np.flatnonzero(self.counts) / 1000 - 1
         below, above = values[values < threshold], values[values >= threshold]
         return {
@@ -129,21 +133,29 @@ def _threshold(counts: np.ndarray, share: float) -> float:
         line = high + (high - low) * (roots[2] - roots[1]) / (roots[1] - roots[0])
         estimate = (others[-1] * line + FEW * USUAL) / (others[-1] + FEW)
         threshold = float(np.clip(estimate, FLOOR, CEILING))
-    above, pairs = counts[int(round((threshold + 1) * 1000)) :].sum(), counts.sum()
-    if above > MANY[0] * pairs + MANY[1]:
+    if _are_many(counts, threshold):
         threshold = CEILING
-    return round(threshold if pairs else USUAL, 3)
+    return round(threshold if counts.any() else USUAL, 3)
+
+
+def _are_many(counts: np.ndarray, threshold: float) -> bool:
+    """Tells whether more pairs reach a threshold than can be of one head each."""
+    above = counts[int(round((threshold + 1) * 1000)) :].sum()
+    return above > MANY[0] * counts.sum() + MANY[1]
 
 
 def compare_subjects(slices: np.ndarray, table: pandas.DataFrame) -> Likeness:
     """Compares all subjects, and tells which pairs are too alike to be two heads.
 
     The similarity of two scans is the mean, over the positions they share, of the correlation
-    between their slices' `details`. Of scans of different sources, or that share no position, it
-    is also that of their two most similar slices of one plane: within 3 mm of one another in one
-    source, and anywhere in two, whose positions may count from elsewhere. A scan may be mirrored
+    between their slices' `details`. It is also that of their two most similar slices of one plane,
+    wherever they lie: positions may count from elsewhere, in another source or under other names.
+    For scans of one source that share a position it must reach `CEILING`. A scan may be mirrored
     or upside down. No mean of the population is taken off, so that a similarity means the same
     among three subjects and three hundred; only the threshold follows the data.
+
+    Slices of equal pixels are one head (1.0), unless more than `MOST_NAMES` subjects have them, as
+    they may have a legend.
 
     Args:
         slices: uint8 array `(N, H, W)`; may be memory-mapped.
@@ -152,10 +164,37 @@ def compare_subjects(slices: np.ndarray, table: pandas.DataFrame) -> Likeness:
             is compared with another's first.
 
     Returns:
-        A `Likeness`; empty for slices of less than 32 pixels.
+        A `Likeness`. Slices of less than 32 pixels are found only if they are equal.
     """
-    if max(slices.shape[1:]) < SMALLEST:
-        return Likeness([], {})
+    figures, found = {}, _equal_pairs(slices, table["subject"].to_numpy())
+    if max(slices.shape[1:]) >= SMALLEST:
+        figures = _add_similar_pairs(found, slices, table)
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    joined, _ = _join(((*pair, value) for pair, value in ranked), MOST_NAMES)
+    return Likeness([{"subjects": [a, b], "similarity": s} for a, b, s in sorted(joined)], figures)
+
+
+def _equal_pairs(slices: np.ndarray, subjects: np.ndarray) -> dict[tuple[str, str], float]:
+    """Returns the pairs of subjects with a slice of equal pixels, wherever it lies, and 1.0."""
+    owners: dict[str, set[str]] = {}
+    for picture, subject in zip(slices, subjects, strict=True):
+        if np.count_nonzero(np.bincount(picture.ravel(), minlength=256)) >= VALUES:
+            owners.setdefault(fingerprint(picture), set()).add(subject)
+    groups = (sorted(names) for names in owners.values() if len(names) <= MOST_NAMES)
+    return {pair: 1.0 for names in groups for pair in itertools.combinations(names, 2)}
+
+
+def fingerprint(picture: np.ndarray) -> str:
+    """Returns a hash of a uint8 picture `(H, W)` without its black border."""
+    rows, columns = (np.flatnonzero(picture.any(axis=axis)) for axis in (1, 0))
+    if rows.size:
+        picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    text = str(picture.shape).encode() + picture.tobytes()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _add_similar_pairs(found: dict, slices: np.ndarray, table: Any) -> dict[str, dict[str, Any]]:
+    """Adds the pairs of subjects that are alike to those `found`; returns `Likeness.figures`."""
     described = _describe(slices)
     table = table.reset_index(drop=True)
     table = table.assign(source=table.get("source", ""))
@@ -163,19 +202,21 @@ def compare_subjects(slices: np.ndarray, table: pandas.DataFrame) -> Likeness:
     scan = table.groupby(keys, dropna=False).ngroup().to_numpy()
     subjects = table.groupby(scan)["subject"].first().to_numpy()
     persons = np.unique(subjects, return_inverse=True)[1]
-    ways = {"at the same positions": Tally(), "nearest slices": Tally()}
-    _compare_positions(described, table, scan, persons, ways["at the same positions"])
-    _compare_nearest(described, table, scan, persons, ways["nearest slices"])
-    figures, found = {}, {}
+    ways = {"at the same positions": Tally(), "nearest slices": Tally(), "any slices": Tally()}
+    same, apart, anywhere = ways.values()
+    _compare_positions(described, table, scan, persons, same)
+    _compare_nearest(described, table, scan, persons, apart, anywhere)
+    if _are_many(anywhere.counts, CEILING):  # everybody has the same legend
+        del ways["any slices"]
+    figures = {}
     for way, tally in ways.items():
         if tally.counts.any():
-            figures[way] = tally.figures(persons.max() + 1)
+            least = CEILING if tally is anywhere else FLOOR
+            figures[way] = tally.figures(persons.max() + 1, least)
             for one, other, similarity in tally.pairs(figures[way]["threshold"]):
                 pair = tuple(sorted((subjects[one], subjects[other])))
                 found[pair] = max(round(similarity, 3), found.get(pair, 0.0))
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    joined, _ = _join(((*pair, value) for pair, value in ranked), MOST_NAMES)
-    return Likeness([{"subjects": [a, b], "similarity": s} for a, b, s in sorted(joined)], figures)
+    return figures
 
 
 def group_heads(slices: np.ndarray) -> Heads:
@@ -211,6 +252,15 @@ def group_heads(slices: np.ndarray) -> Heads:
     counts = {"pictures": count, "heads": len(np.unique(numbers)), "doubt": len(doubted)}
     sizes = np.bincount(numbers, minlength=1)
     return Heads(numbers, figures | counts | {"alone": int((sizes == 1).sum())})
+
+
+def name_heads(slices: np.ndarray, numbers: np.ndarray) -> list[str]:
+    """Returns the name of each picture's head, which other heads and file names do not change.
+
+    It is the first of the fingerprints of the head's pictures, in alphabetical order.
+    """
+    prints: Any = pandas.Series([fingerprint(picture) for picture in slices])
+    return list("head_" + prints.groupby(numbers).transform("min"))
 
 
 def _join(pairs: Iterable[tuple[Any, Any, float]], most: int) -> tuple[list, dict[Any, list]]:
@@ -257,37 +307,48 @@ def _compare_positions(
 
 
 def _compare_nearest(
-    described: np.ndarray, table: Any, scan: np.ndarray, persons: np.ndarray, tally: Tally
+    described: np.ndarray,
+    table: Any,
+    scan: np.ndarray,
+    persons: np.ndarray,
+    apart: Tally,
+    anywhere: Tally,
 ) -> None:
-    """Tallies the similarities of the most alike slices of scans that share no position.
+    """Tallies the similarities of the most alike slices of scans, wherever they lie.
 
-    So it does for scans of two sources that happen to share one.
+    Those of scans that share no position, or are of two sources that happen to share one, go to
+    the tally `apart`, others `anywhere`. The latter are left out if there are more than
+    `MOST_SLICES`, or if every scan is one slice, which has been compared.
     """
     order = np.argsort(scan, kind="stable")
     described, table, scan = described[:, order], table.iloc[order], scan[order]
-    kind, place = _places(table)
     plane = table["plane"].fillna("").to_numpy()
     source = pandas.factorize(table["source"])[0]
     starts = np.flatnonzero(np.diff(scan, prepend=-1))
     slot = _positions(table, scan)
     present = pandas.crosstab(scan, slot).clip(upper=1).to_numpy(np.float32)
     ends = [*starts[1:], len(scan)]
-    for start in range(0, len(persons), max(BLOCK * len(persons) // len(scan), 1)):
-        stop = min(start + max(BLOCK * len(persons) // len(scan), 1), len(persons))
+    all_pairs = len(persons) < len(scan) <= MOST_SLICES
+    step = max(BLOCK * len(persons) // len(scan), 1)
+    for start in range(0, len(persons), step):
+        stop = min(start + step, len(persons))
         wanted = _once(start, stop - start, persons)
         shares_none = present[start:stop] @ present.T == 0
-        wanted &= shares_none | (source[starts[start:stop], None] != source[starts])
-        if not wanted.any():
+        distant = shares_none | (source[starts[start:stop], None] != source[starts])
+        if not (wanted & (distant | all_pairs)).any():
             continue
-        rows = slice(starts[start], ends[stop - 1])
+        first = starts[start]  # earlier ones have been compared with these
+        rows = slice(first, ends[stop - 1])
         names = plane[rows, None]
-        allowed = (names == plane) | (names == "") | (plane == "")
-        comparable = (source[rows, None] == source) & (kind[rows, None] == kind)
-        allowed &= ~comparable | (np.abs(place[rows, None] - place) <= TOLERANCE)
-        alike = np.where(allowed, _similarities(described[:, rows], described), -2)
-        alike = np.maximum.reduceat(alike, starts, axis=1)
-        alike = np.maximum.reduceat(alike, starts[start:stop] - starts[start], axis=0)
-        tally.add(alike, wanted & (alike > -2), start)
+        allowed = (names == plane[first:]) | (names == "") | (plane[first:] == "")
+        alike = np.where(allowed, _similarities(described[:, rows], described[:, first:]), -2)
+        alike = np.maximum.reduceat(alike, starts[start:] - first, axis=1)
+        alike = np.maximum.reduceat(alike, starts[start:stop] - first, axis=0)
+        alike = np.pad(alike, ((0, 0), (start, 0)), constant_values=-2)
+        wanted &= alike > -2
+        apart.add(alike, wanted & distant, start)
+        if all_pairs:
+            anywhere.add(alike, wanted & ~distant, start)
 
 
 def _once(start: int, count: int, persons: np.ndarray) -> np.ndarray:

@@ -25,13 +25,13 @@ from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_fi
 from oasisvq.core.tables import read_table, write_table
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.inventory import count_entries, describe_entries
-from oasisvq.data.near_duplicates import compare_subjects, group_heads
+from oasisvq.data.near_duplicates import compare_subjects, group_heads, name_heads
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives
 from oasisvq.data.sources.base import WHOLE, BadScan, Finding, FinishedArchive, Scan, Shard, Source
 from oasisvq.data.sources.folders import open_folder
 from oasisvq.data.sources.synthetic import Demo
-from oasisvq.data.splits import SPLITS, join_people
+from oasisvq.data.splits import SPLITS, join_people, split_heads
 from oasisvq.data.volumes import resized
 
 PREPARED = ("slices.npy", "slices.csv", "dataset.json")  # the files of a prepared folder
@@ -363,9 +363,9 @@ def _assemble(
     remarks = source.describe() if source.inventory() else []
     if options.get("persons") == "by-likeness":
         heads = group_heads(slices)
-        names = [f"head_{number + 1:05d}" for number in heads.numbers]
-        table = table.assign(subject=names, split="")  # a head may be in several folders' splits
-        remarks = [f"Persons by likeness: {heads}"]
+        table = table.assign(subject=name_heads(slices, heads.numbers))
+        splits, notes = split_heads(table)
+        table, remarks = table.assign(split=splits), [f"Persons by likeness: {heads}", *notes]
     likeness = compare_subjects(slices, table)
     description = {
         "source": source.name,

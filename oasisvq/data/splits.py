@@ -62,6 +62,15 @@ class Split:
         for split in (split for split in SPLITS[::-1] if split in self.folders):
             names = table.loc[table["split"] == split, "subject"].unique()
             placed |= {self.people[name]: split for name in names}
+        ready_made = table.loc[table["split"].isin(list(self.folders)), ["subject", "split"]]
+        ready_made = ready_made.drop_duplicates()
+        overruled = [n for n, split in ready_made.to_numpy() if placed[self.people[n]] != split]
+        if overruled:
+            self.notes.append(
+                f"{len(overruled)} subjects, as {overruled[0]}, lie in one split's folder, and "
+                "near-duplicates of them in another's: the first of train, validation and test is "
+                "theirs"
+            )
         wanted = [split for split in SPLITS if split == "train" or self._fraction(split) > 0]
         missing = [split for split in wanted[1:] if split not in self.folders]
         if not self.folders:
@@ -92,7 +101,7 @@ class Split:
         """Returns the split of each row of the table."""
         return [self.splits[self.people[subject]] for subject in self.subjects]
 
-    def fill(self, source: str, data_dir: Path) -> None:
+    def fill(self, source: str, data_dir: Path, write: bool = True) -> None:
         """Moves persons if a split is empty, and records them in `data_dir`.
 
         As few as possible are moved: an empty split gets the person whose hash lies nearest to it,
@@ -102,6 +111,7 @@ class Split:
         Args:
             source: The name of the source.
             data_dir: Path of the folder for prepared slices.
+            write: Whether to record them. What is moved is the same without.
 
         Raises:
             DatasetError: If the record is damaged.
@@ -113,9 +123,12 @@ class Split:
             f"{source} --split-seed {config.split_seed} --validation-fraction "
             f"{config.validation_fraction:g} --test-fraction {config.test_fraction:g}"
         )
-        self._honour(read_record(path).get(key, {}))
-        kept = True
-        if self._empty():
+        known = read_record(path).get(key, {})
+        self._honour(known)
+        kept = "keeps it"
+        if not write:
+            kept = "will keep it" if self._move(known) else kept
+        elif self._empty():
             try:
                 data_dir.mkdir(parents=True, exist_ok=True)
                 with one_at_a_time(data_dir / f".{RECORD}.mutex", f"writes {path}"):
@@ -127,7 +140,7 @@ class Split:
                         write_text(path, {**record, key: {**known, **moved}})
             except (OSError, WriteError):
                 self._move({})
-                kept = False
+                kept = ""
         self._note_moves(path, kept)
 
     def _empty(self) -> list[str]:
@@ -161,7 +174,7 @@ class Split:
             moved |= dict.fromkeys(self._names(nearest), split)
         return moved
 
-    def _note_moves(self, path: Path, kept: bool) -> None:
+    def _note_moves(self, path: Path, kept: str) -> None:
         """Notes who is in another split than by the rule, and whether that will stay so."""
         moves = [(p, split) for p, split in self.splits.items() if split != self.by_rule[p]]
         if not moves:
@@ -173,7 +186,7 @@ class Split:
         ]
         note = f"{_enumerate(texts)}, so that no split is empty; {path} "
         if kept:
-            note += "keeps it"
+            note += kept
         else:
             note += "cannot be written, so others may be moved once subjects are added"
             seed = find_seed(self.free, self.config, self.open)
@@ -215,6 +228,23 @@ class Split:
 def assign_splits(table: "pandas.DataFrame", config: Any, people: dict[str, str]) -> list[str]:
     """Returns the split of each slice by the rule of `Split` alone, with nobody moved."""
     return Split(table, config, people).of_slices()
+
+
+def split_heads(table: Any) -> tuple[list[str], list[str]]:
+    """Returns the split of each row of heads that were found by likeness, and lines on it.
+
+    A head whose pictures lie in folders for one split keeps it. One of several is trained on.
+    """
+    several = table.groupby("subject")["split"].transform("nunique") > 1
+    splits = table["split"].mask(several, "train")
+    moved = several & (table["split"] != "train")
+    if not moved.any():
+        return list(splits), []
+    heads = table.loc[several, "subject"].nunique()
+    return list(splits), [
+        f"Moved to train: {moved.sum():,} pictures of {heads:,} heads that lie in folders for "
+        "several splits"
+    ]
 
 
 def _check_folders(table: "pandas.DataFrame") -> None:

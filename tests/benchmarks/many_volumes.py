@@ -74,8 +74,8 @@ def measure_preparation(volumes, copies, place):
         seen["read"] = time.perf_counter() - began
         assemble(source, store, *others)
 
-    make, search = Watch(preparation._make_records), Watch(preparation.near_duplicates)
-    watched = {"_make_records": make, "_assemble": watched_assemble, "near_duplicates": search}
+    make, search = Watch(preparation._make_records), Watch(preparation.compare_subjects)
+    watched = {"_make_records": make, "_assemble": watched_assemble, "compare_subjects": search}
     with mock.patch.multiple(preparation, **watched):
         config = DataConfig(dataset=str(place / "volumes"))
         folder = preparation.prepare(config, place / "data")

@@ -87,22 +87,72 @@ def test_the_similarity_is_the_mean_over_shared_positions(brains):
     (pair,) = near_duplicates(slices, table)
     assert pair["similarity"] == 1.0
     slices[4] = slices_of(noisy(ndimage.gaussian_filter(brains[1], 1)))
-    (pair,) = near_duplicates(slices, table)
+    figures = compare_subjects(slices, table).figures["at the same positions"]
     one, other = details(slices[[1, 4]])
-    assert pair["similarity"] == pytest.approx((1 + one @ other) / 2, abs=1e-3)
+    assert figures["lowest_above"] == pytest.approx((1 + one @ other) / 2, abs=1e-3)
 
 
 @pytest.mark.parametrize("column", ["index", "position_mm"])
-def test_without_a_shared_position_the_nearest_within_3_mm_are_compared(brains, column):
-    slices = slices_of(brains[[0, 1, 1, 2]])
-    for places, count in {(0.4, 9, 11.5, 30): 1, (0.4, 9, 12.5, 30): 0}.items():
-        table = rows("aabb").assign(**{column: places})
-        assert len(near_duplicates(slices, table)) == count
+def test_without_a_shared_position_the_nearest_are_compared_wherever_they_lie(brains, column):
+    slices = slices_of(np.stack([brains[0], brains[1], noisy(brains[1]), brains[2]]))
+    table = rows("aabb").assign(**{column: (90.4, 99, 12.5, 30)})
+    found = compare_subjects(slices, table)
+    assert [pair["subjects"] for pair in found.pairs] == [["a", "b"]]
+    assert list(found.figures) == ["nearest slices"]
+
+
+NUMBERINGS = {
+    "from one": lambda index: index - 89,
+    "by two more": lambda index: index + 2,
+    "from the other end": lambda index: 185 - index,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERINGS.values(), ids=NUMBERINGS)
+@pytest.mark.parametrize("change", [lambda brain: brain, noisy], ids=["equal", "noisy"])
+def test_a_copy_whose_slices_have_other_numbers_is_found(brains, number, change):
+    copies = np.concatenate([brains, change(brains[:4])])
+    subjects, index = np.repeat(["a", "b", "c"], 4), [90, 91, 92, 93] * 2 + [0] * 4
+    index[8:] = map(number, index[:4])
+    (pair,) = near_duplicates(
+        slices_of(copies), rows("c" * 12).assign(subject=subjects, index=index)
+    )
+    assert pair["subjects"] == ["a", "c"]
+
+
+def test_slices_at_other_positions_must_be_more_alike(brains, random):
+    # Alike enough at one position, but not if any slice of one may be like any of the other.
+    changed = brains[0] + random.normal(0, 0.32, brains[0].shape) * (brains[0] > 0)
+    slices = slices_of(np.stack([brains[0], brains[1], brains[2], changed]))
+    one, other = details(slices[[0, 3]])
+    assert 0.77 < one @ other < 0.84
+    assert len(near_duplicates(slices[[0, 3]], rows("ab"))) == 1
+    assert near_duplicates(slices, rows("ab", index=(1, 2))) == []
+
+
+@pytest.mark.parametrize("side", [24, 64])
+def test_equal_slices_are_one_head_at_any_size_but_for_their_border(random, side, monkeypatch):
+    monkeypatch.setattr("oasisvq.data.near_duplicates.MOST_SLICES", 0)
+    slices = np.zeros((5, side, side), np.uint8)
+    slices[:3, :20, :16] = random.integers(1, 256, (3, 20, 16))
+    slices[3, 3:23, 4:20], slices[4] = slices[0, :20, :16], slices[1]
+    table = rows("ababc").assign(index=[1, 1, 2, 2, 7])
+    assert near_duplicates(slices[:3], table[:3]) == []
+    pairs = near_duplicates(slices, table)
+    assert {"subjects": ["a", "b"], "similarity": 1.0} in pairs
+    assert {"subjects": ["b", "c"], "similarity": 1.0} in pairs
+
+
+def test_a_picture_that_everybody_has_makes_nobody_the_same(random):
+    slices = slices_of(0.5 + ndimage.gaussian_filter(random.normal(0, 1, (36, 64, 64)), (0, 1, 1)))
+    legends = [3 * person + person % 3 for person in range(12)]  # at one of three positions
+    slices[legends] = slices[0]
+    assert near_duplicates(slices, rows("abcdefghijkl", index=(1, 2, 3))) == []
 
 
 def test_slices_of_two_planes_are_not_compared(brains):
     table = rows("ab").assign(plane=["axial", "coronal"], source=["x", "y"])
-    assert near_duplicates(slices_of(brains[[0, 0]]), table) == []
+    assert near_duplicates(slices_of(np.stack([brains[0], noisy(brains[0])])), table) == []
 
 
 def test_slices_of_two_sources_are_compared_wherever_they_lie(brains):
@@ -121,7 +171,8 @@ def test_slices_of_two_sources_are_compared_wherever_they_lie(brains):
 def test_without_positions_the_order_in_the_scan_counts(brains):
     table = rows(["a", "b"], index=(None, None))
     assert len(near_duplicates(slices_of(brains[[0, 1, 0, 1]]), table)) == 1
-    assert near_duplicates(slices_of(brains[[0, 1, 1, 0]]), table) == []
+    exchanged = compare_subjects(slices_of(brains[[0, 1, 1, 0]]), table)
+    assert exchanged.figures["at the same positions"]["lowest_above"] is None
     assert near_duplicates(slices_of(brains[[0, 1, 2, 3]]), table) == []
 
 

@@ -39,6 +39,39 @@ def test_the_second_use_reads_what_the_first_made(coronal, tmp_path):
     assert names == {"dataset.json", "slices.csv", "slices.npy"}
 
 
+def write_heads(folder, brains, placed):
+    """Writes two pictures of each of some brains into a folder of its own."""
+    for number, name in placed.items():
+        for change in (0, 1):
+            picture = np.roll(brains[number], change, axis=1) * 255
+            write_png(folder / f"{name}/AD/{number} ({change}).png", picture)
+
+
+def test_heads_found_by_likeness_keep_their_folders_split(brains, tmp_path):
+    folders = dict.fromkeys(range(4), "train") | {4: "validation", 5: "validation", 6: "test"}
+    write_heads(tmp_path / "in", brains, folders)
+    write_png(tmp_path / "in/test/AD/3 (2).png", np.roll(brains[3], 2, axis=1) * 255)
+    dataset = open_folder(tmp_path / "in", tmp_path, persons="by-likeness")
+    counts = {"train": (4, 9), "validation": (2, 4), "test": (1, 2)}
+    assert counts == {s: (len(dataset.subjects(s)), len(dataset.rows(s))) for s in counts}
+    assert "Moved to train: 1 pictures of 1 heads" in "".join(dataset.description["remarks"])
+
+
+def test_a_head_whose_files_sort_first_moves_no_other(brains, tmp_path):
+    heads = {number: f"b{number}" for number in range(1, 8)}
+    write_heads(tmp_path / "in", brains, heads)
+    before = open_folder(tmp_path / "in", tmp_path, persons="by-likeness")
+    larger = np.pad(brains[:1], ((0, 0), (4, 4), (6, 6)))  # and widens all other slices
+    write_heads(tmp_path / "in", larger, {0: "a"})
+    after = open_folder(tmp_path / "in", tmp_path, persons="by-likeness")
+    assert (len(before.table), len(after.table)) == (14, 16)
+    assert after.image_shape != before.image_shape
+    known = dict(before.subject_splits().to_numpy())
+    assert len(known) == 7
+    assert known.items() <= dict(after.subject_splits().to_numpy()).items()
+    assert list(after.table["subject"][2:]) == list(before.table["subject"])
+
+
 def test_each_scan_is_scaled_by_its_own_percentile(tmp_path):
     pixels = np.zeros((40, 40))
     pixels[10:30, 10:30] = np.linspace(1, 100, 400).reshape(20, 20)
@@ -115,7 +148,7 @@ def test_a_folder_of_an_earlier_version_is_searched_once(brains, tmp_path, monke
     path.write_text(json.dumps(description))
     assert open_folder(tmp_path / "in", tmp_path).description["near_duplicates"] == expected
     with monkeypatch.context() as patched:
-        patched.setattr(prepare_module, "near_duplicates", None)
+        patched.setattr(prepare_module, "compare_subjects", None)
         assert open_folder(tmp_path / "in", tmp_path).people["sub-c"] == "sub-a"
     path.write_text(json.dumps(description))
     for damage in (b"\x00garbage", b"subject,session\n", b""):

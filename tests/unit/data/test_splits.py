@@ -22,6 +22,7 @@ from oasisvq.data.splits import (
     find_seed,
     join_people,
     read_record,
+    split_heads,
     subject_split,
 )
 from support.sources import choose, open_folder, write_png
@@ -130,6 +131,25 @@ def test_known_near_duplicates_in_two_ready_made_splits_are_trained_on(tmp_path)
     assert dataset.subjects("train") == ["OAS1_0079", "OAS1_0193"]
     assert dataset.subjects("validation") == ["OAS1_0001"]
     assert dataset.subjects("test") == []
+
+
+def test_subjects_who_leave_their_folder_for_near_duplicates_are_counted(tmp_path):
+    table = in_folders(train=["a", "b"], validation=["c", "d"], test=["e", "f"])
+    split = fill(table, tmp_path, pairs=[("b", "e"), ("d", "f")])
+    assert split.of_slices() == ["train"] * 2 + ["validation"] * 2 + ["train", "validation"]
+    (note,) = split.notes
+    assert note.startswith("2 subjects, as e, lie in one split's folder")
+
+
+def test_heads_in_several_folders_are_trained_on_and_their_pictures_counted():
+    table = pandas.DataFrame(
+        [("a", "test"), ("b", "test"), ("b", "validation"), ("b", "train"), ("c", "validation")],
+        columns=["subject", "split"],
+    )
+    found, lines = split_heads(table)
+    assert found == ["test", "train", "train", "train", "validation"]
+    assert lines == ["Moved to train: 2 pictures of 1 heads that lie in folders for several splits"]
+    assert split_heads(table.assign(split="")) == ([""] * 5, [])
 
 
 @pytest.mark.slow
@@ -261,6 +281,20 @@ def test_the_persons_nearest_to_the_empty_splits_are_moved_and_named(tmp_path):
     again = fill(in_folders(*NAMES), tmp_path / "data", **options)  # others fill these splits now
     assert moved.items() <= again.splits.items()
     assert again.notes == split.notes
+
+
+def test_who_would_be_moved_is_told_without_recording_it(tmp_path):
+    options, names = rest(NAMES[:40])
+    told, moved, again = (
+        Split(in_folders(*names), choose("demo", **options), {}) for _ in range(3)
+    )
+    told.fill("source", tmp_path / "data", write=False)
+    assert not (tmp_path / "data").exists()
+    moved.fill("source", tmp_path / "data")
+    assert told.splits == moved.splits
+    assert told.notes == [moved.notes[0].replace("keeps it", "will keep it")]
+    again.fill("source", tmp_path / "data", write=False)
+    assert again.notes == moved.notes
 
 
 @pytest.mark.parametrize(
