@@ -218,8 +218,7 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
             )
     if match.later:
         yield (
-            f"{name}: the ages are those at entry, so age is unknown of later sessions: "
-            f"{_some(match.later)}"
+            f"{name}: the ages are those at entry, so age is unknown later, of {_some(match.later)}"
         )
     for column in differing if rows else ():
         differing[column] &= merged[column][differing.index].isna()

@@ -79,7 +79,9 @@ EXPECTED = {
 RENAMED = {"mr delay": "delay", "mrdelay": "delay"}
 BLANKS = {"", "na", "n/a", "#n/a", "nan", "none", "null", ".", "-", "?", "missing", "unknown"}
 MALE, FEMALE = "m male males man men boy masculine", "f female females woman women girl feminine w"
-SEXES: dict[str, str] = dict.fromkeys(MALE.split(), "M") | dict.fromkeys(FEMALE.split(), "F")
+SEXES: dict[str, str] = {
+    word: sex for sex, words in (("M", MALE), ("F", FEMALE)) for word in words.split()
+}
 AGE = re.compile(  # 74.5, 018M as in DICOM, 74 years old, 74 Jahre, 74y6m
     r"(\d*\.?\d+)\s*(?:([ymwdja])[^\W\d_]*\.?(?: old)?)?(?:[\s,]*(?:and )?(\d+)\s*([mwd])[a-z]*)?"
 )
@@ -233,11 +235,10 @@ def _read_sexes(texts: list[str], name: str, facts: dict[str, Any]) -> list[str]
 def _sexes_in_words(text: str) -> dict[str, str]:
     """Returns the sexes of the numbers in `male 1, female 2` or `1 for men and 2 for women`."""
     words = re.findall(r"\d+|[^\W\d_]+", text.casefold())
-    words: list[str] = [word for word in words if word in SEXES or word.isdecimal()][:4]
+    words = [word for word in words if word in SEXES or word.isdecimal()][:4]
     for sexes, numbers in ((words[::2], words[1::2]), (words[1::2], words[::2])):
-        if all(number.isdecimal() for number in numbers) and {
-            SEXES.get(str(sex)) for sex in sexes
-        } == {"M", "F"}:
+        found = {SEXES.get(sex) for sex in sexes}
+        if all(number.isdecimal() for number in numbers) and found == {"M", "F"}:
             codes = dict(zip(numbers, (SEXES[sex] for sex in sexes), strict=False))
             return codes if len(codes) == 2 else {}
     return {}

@@ -146,7 +146,11 @@ def _choose(
         (names, unnamed_pairs, True),
         (files, _pairs(keys, sure, optional), False),
         (files, unnamed_pairs, True),
-        (numbers, _pairs(named(NUMBERED, cells) or keys, sure, optional), False),
+        (
+            numbers,
+            _pairs(named(NUMBERED, cells) or named(OTHER_KEYS, cells), sure, optional),
+            False,
+        ),
     ):
         zeros = (False, True) if functions is names else (False,)
         for function, loose in itertools.product(functions, zeros):
