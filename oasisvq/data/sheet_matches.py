@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import re
 from typing import Any
 
 import pandas
@@ -145,7 +146,7 @@ def _choose(
         (names, _pairs(keys, sure, optional), False),
         (names, unnamed_pairs, True),
         (files, _pairs(keys, sure, optional), False),
-        (files, unnamed_pairs, True),
+        (files, [pair for pair in unnamed_pairs if _has_paths(cells[pair[0]])], True),
         (
             numbers,
             _pairs(named(NUMBERED, cells) or named(OTHER_KEYS, cells), sure, optional),
@@ -174,6 +175,11 @@ def _choose(
         if best and (best.found.rows or best.found.ambiguous):
             return best
     return best
+
+
+def _has_paths(texts: Any) -> bool:
+    """Tells whether the first text of a column that is not blank is a path or a file's name."""
+    return re.search(r"[\\/]|\.[a-z]\w+$", next(filter(None, texts), ""), re.I) is not None
 
 
 def _pairs(keys: list[str], sure: list[str], optional: list[str]) -> list[tuple[str, str]]:
