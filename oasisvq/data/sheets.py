@@ -49,6 +49,7 @@ def find_sheets(folder: Path) -> list[Path]:
     """Returns the files of a folder that are, or look like, tables or code books of tables."""
     # What a Mac and Excel leave beside files is none.
     files = [path for path in folder.iterdir() if not path.name.startswith((".", "~$"))]
+    files += folder.glob("sub-*/sub-*_sessions.tsv")  # of BIDS, for each subject
     tables = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
     if (folder / "dataset_description.json").exists():  # in BIDS a .json file explains another file
@@ -57,9 +58,10 @@ def find_sheets(folder: Path) -> list[Path]:
 
 
 def is_code_book(path: Path, tables: Iterable[Path]) -> bool:
-    """Returns whether a file explains the columns of a table, as `participants.json` does."""
+    """Returns whether a file explains columns, as `participants.json` and `sessions.json` do."""
     return path.suffix.lower() == ".json" and any(
-        path.stem == table.stem and table.suffix.lower() in SUFFIXES for table in tables
+        f"_{table.stem}".endswith(f"_{path.stem}") and table.suffix.lower() in SUFFIXES
+        for table in tables
     )
 
 

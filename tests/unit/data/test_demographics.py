@@ -8,6 +8,7 @@ import pytest
 
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.demographics import join_sheets, read_sheets
+from oasisvq.data.sheets import find_sheets
 
 OASIS1 = {
     "ID": ["OAS1_0001_MR1", "OAS1_0002_MR1"],
@@ -291,14 +292,16 @@ def test_the_sheet_that_joins_most_is_used_first(tmp_path):
     wrong = write(tmp_path / "b.csv", f"ID,Age\n{ids[0]},20\nOAS2_0001_MR1,30\n")
     right = write(tmp_path / "c.csv", "ID,Age\n" + "".join(f"{n},70\n" for n in ids))
     joined, missing, notes = join(table, folds, wrong, right)
-    assert list(joined["age"].fillna(-1)) == [70] * 5 + [30, -1]
+    assert list(joined["age"].fillna(-1)) == [-1] + [70] * 4 + [30, -1]
     assert missing == []
     assert [note.partition(" (")[0] for note in notes] == [
         "c.csv: joined to 5 of 7 sessions",
-        "b.csv: joined to 1 of 2 sessions",
-        "a.csv: joined to 1 of 1 sessions",
+        "b.csv: joined to 2 of 7 sessions",
+        "a.csv: joined to 6 of 7 sessions",
+        "b.csv and c.csv contradict one another, so age is unknown of 1 session: OAS1_0001_MR1",
     ]
-    assert "a.csv: not used" in join(table[:10], folds, right)[2][1]
+    copy = write(tmp_path / "d.csv", right.read_text())
+    assert "it adds nothing" in join(table, right, copy)[2][1]
 
 
 @pytest.mark.parametrize("ids", [["q1", "q2", "q3"], ["q1", "q2", "OAS1_0002_MR1"]])
@@ -326,7 +329,7 @@ def test_numbers_and_file_names_join_only_where_names_do_not(tmp_path):
 
 
 def test_ids_that_are_alike_are_named(tmp_path):
-    sheet = write(tmp_path / "a.csv", "ID,Age\ns1_11,50\ns11_1,60\n")
+    sheet = write(tmp_path / "a.csv", "ID,Age\ns1.11,50\ns1_11,60\n")
     _, missing, notes = join(table_of("S1-11"), sheet)
     assert missing == ["S1-11"]
     assert "several IDs are alike" in notes[1]
@@ -367,3 +370,107 @@ def test_a_table_of_other_things_is_no_sheet(tmp_path):
     (tmp_path / "c.csv").write_text("MRI ID,Age\ny,2\n")
     paths = [Path(tmp_path / name) for name in ("b.csv", "c.csv")]
     assert list(join(table_of("x", "y"), *paths)[0]["age"]) == [1, 2]
+
+
+def ages(joined):
+    return list(joined["age"].fillna(-1))
+
+
+def test_sheets_complete_one_another(tmp_path):
+    persons = write(tmp_path / "participants.tsv", "participant_id\tsex\nsub-a\tM\nsub-b\tF\n")
+    visits = write(
+        tmp_path / "sessions.tsv",
+        "participant_id\tsession_id\tage\nsub-a\tses-1\t70\nsub-a\tses-2\t72\nsub-b\tses-1\t50\n",
+    )
+    joined, missing, notes = join(
+        table_of("sub-a/ses-1", "sub-a/ses-2", "sub-b/ses-1"), persons, visits
+    )
+    assert (ages(joined), list(joined["sex"]), missing) == ([70, 72, 50], ["M", "M", "F"], [])
+    assert len(notes) == 2
+
+
+def test_worksheets_complete_one_another(tmp_path):
+    with pandas.ExcelWriter(tmp_path / "a.xlsx") as writer:
+        for name, texts in {"Age": [70, 71], "CDR": [0, 0.5]}.items():
+            sheet = pandas.DataFrame({"ID": ["a", "b"], name: texts})
+            sheet.to_excel(writer, sheet_name=name, index=False)
+        codes = pandas.DataFrame(
+            {"Variable": ["Sex", "Sex"], "Code": [1, 2], "Meaning": ["x", "y"]}
+        )
+        codes.to_excel(writer, sheet_name="Codes", index=False)
+    joined, _, notes = join(table_of("a", "b"), tmp_path / "a.xlsx")
+    assert (ages(joined), list(joined["cdr"])) == ([70, 71], [0, 0.5])
+    joined = join(table_of("P01", "P02"), tmp_path / "a.xlsx")[0]
+    assert "meaning" not in joined  # a code of 1 is not the subject P01
+
+
+def test_the_sessions_of_each_subject_in_bids_are_one_sheet(tmp_path):
+    write(tmp_path / "dataset_description.json", "{}")
+    write(tmp_path / "sessions.json", json.dumps({"sex": {"Levels": {"1": "male", "2": "female"}}}))
+    for name, age in (("sub-a", 70), ("sub-b", 50)):
+        (tmp_path / name).mkdir()
+        text = f"session_id\tage\tsex\nses-1\t{age}\t1\nses-2\t{age + 2}\t1\n"
+        write(tmp_path / name / f"{name}_sessions.tsv", text)
+    write(tmp_path / "sub-b" / "sub-b_sessions.tsv", "session_id\tage\tsex\nses-1\t50\t2\n")
+    table = table_of("sub-a/ses-1", "sub-a/ses-2", "sub-b/ses-1")
+    joined, _, notes = join(table, *find_sheets(tmp_path), strict=True)
+    assert (ages(joined), list(joined["sex"])) == ([70, 72, 50], ["M", "M", "F"])
+    assert notes == [
+        "sub-*/sub-*_sessions.tsv: joined to 3 of 3 sessions (age of 3, sex of 3, no cdr)"
+    ]
+
+
+def test_sheets_that_contradict_one_another_are_named(tmp_path):
+    first = write(tmp_path / "a.csv", "ID,Age,Sex\na,70.4,M\nb,70,M\nc,50,F\n")
+    other = write(tmp_path / "b.csv", "ID,Age,Sex\na,70,M\nb,40,F\n")
+    third = write(tmp_path / "c.csv", "ID,Age\nb,70\n")
+    joined, _, notes = join(table_of("a", "b", "c"), first, other, third)
+    assert ages(joined) == [70.4, -1, 50]  # ages may be rounded to years
+    assert list(joined["sex"].fillna("")) == ["M", "", "F"]
+    for column in ("age", "sex"):
+        text = f"b.csv and a.csv contradict one another, so {column} is unknown of 1 session: b"
+        assert text in notes
+
+
+def test_the_age_of_a_person_is_not_that_of_another_visit(tmp_path):
+    persons = write(tmp_path / "a.csv", "ID,Age,Sex\np,60,M\nq,50,F\n")
+    visits = write(tmp_path / "b.csv", "ID,Visit,Age\np,1,60\np,2,65\np,3,\n")
+    joined, _, notes = join(table_of("p/V1", "p/V2", "p/V3", "q/V1"), persons, visits)
+    assert ages(joined) == [60, 65, -1, 50]
+    assert not any("contradict" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("column", "sessions", "expected"),
+    [
+        ("AgeatEntry", ["d0129", "d2430"], [65.54, 71.84]),
+        ("Age at baseline", ["baseline", "year_5"], [65.19, 70.19]),
+        ("age_bl", ["M00", "M06"], [65.19, 65.69]),
+        ("Age at enrollment", ["1", "2"], [65.19, -1]),
+        ("Age at inclusion", ["20190503", "20210503"], [65.19, -1]),
+        ("Age at first scan", ["V2", "V3"], [-1, -1]),
+        ("Age at entry", ["baseline", "followup"], [65.19, -1]),
+    ],
+)
+def test_an_age_at_entry_is_not_that_at_later_sessions(tmp_path, column, sessions, expected):
+    sheet = write(tmp_path / "a.csv", f"ID,{column}\np,65.19\n")
+    joined, _, notes = join(table_of(*(f"p/{session}" for session in sessions)), sheet)
+    assert ages(joined) == pytest.approx(expected)
+    assert any("age at entry" in n or "those at entry" in n for n in notes) == (-1 in expected)
+
+
+def test_one_age_at_all_visits_is_that_at_entry(tmp_path):
+    rows = "p,bl,2006-04-18,84\np,m24,2008-04-20,84\nq,bl,2006-05-02,76\n"
+    sheet = write(tmp_path / "a.csv", f"RID,VISCODE,EXAMDATE,AGE\n{rows}")
+    dates = ["p/2006-04-18_08_20_30.0", "p/2008-04-20", "q/20060502"]
+    assert ages(join(table_of(*dates), sheet)[0]) == [84, -1, 76]
+    assert ages(join(table_of("p/ses-M00", "p/ses-M24", "q/ses-M00"), sheet)[0]) == [84, 86, 76]
+
+
+@pytest.mark.parametrize("first", ["Age", "Age at entry", "age_baseline"])
+@pytest.mark.parametrize(
+    "second", ["Age at scan", "Age at visit", "MRI_Age", "Age at time of scan"]
+)
+def test_the_age_at_the_scan_goes_first(tmp_path, first, second):
+    sheet = write(tmp_path / "a.csv", f"ID,{first},{second}\na,60,70\n")
+    assert ages(join(table_of("a"), sheet)[0]) == [70]

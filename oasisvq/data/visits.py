@@ -1,0 +1,95 @@
+"""Understands what the names of visits, and dates in sheets, say of the time of a visit."""
+
+import datetime
+import re
+from collections.abc import Sequence
+
+DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4,})?")
+YEAR_FIRST = re.compile(r"((?:19|20)\d\d)([-/._]?)(\d\d?)\2(\d\d?)(?:[t _].*)?", re.I)
+YEAR_LAST = re.compile(r"(\d\d?)([-/.])(\d\d?)\2((?:\d\d)?\d\d)(?:[t ].*)?", re.I)
+MONTH_NAMED = re.compile(r"(\d\d?)[-/. ]+([a-z]{3})[a-z]*[-/., ]+(\d{4})(?: .*)?", re.I)
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+FIRST_VISIT = re.compile(r"(?:ses[\W_]*)?(?:bl|base|screen|entry)", re.I)
+DAYS_PER_YEAR = 365.25
+UNITS = {"d": 1.0, "w": 7.0, "m": DAYS_PER_YEAR / 12, "y": DAYS_PER_YEAR}  # days
+UNIT = r"(?:(d|w|m|y)|(day|month|year)s?|(wk|mo|mth|yr)s?|(week)s?)"
+SINCE = re.compile(
+    rf"(?<![a-z\d]){UNIT}[\W_]*(\d+)(?!\d)|(?<![a-z\d])(\d+)[\W_]*{UNIT}(?![a-z])", re.I
+)
+
+
+def days_since_entry(visit: str) -> float | None:
+    """Returns the days from entry to a visit, if its name tells: `d0129`, `M06`, `year_5`, `bl`."""
+    if FIRST_VISIT.match(visit):
+        return 0.0
+    if not (match := SINCE.search(visit.replace("Year", "_year_").lower())):
+        return None
+    number = next(filter(None, (match[5], match[6])))
+    unit = next(filter(None, match.group(1, 2, 3, 4, 7, 8, 9, 10)))
+    return int(number) * UNITS[unit[0]]
+
+
+def years_between(visits: Sequence[str]) -> float:
+    """Returns the years from the first to the last visit, as far as their names tell."""
+    since = [days for days in map(days_since_entry, visits) if days is not None]
+    dates = [dates[0][0] for dates in (_dates_in_name(visit) for visit in visits) if dates]
+    numbers = [datetime.date.fromisoformat(date).toordinal() for date in dates]
+    spans = [max(days) - min(days) for days in (since, numbers) if days]
+    return max(spans, default=0.0) / DAYS_PER_YEAR
+
+
+def is_first(visit: str, visits: Sequence[str]) -> bool:
+    """Tells whether a visit is the first of a person's, and may be the first of all."""
+
+    def order(name: str) -> list:
+        return [(part.isdecimal(), part.rjust(20, "0")) for part in re.findall(r"\d+|\D+", name)]
+
+    last = re.search(r"(\d+)\D*$", visit)
+    later = last and not _dates_in_name(visit) and 1 < int(last[1]) < 100
+    return visit == min(visits, key=order) and not later and "follow" not in visit.lower()
+
+
+def _dates_in_name(visit: str) -> list[list[str]]:
+    """Returns the date in a visit's name, as `read_dates` does."""
+    return read_dates([re.sub(r"^ses[\W_]*", "", visit)])
+
+
+def read_dates(texts: Sequence[str]) -> list[list[str]]:
+    """Returns the ways to read a column of dates, each with texts such as `20190503`.
+
+    The order of day and month is told from the whole column. There are two ways if both orders
+    are possible, and none if a text is neither a date nor blank.
+    """
+    readings = []
+    for day_first in (True, False):
+        dates = []
+        for text in texts:
+            date = _date(text, day_first) if re.search(r"\d", text) else ""
+            if date is None:
+                break
+            dates.append(date)
+        else:
+            if any(dates) and dates not in readings:
+                readings.append(dates)
+    return readings
+
+
+def _date(text: str, day_first: bool) -> str | None:
+    """Returns a date as `20190503`, or `None`."""
+    if match := YEAR_FIRST.fullmatch(text):
+        year, month, day = match[1], match[3], match[4]
+        if not match[2] and len(month + day) != 4:
+            return None
+    elif match := YEAR_LAST.fullmatch(text):
+        # Days come first where dots are between.
+        day, month = match.group(1, 3) if day_first or match[2] == "." else match.group(3, 1)
+        year = match[4]
+    elif (match := MONTH_NAMED.fullmatch(text)) and match[2].lower() in MONTHS:
+        day, month, year = match[1], MONTHS.index(match[2].lower()) + 1, match[3]
+    else:
+        return None
+    century = 0 if len(year) == 4 else 1900 if int(year) > 68 else 2000
+    try:
+        return datetime.date(century + int(year), int(month), int(day)).strftime("%Y%m%d")
+    except ValueError:
+        return None
