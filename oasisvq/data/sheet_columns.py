@@ -84,7 +84,8 @@ SEXES: dict[str, str] = {
     word: sex for sex, words in (("M", MALE), ("F", FEMALE)) for word in words.split()
 }
 AGE = re.compile(  # 74.5, 018M as in DICOM, 74 years old, 74 Jahre, 74y6m
-    r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([ymwdja])[^\W\d_]*\.?(?: old)?)?(?:[\s,]*(?:and )?(\d+)\s*([mwd])[a-z]*)?"
+    r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([ymwdja])[^\W\d_]*\.?(?: old)?)?"
+    r"(?:[\s,]*(?:and )?(\d+)\s*([mwd])[a-z]*)?"
 )
 PER_YEAR = {"y": 1, "j": 1, "a": 1, "m": 12, "w": 365.25 / 7, "d": 365.25}
 LARGEST_AGE = 120  # years
