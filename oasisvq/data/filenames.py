@@ -12,15 +12,18 @@ from oasisvq.core.errors import DatasetError
 from oasisvq.data.name_words import (
     AUGMENTED,
     BESIDE_CLASS,
+    CHANNEL,
     CLASS_WORD,
     CONTRAST_WORD,
     COPY_OF,
     DOWNLOAD,
+    IMAGE_FOLDER,
     JOINED,
     KIND,
     KIND_OF_VOLUME,
     KNOWN_NAMES,
     LABEL_FOLDER,
+    LABEL_WORD,
     MADE_UP,
     NOBODY,
     NUMBERED_CLASS,
@@ -184,6 +187,8 @@ class _Draft:
             self.rest = SPLIT_PREFIX.sub("", self.rest, count=1)
         spelled = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder) for folder in self.folders]
         self.augmented |= any(map(AUGMENTED.search, [self.stem, *spelled]))
+        if volume and any(map(IMAGE_FOLDER.fullmatch, self.folders)):
+            self.rest = CHANNEL.sub("", self.rest)
         self.rest = _without(self.rest, SESSION, REPEAT, AUGMENTED)
         if not volume:
             self._find_slice()
@@ -363,7 +368,9 @@ def _find_copies(drafts: list[_Draft]) -> None:
         ends = [match.start() for match in re.finditer(r"[._ -]+\(?", draft.stem)]
         heads = ((*draft.folders, draft.stem[:end]) for end in reversed(ends))
         original = next((plain[head] for head in heads if head in plain), None)
-        if original and re.search(r"\d", original.stem):
+        if not original or LABEL_WORD.search(draft.stem[len(original.stem) :]):
+            continue
+        if re.search(r"\d", original.stem):
             copies.append((draft, original))
     if len(copies) > 1:
         for draft, original in copies:
@@ -503,7 +510,8 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
 
 def _visits(inner: dict[str, set[str]]) -> set[str]:
     """Returns which folders of one level hold the same persons, and so are visits or kinds."""
-    wrapped = {k for k, parts in inner.items() if 2 * len(parts & set(inner)) > len(parts)}
+    others = {name: parts - {name} for name, parts in inner.items()}
+    wrapped = {k for k, parts in others.items() if 2 * len(parts & set(inner)) > len(inner[k])}
     if wrapped or len(inner) < 2 or any(is_class(name) for name in inner):
         return wrapped
     if all(map(PLACE.fullmatch, inner)) and any(map(_tells_persons, set().union(*inner.values()))):

@@ -14,9 +14,11 @@ from oasisvq.core.errors import DatasetError, VolumeError
 from oasisvq.data.filenames import Names, compile_pattern, is_wanted, matches_glob, read_names
 from oasisvq.data.intensities import looks_like_labels
 from oasisvq.data.name_words import (
+    CHANNEL,
     CLASS_WORD,
     CONTRAST_WORD,
     DOUBTFUL_LABEL,
+    IMAGE_FOLDER,
     IMAGE_WORD,
     KNOWN_NAMES,
     LABEL_FOLDER,
@@ -60,7 +62,6 @@ NAMED = {
     kind: re.compile(place.rpartition("/")[2].format(r"\w+") + r"\.hdr", re.I)
     for kind, (place, _) in IMAGES.items()
 }
-IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net
 # Kinds of neurite-OASIS and FreeSurfer that are known, best first.
 STRIPPED = ("aligned_norm", "brain", "norm", "brainmask")
 HEADS = ("t1", "nu", "orig")
@@ -464,15 +465,32 @@ def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
         )
     if wanted in found:
         left = [entry for entry in entries if contrasts[id(entry)] not in (wanted, "")]
-        unknown = [entry for entry in entries if not contrasts[id(entry)] and _is_odd(entry)]
-        counts = collections.Counter(_kind(entry) for entry in unknown)
-        most = sum(contrast == wanted for contrast in contrasts.values())
-        odd = [e for e in unknown if counts[_kind(e)] <= most or BIDS.fullmatch(e.stem)]
+        odd = _odd_kinds(entries, contrasts, wanted)
         kept = _named_by_include(entries, left + odd, config)
         for reason, some in (("contrast", left), ("kind", odd)):
             for entry in some:
                 entry.reason = "" if id(entry) in kept else reason
     _leave_channels([entry for entry in entries if entry.taken])
+
+
+def _odd_kinds(entries: list[Entry], contrasts: dict[int, str], wanted: str) -> list[Entry]:
+    """Returns images of unknown kinds that are no more frequent than, or beside, wanted ones."""
+
+    def session(entry: Entry) -> tuple[str, str]:
+        return entry.names.subject, entry.names.session
+
+    sessions = {session(entry) for entry in entries if contrasts[id(entry)] == wanted}
+    kinds = collections.defaultdict(list)
+    for entry in entries:
+        if not contrasts[id(entry)] and _is_odd(entry):
+            kinds["" if BIDS.fullmatch(entry.stem) else _kind(entry)].append(entry)
+    most = sum(contrast == wanted for contrast in contrasts.values())
+    return [
+        entry
+        for kind, some in kinds.items()
+        for entry in some
+        if not kind or len(some) <= most or sessions >= set(map(session, some))
+    ]
 
 
 def _kind(entry: Entry) -> str:
@@ -503,7 +521,7 @@ def _contrast(entry: Entry) -> str:
     own = bids["suffix"] if bids else entry.names.kind.replace("_", " ")
     for text in (own, *(folder for folder in folders if not CLASS_WORD.fullmatch(folder))):
         word = CONTRAST_WORD.search(text) or CONTRAST_WORD.search(re.sub(r"[ _]", "-", text))
-        if word:
+        if word and not (text is not own and T1_WORD.fullmatch(word[0]) and _is_odd(entry)):
             return "T1" if T1_WORD.fullmatch(word[0]) else word[0]
         if re.search(r"(?:^|[ _-])(?:mpr|MP-RAGE)(?:[ _-]|\d|$)", text, re.I):
             return "T1"
@@ -513,9 +531,9 @@ def _contrast(entry: Entry) -> str:
 def _leave_channels(entries: list[Entry]) -> None:
     """Leaves out the channels of nnU-Net and the Decathlon but the first, `_0000`."""
     channels = [
-        (entry, match[0][-4:])
+        (entry, match[1])
         for entry in entries
-        if (match := re.search(r"(?:^|_)0\d{3}$", entry.stem))
+        if (match := CHANNEL.search(entry.stem))
         and (entry.volume or any(map(IMAGE_FOLDER.fullmatch, entry.relative.parts[:-1])))
     ]
     if any(channel == "0000" for _, channel in channels):

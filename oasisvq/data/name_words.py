@@ -131,6 +131,8 @@ LABEL_FOLDER = re.compile(
     r"annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt",
     re.I,
 )
+IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel in each name
+CHANNEL = re.compile(r"(?:^|_)(0\d{3})$")
 # Places and times that hold several persons.
 PLACE = re.compile(
     r"(?:site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
