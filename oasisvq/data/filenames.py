@@ -481,8 +481,8 @@ def _choose_persons(drafts: list[_Draft]) -> None:
                 remaining.append((draft, parts[1:]))
             else:
                 draft.person, draft.subject = parts[0]
-                letters = re.search(r"[a-z]", draft.subject, re.I)
-                if draft.volume and not letters and not draft.groups:
+                told = re.search(r"[a-z]|\d{5}", draft.subject, re.I)
+                if draft.volume and not told and not draft.groups:
                     draft.subject = _numbered(draft.rest) or draft.subject
         open_drafts = remaining
 
