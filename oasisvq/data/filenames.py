@@ -519,7 +519,8 @@ def _visits(inner: dict[str, set[str]]) -> set[str]:
     common = set.intersection(*inner.values())
     persons = {name for name in common if re.search(r"[a-z].*\d|\d.*[a-z]|\d{5}", name, re.I)}
     everybody = set.union(*inner.values())
-    if len(persons) >= max(2, len(inner) - 1) and 2 * len(persons) > len(everybody):
+    wordy = not any(re.search(r"\d", name) for name in inner)  # else they may be persons
+    if wordy and len(persons) > 1 and 2 * len(persons) > len(everybody):
         return set(inner)
     return set()
 

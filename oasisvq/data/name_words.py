@@ -65,7 +65,8 @@ AUGMENTED = whole_words(
 # Words that name a kind of image or a label map, not a person.
 CONTRAST = (
     r"t1|t1w|t2|t2w|t2star|t2f|t1ce|t1c|t1n|t1gd|flair|pd|pdw|mprage|mp-?rage|spgr|flash|swi|dwi|"
-    r"adc|bold|asl|cbf|fa|md|pet|ct|angio|mra|inplanet2|unit1|mp2rage|qsm|tof|dti|t2space|t2flair"
+    r"adc|bold|asl|cbf|fa|md|pet|ct|angio|mra|inplanet2|unit1|mp2rage|qsm|tof|dti|t2space|t2flair|"
+    r"localis?z?er|scout|survey|sbref|epi|field_?map"
 )
 LABELS = (
     r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"

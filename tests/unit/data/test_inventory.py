@@ -4,11 +4,13 @@ import collections
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 
 from hyperparameters import DataConfig
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.inventory import take_inventory
+from support.sources import write_png
 
 CONFIG = DataConfig()
 
@@ -164,3 +166,144 @@ def test_names_that_are_not_utf_8_stay_distinct(tmp_path):
     names = {entry.names.subject for entry in take_inventory(tmp_path, CONFIG)}
     assert len(names) == 2
     assert all(name.encode() for name in names)
+
+
+def test_contrasts_are_told_by_folders_too(tmp_path):
+    inside = persons(*(f"P{{n}}/{c}/image.nii.gz" for c in ("FLAIR", "T1", "T2")))
+    assert taken(tmp_path / "inside", *inside) == persons("P{n}/T1/image.nii.gz")
+    above = [f"{c}/P{n}.nii.gz" for c in ("FLAIR", "T1") for n in (1, 2, 3)]
+    assert reasons(tmp_path / "above", *above) == {"": 3, "contrast": 3}
+    pictures = persons("{n}000{n}/FLAIR/Image-9.png", "{n}000{n}/T1w/Image-8.png")
+    assert reasons(tmp_path / "pictures", *pictures) == {"": 3, "contrast": 3}
+    first = persons("T1_PD_0{n}.nii.gz", "T1_HC_1{n}.nii.gz")
+    assert reasons(tmp_path / "first", *first) == {"": 6}
+    moved = persons("P{n}_T1.nii.gz", "P{n}_T2_to_T1.nii.gz")
+    assert reasons(tmp_path / "moved", *moved) == {"": 3, "contrast": 3}
+
+
+def test_unknown_kinds_beside_t1_are_left_out(tmp_path):
+    bids = persons(
+        *(
+            f"sub-{{n}}/{k}/sub-{{n}}_{s}.nii.gz"
+            for k, s in (
+                ("anat", "T1w"),
+                ("fmap", "magnitude1"),
+                ("fmap", "magnitude2"),
+                ("func", "task-rest_space-T1w_boldref"),
+            )
+        )
+    )
+    assert reasons(tmp_path / "bids", *bids) == {"": 3, "kind": 9}
+    alone = ["P1_T1.nii.gz", "P2_T1.nii.gz", "P3_QSM.nii.gz", "P4_localizer.nii.gz"]
+    assert taken(tmp_path / "alone", *alone) == alone[:2]
+    scouts = persons(
+        "P{n}/P{n}_AAHead_Scout_20190503101110_1.nii", "P{n}/P{n}_t1_mprage_20190503101510_3.nii"
+    )
+    assert taken(tmp_path / "scouts", *scouts) == scouts[1::2]
+    inversions = persons("sub-{n}_inv-1_MP2RAGE.nii.gz", "sub-{n}_inv-2_MP2RAGE.nii.gz")
+    with pytest.raises(DatasetError, match="several kinds of image"):
+        taken(tmp_path / "inversions", *inversions)
+
+
+@pytest.mark.parametrize("form", ["P0{n}", "sub-0{n}_T1w", "OAS1_000{n}_MR1"])
+def test_what_spm_and_cat12_make_of_an_image(tmp_path, form):
+    parts = ("", "c1", "c2", "c3", "m", "wm", "y_", "mwp1", "p0")
+    files = persons(*(f"{part}{form}.nii" for part in parts))
+    found = take_inventory(make(tmp_path / "all", *files), CONFIG)
+    plain = persons(f"{form}.nii")
+    assert sorted(str(entry.relative) for entry in found if entry.taken) == plain
+    assert len({entry.names.subject for entry in found}) == 3
+    made = persons(*(f"mri/{part}{form}.nii" for part in ("p0", "mwp1", "p1", "wm")))
+    assert taken(tmp_path / "made", *made) == persons(f"mri/wm{form}.nii")
+
+
+def test_templates_and_scans_processed_again_are_nobodys(tmp_path):
+    files = [
+        "MNI152_T1_2mm_brain.nii.gz",
+        "template.nii.gz",
+        *persons("P{n}_space-MNI152_T1.nii.gz"),
+    ]
+    assert reasons(tmp_path / "templates", *files) == {"": 3, "template": 2}
+    surfer = persons(
+        *(f"{p}/mri/brain.mgz" for p in ("P{n}_tp1", "P{n}_base", "P{n}_tp1.long.P{n}_base"))
+    )
+    assert reasons(tmp_path / "surfer", *surfer, "fsaverage/mri/brain.mgz") == {
+        "": 3,
+        "again": 6,
+        "template": 1,
+    }
+    project = persons(
+        "rawdata/sub-{n}/sub-{n}_T1w.nii",
+        "fmriprep/sub-{n}_T1w.nii",
+        "freesurfer/sub-{n}/brain.mgz",
+    )
+    assert reasons(tmp_path / "project", *project) == {"": 3, "derived": 2}
+
+
+def test_sessions_without_the_best_kind_give_the_next(tmp_path):
+    files = [
+        "P1/mri/brain.mgz",
+        "P1/mri/norm.mgz",
+        "P2/mri/norm.mgz",
+        "P2/mri/T1.mgz",
+        "P3/mri/T1.mgz",
+    ]
+    assert taken(tmp_path, *files) == ["P1/mri/brain.mgz", "P2/mri/norm.mgz"]
+
+
+def test_several_planes_without_the_chosen_one_are_refused(tmp_path):
+    files = persons("P{n}/cor/9.png", "P{n}/sag/9.png")
+    with pytest.raises(DatasetError, match="coronal and sagittal.*--plane"):
+        taken(tmp_path, *files)
+    assert taken(tmp_path, plane="sagittal") == files[1::2]
+
+
+def test_images_of_one_name_in_two_folders_are_repeats(tmp_path):
+    files = persons("P{n}/a1/x.nii.gz", "P{n}/b2/x.nii.gz")
+    entries = take_inventory(make(tmp_path, *files), CONFIG)
+    assert all(entry.taken for entry in entries)
+    assert {entry.names.repeat for entry in entries} == {"", *persons("P{n}/b2")}
+
+
+def test_a_name_like_a_label_maps_is_believed_beside_another_image_or_by_content(tmp_path):
+    brain = np.pad(np.random.default_rng(0).integers(50, 200, (20, 20)), 5)
+    for number in (1, 2, 3):
+        write_png(tmp_path / f"lesion_P0{number}_9.png", brain)
+        write_png(tmp_path / f"control_P1{number}_9.png", brain)
+        write_png(tmp_path / f"P2{number}_9.png", brain)
+        write_png(tmp_path / f"P2{number}_9_mask.png", brain)
+    assert reasons(tmp_path) == {"": 9, "label": 3}
+    for number in (1, 2, 3):
+        write_png(tmp_path / f"lesion_P0{number}_9.png", (brain > 0) * 255)
+    assert reasons(tmp_path) == {"": 6, "label": 6}
+
+
+def test_what_include_names_is_left_out_by_no_rule(tmp_path):
+    files = persons("P{n}_T1w.nii.gz", "P{n}_dseg.nii.gz")
+    assert taken(tmp_path, *files, include=("*dseg*",)) == files[1::2]
+    assert taken(tmp_path, include=("p1*",)) == files[:1]
+    with pytest.raises(DatasetError, match=r"--exclude sub-9 fits no image"):
+        taken(tmp_path, exclude=("sub-9",))
+    bids = persons("site1/sub-{n}/anat/T1w.nii", "derivatives/sub-{n}/anat/T1w.nii")
+    assert reasons(tmp_path / "bids", *bids, exclude=("sub-2",)) == {
+        "": 2,
+        "excluded": 1,
+        "derived": 1,
+    }
+    assert len(taken(tmp_path / "bids", include=("*T1w.nii",))) == 3
+
+
+def test_a_link_beside_what_it_links_to_is_not_taken_again(tmp_path):
+    make(tmp_path, *persons("sub-{n}/T1w.nii.gz"))
+    (tmp_path / "best_case").symlink_to("sub-3")
+    (tmp_path / "example.nii.gz").symlink_to("sub-1/T1w.nii.gz")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "x.nii.gz").symlink_to("x.nii.gz")
+    entries = take_inventory(tmp_path, CONFIG)
+    assert sorted(e.names.subject for e in entries if e.taken) == ["sub-1", "sub-2", "sub-3"]
+    assert {e.path.name: e.reason for e in entries if e.reason} == {
+        "best_case": "loop",
+        "example.nii.gz": "second",
+    }
+    (broken,) = (e.problem for e in entries if e.problem)
+    assert "x.nii.gz" in broken
