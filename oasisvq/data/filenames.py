@@ -519,8 +519,12 @@ def _visits(inner: dict[str, set[str]]) -> set[str]:
     common = set.intersection(*inner.values())
     persons = {name for name in common if re.search(r"[a-z].*\d|\d.*[a-z]|\d{5}", name, re.I)}
     everybody = set.union(*inner.values())
-    wordy = not any(re.search(r"\d", name) for name in inner)  # else they may be persons
-    if wordy and len(persons) > 1 and 2 * len(persons) > len(everybody):
+    # A folder with a number may be a person with series, unless these are called like persons.
+    wordy = not any(re.search(r"\d", name) for name in inner)
+    spelled = all(
+        PERSON_WORD.fullmatch(name) or re.fullmatch(r"p\d+", name, re.I) for name in common
+    )
+    if (wordy or spelled) and len(persons) > 1 and 2 * len(persons) > len(everybody):
         return set(inner)
     return set()
 
