@@ -59,6 +59,7 @@ def main():
     with contextlib.ExitStack() as stack:
         finished = False
         if is_chief():
+            run.refuse_another(arguments.fresh)  # at once, before waiting for who works in it
             stack.enter_context(alone(folder))
             finished = run.start(arguments.fresh)
             if not finished:

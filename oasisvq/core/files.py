@@ -73,7 +73,7 @@ def write_text(path: str | Path, content: str | dict[str, Any]) -> None:
     """Writes a text, or a dictionary as JSON, completely or not at all."""
     text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
     with whole_file(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -46,13 +46,17 @@ def _handle(number, frame) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Delays a first signal until `raise_if_requested`, so that a step can finish."""
+    """Delays a first signal until `raise_if_requested`, or the end of the block.
+
+    So a step can finish, and a signal that comes after the last one is obeyed all the same.
+    """
     global _deferred
     _deferred = True
     try:
         yield
     finally:
         _deferred = False
+    raise_if_requested()
 
 
 def stop_requested() -> bool:

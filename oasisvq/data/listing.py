@@ -57,7 +57,7 @@ def describe_source(source: Source, config: Any, data_dir: Path) -> list[str]:
 
 def write_listing(entries: Sequence[Entry], path: Path) -> None:
     """Writes a CSV file with a row for each image: its path, its names, why it is left out."""
-    with whole_file(path) as partial, partial.open("w", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "taken", "reason", *FIELDS])
         for entry in entries:

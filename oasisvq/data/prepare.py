@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pandas
-from tqdm import tqdm
 
 from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import DatasetError
 from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_file, write_text
+from oasisvq.core.progress import Progress
 from oasisvq.core.tables import read_table, write_table
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.inventory import count_entries, describe_entries
@@ -305,7 +305,7 @@ def _make_records(source: Source, store: Store, most: float, shard: Shard = WHOL
     """Records the findings of a source, or of a shard of it, that the store lacks."""
     total = None if source.count is None else len(shard.of(range(source.count)))
     findings = source.scans(store, shard)
-    for finding in tqdm(findings, total=total, desc="Slicing", unit="scan", disable=None):
+    for finding in Progress(findings, total=total, desc="Slicing", unit="scan"):
         pictures = _to_uint8(finding.pictures) if isinstance(finding, Scan) else []
         if isinstance(finding, Scan) and not pictures:
             problem = (

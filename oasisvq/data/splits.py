@@ -271,7 +271,7 @@ def read_record(path: Path) -> dict[str, dict[str, str]]:
         DatasetError: If the file is damaged.
     """
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not all(split in SPLITS for moved in record.values() for split in moved.values()):
             raise ValueError(f"expected the splits {_enumerate(SPLITS)}")
         return record

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pandas
-from tqdm import tqdm
 
 from oasisvq.core.checks import finite
+from oasisvq.core.progress import Progress
 from oasisvq.evaluation.code_scores import bits_by_position, cells_with_brain
 from oasisvq.evaluation.features import measure_skill, network_outputs
 from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
@@ -40,7 +40,7 @@ def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencie
     """
     keys, batches = slices.position_keys(rows), []
     use, use_of_brain = CodebookUse(vqvae.num_embeddings), CodebookUse(vqvae.num_embeddings)
-    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="Scoring", unit="batch", disable=None):
+    for start in Progress(range(0, len(rows), BATCH_SIZE), desc="Scoring", unit="batch"):
         batch = slice(start, start + BATCH_SIZE)
         images = slices.images(rows[batch])  # (B, H, W, 1)
         codes = vqvae.encode(images).numpy()  # (B, h, w)
@@ -128,7 +128,7 @@ def choose_whole_subjects(subjects, count, seed):
 def decode_into(slices, vqvae, codes):
     """Decodes code grids `(n, h, w)` into a uint8 array `(n, H, W)`, which may be on disk."""
     starts = range(0, len(codes), BATCH_SIZE)
-    for start in tqdm(starts, desc="Training slices", unit="batch", leave=False, disable=None):
+    for start in Progress(starts, desc="Training slices", unit="batch", leave=False):
         images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
         slices[start : start + BATCH_SIZE] = np.round(finite(images, "pixels") * 255)
 

@@ -115,16 +115,10 @@ class Run:
             raise RunFolderError(f"{self.folder}: is a file. Give another --run-dir")
         if (folder / CONFIG).is_file():
             # This raises an error if another program's config.json lies there.
-            before = Run.read(folder, type(self.hyperparameters))
-            different = self.differences(before)
+            self.refuse_another(fresh)
             if fresh:
                 folder.rename(discarded)  # first, because a partly deleted folder is no run
                 shutil.rmtree(discarded)
-            elif different:
-                raise RunFolderError(
-                    f"{self.folder}: holds a run with other settings: {'; '.join(different)}. "
-                    "Give these, another --run-dir, or --fresh to delete it"
-                )
         elif folder.is_dir() and any(PARTIAL not in path.name for path in folder.iterdir()):
             raise RunFolderError(
                 f"{self.folder}: holds other files than a run's. Give another --run-dir"
@@ -134,6 +128,21 @@ class Run:
         if not (folder / CONFIG).is_file():
             self.save()
         return (folder / PRIOR_FACTS).is_file()
+
+    def refuse_another(self, fresh: bool) -> None:
+        """Refuses a folder that holds another run than this one, unless that is deleted.
+
+        Raises:
+            RunFolderError: If it does, or its configuration cannot be read.
+        """
+        if not (self.folder / CONFIG).is_file():
+            return
+        different = self.differences(Run.read(self.folder, type(self.hyperparameters)))
+        if different and not fresh:
+            raise RunFolderError(
+                f"{self.folder}: holds a run with other settings: {'; '.join(different)}. "
+                "Give these, another --run-dir, or --fresh to delete it"
+            )
 
     def save(self) -> None:
         """Writes `config.json`."""
@@ -318,8 +327,9 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
         )
     facts = read_json(folder / PRIOR_FACTS)
     for path in (folder / name for name in RECORDED):
-        found = sha256(path) if path.is_file() else None
-        if found is None or facts.get(path.relative_to(folder).as_posix()) != found:
+        if not path.is_file():
+            raise RunFolderError(f"{path}: is missing. {COPY_WHOLE}")
+        if facts.get(path.relative_to(folder).as_posix()) != sha256(path):
             raise RunFolderError(
                 f"{path}: not the file that {PRIOR_FACTS} records: the prior must have learned the "
                 f"codes of the VQ-VAE beside it. {COPY_WHOLE}"
@@ -339,7 +349,7 @@ def _newest_run() -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads the dictionary in a JSON file of a run folder."""
     try:
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(facts, dict):
             raise ValueError("no JSON object")
         return facts

@@ -5,9 +5,9 @@ its own row too a position at a time.
 """
 
 import numpy as np
-from tqdm import tqdm
 
 from oasisvq.core.checks import finite
+from oasisvq.core.progress import Progress
 from oasisvq.core.threads import one_blas_thread
 from oasisvq.nn.conditioning import CONDITION_COUNT
 from oasisvq.sampling.draw import draw_codes
@@ -49,7 +49,7 @@ def sample_code_grids(prior, uniforms, config, conditions=None, given=None):
     rows = -(-count // GRIDS_AT_ONCE) * prior.code_shape[0]
     with (
         one_blas_thread(),
-        tqdm(total=rows, desc="Sampling", unit="row", leave=False, disable=None) as progress,
+        Progress(total=rows, desc="Sampling", unit="row", leave=False) as progress,
     ):
         for start in range(0, count, GRIDS_AT_ONCE):
             some = slice(start, start + GRIDS_AT_ONCE)

@@ -41,6 +41,7 @@ def start_codebook(loop, read_images, warm_up_steps, seed):
             "--learning-rate and start again with --fresh"
         )
     drawn = random.permutation(len(latents))[:wanted]
+    print(f"{loop.name}: k-means of {min(wanted, len(latents)):,} latents for {size} codes")
     kmeans = KMeans(size, n_init=1, max_iter=20, random_state=seed).fit(latents[drawn])
     codebook = from_chief(kmeans.cluster_centers_.astype(np.float32))
     model.quantizer.start(codebook, loop.training.step_size * per_slice / size)
@@ -48,17 +49,27 @@ def start_codebook(loop, read_images, warm_up_steps, seed):
     loop.save()
 
 
-def collapse_warning(history):
+def collapse_warning(history, num_embeddings):
     """Returns a warning if the last three epochs have used hardly any codes, else `None`.
 
+    A codebook of few codes uses more than a tenth of them as soon as it uses one: so the perplexity
+    counts too, which must not be below the cube root of K (8 of 512 codes, 2 of 8).
+
     Args:
-        history: List of dictionaries with `val_codebook_usage`, one an epoch.
+        history: List of dictionaries with `val_codebook_usage` and `val_perplexity`, one an epoch.
+        num_embeddings: Integer, the number of codes K.
     """
-    few = [row["val_codebook_usage"] < COLLAPSED_USAGE for row in history[-4:]]
+    few = [
+        row["val_codebook_usage"] < COLLAPSED_USAGE
+        or row["val_perplexity"] < num_embeddings ** (1 / 3)
+        for row in history[-4:]
+    ]
     if few[-3:] != [True] * 3 or (len(few) == 4 and few[0]):
         return None  # not collapsed, or the warning was given before
+    last = history[-1]
     return (
-        f"only {history[-1]['val_codebook_usage']:.0%} of the codes are in use for three epochs: "
-        "the codebook has collapsed. Start again with --fresh and a lower --rate-weight, a higher "
+        f"only {last['val_codebook_usage']:.0%} of the codes are in use for three epochs, at a "
+        f"perplexity of {last['val_perplexity']:.1f}: the codebook has "
+        "collapsed. Start again with --fresh and a lower --rate-weight, a higher "
         "--revive-below or a lower --learning-rate"
     )

@@ -39,7 +39,10 @@ class History:
     def write(self, means):
         """Adds the numbers of an epoch; the names of those on validation begin with `val_`."""
         self.rows.append({"epoch": len(self.rows), **means})
-        with whole_file(self.path) as partial, partial.open("w", newline="") as file:
+        with (
+            whole_file(self.path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.rows[0])
             writer.writeheader()
             writer.writerows(self.rows)

@@ -8,11 +8,11 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from oasisvq.core import signals
 from oasisvq.core.errors import TrainingError
 from oasisvq.core.files import save_weights
+from oasisvq.core.progress import Progress
 from oasisvq.training.checkpoint import REMEDY, Checkpoint
 from oasisvq.training.devices import from_chief, is_chief, share_of_batch
 from oasisvq.training.history import History
@@ -140,7 +140,7 @@ class Loop:
         progress, steps = self.progress, self.training.steps
         total, done = epochs * steps, progress.epoch * steps + progress.step
         with contextlib.ExitStack() as stack:
-            bar = tqdm(total=total, initial=done, desc=self.name, unit="step", disable=None)
+            bar = Progress(total=total, initial=done, desc=self.name, unit="step")
             stack.enter_context(bar)
             history = History(folder, self.name, progress.history) if is_chief() else None
             stack.enter_context(history or contextlib.nullcontext())
@@ -159,7 +159,7 @@ class Loop:
                     history.write(means)
                 numbers = dict.fromkeys(("loss", "val_loss", *columns))
                 line = "  ".join(f"{number} {means[number]:.4g}" for number in numbers)
-                tqdm.write(f"{self.name} epoch {progress.epoch + 1}/{epochs}  {line}")
+                Progress.write(f"{self.name} epoch {progress.epoch + 1}/{epochs}  {line}")
                 progress.end_epoch(means, better)
                 problem = warning(progress.history) if warning else None
                 if problem:
@@ -186,13 +186,21 @@ class Loop:
             step: The training step of the model to take, as `model.train_step` is.
         """
         compiled, progress = self.compile_step(self._undoable(step)), self.progress
-        with self._saved_at_a_signal():
+        bar = Progress(
+            total=steps,
+            initial=progress.warmed,
+            desc=f"{self.name}, warm-up",
+            unit="step",
+            leave=False,
+        )
+        with bar, self._saved_at_a_signal():
             for epoch in range(math.ceil(steps / self.training.steps)):
                 end = steps - epoch * self.training.steps
                 first = max(progress.warmed - epoch * self.training.steps, 0)
                 for batch in self.training.shuffled(epoch, first, last=end, stream=(1,)):
                     self._try(compiled, batch)
                     progress.warmed += 1
+                    bar.update()
                     self._save_if_due()
 
     def finish_epoch(self, bar=None, steps=None):
@@ -290,12 +298,18 @@ class Loop:
 
     @contextlib.contextmanager
     def _saved_at_a_signal(self):
-        with signals.deferred():
-            try:
+        try:
+            with signals.deferred():
                 yield
-            except signals.Stopped:
-                self.save()
-                raise
+        except signals.Stopped as stopped:
+            self.save()
+            progress = self.progress
+            place = f"in epoch {progress.epoch + 1}, after {progress.step} of its steps"
+            stopped.args = (
+                f"{stopped}: {self.name} is saved {place if progress.ready else 'in the warm-up'}. "
+                "The same command goes on from there",
+            )
+            raise
 
     def _save_if_due(self):
         signals.raise_if_requested()  # the checkpoint is saved on the way out

@@ -1,8 +1,10 @@
 """The three stages of a training, each from where an earlier process has left it."""
 
 import contextlib
+import functools
 import hashlib
 import math
+import sys
 import time
 
 import keras
@@ -101,7 +103,11 @@ def train_vqvae(vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=
     loop = Loop(vqvae, training, validation, checkpoint, max_bad_steps)
     start_codebook(loop, dataset.images, config.warm_up_steps, seed)
     columns = ("val_ssim", "val_perplexity", "val_codebook_usage")
-    loop.run(run.folder, config.epochs, "val_distortion", columns=columns, warning=collapse_warning)
+    warning = functools.partial(collapse_warning, num_embeddings=config.num_embeddings)
+    loop.run(run.folder, config.epochs, "val_distortion", columns=columns, warning=warning)
+    warn_of_failure(
+        loop, "val_reconstruction_loss", 1.0, "reconstructions are no better than an even grey"
+    )
     record(loop, run)
 
 
@@ -155,7 +161,27 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
         "uniform": math.log2(prior.num_embeddings),
         "by position": bits_by_position(frequencies, codes[count:]).mean(),
     }
+    warn_of_failure(loop, "val_loss", levels["uniform"], "codes are drawn as if by a die")
     record(loop, run, levels)
+
+
+def warn_of_failure(loop, name, level, meaning):
+    """Warns on standard error if no epoch has brought a number below what no training gives.
+
+    Args:
+        loop: `Loop` of a finished stage.
+        name: The number's name in the history.
+        level: Float, what the number is without any training.
+        meaning: Text on what that means.
+    """
+    least = min(row[name] for row in loop.progress.history)
+    if least >= level:
+        print(
+            f"train.py: warning: {loop.name}: {name} is {least:.4g} at its best, not below "
+            f"{level:.4g}: {meaning}. Train longer, or start again with --fresh and a lower "
+            "--learning-rate",
+            file=sys.stderr,
+        )
 
 
 def record(loop, run, levels=None):

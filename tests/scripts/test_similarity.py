@@ -11,7 +11,9 @@ import tensorflow as tf
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+import predict
 import similarity
+import train
 from dataset import OASIS, open_test_slices
 from hyperparameters import Hyperparameters
 from modules import load_prior, load_vqvae
@@ -24,7 +26,7 @@ from oasisvq.evaluation.code_scores import (
 from oasisvq.evaluation.image_scores import slice_scores
 from oasisvq.runs.folder import open_run
 from oasisvq.sampling import incremental
-from support.scripts import refusal, run_main
+from support.scripts import refusal, run_main, train_flags
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +221,20 @@ def test_similarity_ignores_no_flag(copy, capfd, flags, said):
 
 def test_similarity_refuses_an_output_that_is_no_report(copy, tmp_path, capfd):
     assert "--output" in refusal(capfd, similarity, "--run-dir", copy, "--output", tmp_path)
+
+
+@pytest.mark.slow
+def test_all_scripts_run_on_the_smallest_data(brains, tmp_path, capfd):
+    """Three persons with a slice each: no interval is known, and one subject is in each split."""
+    for number in range(3):
+        pixels = (brains[number] * 255).astype(np.uint8)
+        (tmp_path / "slices").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"slices/P0{number}_90.png")
+    run = tmp_path / "run"
+    assert run_main(train, *train_flags(tmp_path), "--run-dir", run, "--batch-size", 1) == 0
+    for script in (predict, similarity):
+        assert run_main(script, "--run-dir", run) == 0, capfd.readouterr().err
+    report = json.loads((run / "similarity.json").read_text())
+    assert report["subjects"] == report["slices"] == 1
+    assert report["ssim"]["low"] is None
+    assert "SSIM" in (run / "model_card.md").read_text()

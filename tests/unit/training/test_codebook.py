@@ -37,7 +37,14 @@ def test_an_encoder_whose_output_is_not_finite_is_refused(brains):
 
 def test_a_collapsed_codebook_is_warned_of_once():
     usages = [0.5, 0.09, 0.05, 0.08, 0.02, 0.3, 0.01]
-    history = [{"val_codebook_usage": usage} for usage in usages]
-    warned = [bool(collapse_warning(history[: n + 1])) for n in range(len(history))]
+    history = [{"val_codebook_usage": usage, "val_perplexity": 90} for usage in usages]
+    warned = [bool(collapse_warning(history[: n + 1], 512)) for n in range(len(history))]
     assert warned == [False, False, False, True, False, False, False]
-    assert "--fresh" in collapse_warning(history[:4])
+    assert "--fresh" in collapse_warning(history[:4], 512)
+
+
+def test_a_small_codebook_of_which_one_code_is_left_has_collapsed():
+    history = [{"val_codebook_usage": 1 / 8, "val_perplexity": 1.0}] * 3
+    assert "a perplexity of 1.0" in collapse_warning(history, 8)
+    healthy = [{"val_codebook_usage": 1.0, "val_perplexity": 2.5}] * 3
+    assert collapse_warning(healthy, 8) is None

@@ -1,0 +1,27 @@
+"""Shows how far a long piece of work is: a bar on a terminal, elsewhere a line a minute."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+INTERVAL = 60  # seconds between two lines
+
+
+class Progress(tqdm):
+    """A bar of tqdm that writes whole lines where standard error is no terminal."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self.lines = not sys.stderr.isatty()
+        if self.lines:
+            options |= {"mininterval": INTERVAL, "maxinterval": INTERVAL, "leave": False}
+        super().__init__(*arguments, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+        """Draws the bar, or writes a line about what is done so far."""
+        if not self.lines:
+            return super().display(msg, pos)
+        if self.n > self.initial and msg is None:
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+        return True
