@@ -5,7 +5,8 @@
 Each disk is a tmpfs, which only root can mount, on Linux. On it lies what a script writes: prepared
 slices, a run, or the temporary files of similarity.py. A script must end well, or with status 1 and
 one line on standard error; a traceback, a signal (SIGBUS), a half-written file, or a lack of room
-that is called "out of memory" is a failure. It takes about ten minutes on two cores.
+that is called "out of memory" is a failure, and so is the refusal of ready slices that are
+read-only. It takes about ten minutes on two cores.
 """
 
 import argparse
@@ -137,7 +138,7 @@ def outcome(script, folder, place):
     lines = [line for line in done.stderr.splitlines() if line and "warning: " not in line]
     last = lines[-1] if lines else ""
     one = len(lines) == 1 and last.startswith(f"{name}.py: error: ") and "memory" not in last
-    if done.returncode == 1 and one:
+    if done.returncode == 1 and one and script != "read-only data":
         return "with one line"
     return f"status {done.returncode}, {len(lines)} lines: {last[:300]}"
 
