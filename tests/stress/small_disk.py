@@ -11,6 +11,7 @@ read-only. It takes about ten minutes on two cores.
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import shlex
@@ -43,6 +44,7 @@ DISKS = {
     "temporary": ("size=64k", "nr_inodes=2"),
     "read-only data": ("ro",),
 }
+CLONE_NEWNS = 0x20000  # of sched.h: mounts of its own
 LONGEST = 300  # seconds for one script
 
 
@@ -52,6 +54,8 @@ def main():
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux") or os.geteuid():
         sys.exit("only root can mount small disks, on Linux")
+    ctypes.CDLL(None).unshare(CLONE_NEWNS)  # however it ends, its disks go with this process
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     tasks = [(script, disk) for script in arguments.only for disk in DISKS[script]]
     problems, ended = [], {"well": 0, "with one line": 0}
     with tempfile.TemporaryDirectory() as folder:
