@@ -4,14 +4,13 @@ import dataclasses
 import functools
 import hashlib
 import math
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, add_data_dir
-from oasisvq.core.arrays import write_array
-from oasisvq.core.configuration import Parser
+from oasisvq.core.arrays import array_on_disk, write_array
+from oasisvq.core.configuration import Parser, check_new_file
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
 from oasisvq.core.files import sha256, write_text
 from oasisvq.core.script import run_script
@@ -236,12 +235,6 @@ def open_test_slices(run):
         ) from error
 
 
-def array_on_disk(shape):
-    """Returns a uint8 array of zeros in a temporary file, which is deleted with the array."""
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
-
-
 def _tensorflow():
     """Returns TensorFlow; it is imported here because `dataset.py` does without it."""
     import tensorflow
@@ -316,6 +309,8 @@ def main():
     shard = Shard.parse(arguments.shard)
     if arguments.preview and not arguments.preview.lower().endswith(".png"):
         raise HyperparameterError(f"--preview must name a .png. Received: {arguments.preview}")
+    for flag in ("preview", "output"):
+        check_new_file(f"--{flag}", getattr(arguments, flag))
     if arguments.output and not arguments.list:
         raise HyperparameterError("--output is written with --list only: give --list too")
     if arguments.output and not arguments.output.lower().endswith(".csv"):

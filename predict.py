@@ -4,7 +4,7 @@ import dataclasses
 import functools
 
 from hyperparameters import DrawConfig, Hyperparameters
-from oasisvq.core.configuration import Configuration, Parser
+from oasisvq.core.configuration import Configuration, Parser, add_run_dir
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 
@@ -109,7 +109,7 @@ def main():
 def parse_flags():
     """Returns the `DrawConfig` of the flags, and all flags."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
+    add_run_dir(parser, "folder that train.py made (default: the newest in runs)")
     Flags.add_flags(parser)
     conditions = parser.add_argument_group(
         "conditions",

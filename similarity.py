@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hyperparameters import DrawConfig, Hyperparameters, add_data_dir
-from oasisvq.core.configuration import Parser
+from oasisvq.core.configuration import Parser, add_run_dir, check_new_file
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
@@ -29,8 +29,9 @@ def main():
     import_tensorflow_quietly()
     import numpy as np
 
-    from dataset import OASIS, array_on_disk, open_test_slices
+    from dataset import OASIS, open_test_slices
     from modules import load_prior, load_vqvae
+    from oasisvq.core.arrays import array_on_disk
     from oasisvq.core.checks import finite
     from oasisvq.data.sides import common_sides
     from oasisvq.evaluation.code_scores import count_codes, frequencies_by_position
@@ -152,7 +153,7 @@ def main():
 def parse_flags():
     """Reads the flags, and refuses values out of range before any file is read."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--run-dir", help="folder that train.py made (default: the newest in runs)")
+    add_run_dir(parser, "folder that train.py made (default: the newest in runs)")
     parser.add_argument(
         "--dataset",
         default=argparse.SUPPRESS,
@@ -194,6 +195,7 @@ def parse_flags():
     output = Path(arguments.output or "similarity.json")
     if output.suffix != ".json" or (arguments.output and output.is_dir()):
         raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
+    check_new_file("--output", arguments.output)
     return arguments
 
 

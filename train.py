@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 
 from hyperparameters import PRESETS, Hyperparameters, add_data_dir
-from oasisvq.core.configuration import Parser
+from oasisvq.core.configuration import Parser, add_run_dir
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 
@@ -98,7 +98,7 @@ def parse_flags():
     """Returns the flags, after refusing values that no training can use."""
     parser = Parser(description=__doc__, epilog="Then run predict.py and similarity.py.")
     add_data_dir(parser)
-    parser.add_argument("--run-dir", help="where the run goes (default: runs/DATASET)")
+    add_run_dir(parser, "where the run goes (default: runs/DATASET)")
     parser.add_argument(
         "--fresh", action="store_true", help="delete what an earlier run left in the run folder"
     )

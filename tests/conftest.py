@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from oasisvq.data.sources.synthetic import invent_slices, load_template
+from support.disks import small_disk
 from support.scripts import run_main, train_flags
 from support.shared import made_once
 from support.sources import SHEET, sessions, write_disc, write_png
@@ -67,6 +68,13 @@ def seeds():
 def no_server(monkeypatch):
     """Names a mirror at which nothing listens: no test leaves loopback."""
     monkeypatch.setenv("OASIS_MIRROR", "http://127.0.0.1:9/data")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of 64 kB that nothing more fits on after a while."""
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        yield disk
 
 
 @pytest.fixture

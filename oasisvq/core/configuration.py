@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
 from oasisvq.core.errors import HyperparameterError
@@ -19,6 +20,37 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise HyperparameterError(f"{message}. See {self.prog} --help")
+
+
+def add_run_dir(parser: argparse.ArgumentParser, description: str) -> None:
+    """Adds `--run-dir` to a parser, which refuses the root of a disk."""
+
+    def folder(text: str) -> str:
+        if not Path(text).resolve().name:
+            raise HyperparameterError(
+                f"--run-dir {text}: is the root of a disk. Give a folder for one run"
+            )
+        return text
+
+    parser.add_argument("--run-dir", type=folder, help=description)
+
+
+def check_new_file(flag: str, name: str | None) -> None:
+    """Refuses a file for which a folder would be made in the root of the disk: a mistyped path.
+
+    Args:
+        flag: The flag that names the file.
+        name: Its path, or `None` if the flag was not given.
+
+    Raises:
+        HyperparameterError: If the path is refused.
+    """
+    folder = Path(name or ".").resolve().parent
+    top = next(path for path in (folder, *folder.parents) if path.exists())
+    if top != folder and not top.name:
+        raise HyperparameterError(
+            f"{flag} {name}: the folder {folder} does not exist. Make it, or give another path"
+        )
 
 
 def option(

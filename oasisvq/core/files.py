@@ -140,6 +140,7 @@ def one_at_a_time(
 
     Raises:
         filelock.Timeout: If `cancelled` was set while waiting.
+        WriteError: If the lock file cannot be made.
     """
     lock = filelock.FileLock(path)
     try:
@@ -147,6 +148,11 @@ def one_at_a_time(
     except filelock.Timeout:
         print(f"Waiting for another process that {activity}", file=sys.stderr)
         lock.acquire(cancel_check=cancelled.is_set if cancelled else None)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be locked ({error.strerror or error}). Make room on the disk, or "
+            "change the permissions of the folder, and run the same command again"
+        ) from error
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas
 
 from oasisvq.core.arrays import write_array
-from oasisvq.core.errors import DatasetError
+from oasisvq.core.errors import DatasetError, WriteError
 from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_file, write_text
 from oasisvq.core.progress import Progress
 from oasisvq.core.tables import read_table, write_table
@@ -186,9 +186,20 @@ def open_source(config: Any, data_dir: Path) -> Source:
     return Archives(config, data_dir) if config.dataset in COLLECTIONS else open_folder(config)
 
 
-def _alone(folder: Path) -> contextlib.AbstractContextManager:
-    """Holds the lock of a process that makes the folder or begins a shard."""
-    return one_at_a_time(folder.with_name(f".{folder.name}.mutex"), f"prepares {folder}")
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the lock of a process that makes the folder or begins a shard.
+
+    A ready folder is used without it where no lock file can be written.
+    """
+    mutex = folder.with_name(f".{folder.name}.mutex")
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(one_at_a_time(mutex, f"prepares {folder}"))
+        except WriteError:
+            if not folder.is_dir():
+                raise
+        yield
 
 
 def _make_shard(source: Source, shard: Shard, folder: Path, partial: Path, most: float) -> None:

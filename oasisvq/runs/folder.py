@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from oasisvq.core.checks import check_array, check_number, unpack
 from oasisvq.core.configuration import Configuration
-from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError
+from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError, WriteError
 from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
 from oasisvq.core.tables import read_table
 from oasisvq.data.conditions import CONDITIONS, LETTERS
@@ -174,7 +174,16 @@ class Run:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Locks the folder against other scripts, and deletes partial files of killed processes."""
+        """Locks the folder against other scripts, and deletes partial files of killed processes.
+
+        Raises:
+            WriteError: If nothing can be written to the folder.
+        """
+        if not os.access(self.folder, os.W_OK):
+            raise WriteError(
+                f"{self.folder}: cannot be written to. Change its permissions, or copy the whole "
+                "run folder to another disk and give that as --run-dir"
+            )
         with alone(self.folder):
             self.sweep()
             yield

@@ -169,6 +169,17 @@ def test_a_preview_is_drawn_of_each_collection_at_one_position(coronal, tmp_path
     assert "--preview must name a .png" in errors
 
 
+@pytest.mark.parametrize("flags", [("--preview", "x.png"), ("--list", "--output", "x.csv")])
+def test_no_folder_is_made_in_the_root_for_a_mistyped_path(flags, coronal, tmp_path, capfd):
+    *flags, name = flags
+    path = f"/no-such-folder/below/{name}"
+    status, _, errors = run_dataset(capfd, coronal, tmp_path, *flags, path)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"{flags[-1]} {path}: the folder /no-such-folder/below does not exist" in errors
+    assert not os.path.lexists("/no-such-folder")
+    assert not os.path.lexists(tmp_path / "data")
+
+
 def test_a_listing_of_nothing_that_can_be_read_is_an_error(capfd, tmp_path):
     (tmp_path / "sub-01_T1w.nii.gz").write_bytes(b"no volume")
     status, printed, errors = run_dataset(capfd, tmp_path, tmp_path, "--list")

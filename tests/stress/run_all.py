@@ -3,8 +3,8 @@
     pip install "cosmic-ray>=8.7"
     python -m tests.stress.run_all [--hours 3]
 
-Kills in write loops, kills of training, changed files, broken code. What has not ended after so
-many hours is stopped, with its children, and counts as failed.
+Kills in write loops, small disks, kills of training, changed files, broken code. What has not ended
+after so many hours is stopped, with its children, and counts as failed.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main():
             sys.exit((Path(folder) / "run.log").read_text())
         for proof in (
             ["write_loops"],
+            ["small_disk"],
             ["kills"],
             ["kills", "--signal", "TERM", "--kills", "10"],
             ["hostile", "--run-dir", str(Path(folder) / "run")],

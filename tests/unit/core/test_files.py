@@ -2,10 +2,7 @@
 
 import contextlib
 import hashlib
-import os
 import resource
-import subprocess
-import sys
 import threading
 
 import filelock
@@ -26,6 +23,7 @@ from oasisvq.core.files import (
     write_text,
 )
 from stress import write_loops
+from support.disks import read_only
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path):
@@ -85,20 +83,6 @@ def test_a_limit_on_size_is_one_line_and_the_old_file_stays(tmp_path, name):
     assert "\n" not in str(refused.value)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.fixture
-def full_disk(tmp_path):
-    """A disk of 64 kB that nothing more fits on after a while."""
-    if os.geteuid() or not sys.platform.startswith("linux"):
-        pytest.skip("only root may mount a small disk, on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small disk can be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -167,3 +151,12 @@ def test_weights_are_saved_without_the_optimizer_which_stays(tmp_path):
     with h5py.File(tmp_path / "best.weights.h5") as file:
         assert "optimizer" not in file
         assert "layers" in file
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
+    with (
+        read_only(tmp_path),
+        pytest.raises(WriteError, match="lock: cannot be locked"),
+        one_at_a_time(tmp_path / "lock", "tests"),
+    ):
+        pytest.fail("it has the lock")

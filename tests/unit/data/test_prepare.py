@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from dataset import OASIS
-from oasisvq.core.errors import ArchiveError, DatasetError, DownloadError
+from oasisvq.core.errors import ArchiveError, DatasetError, DownloadError, WriteError
 from oasisvq.core.files import one_at_a_time
 from oasisvq.data import acquire
 from oasisvq.data import prepare as prepare_module
 from oasisvq.data.prepare import Store, fit_picture, prepare, read_prepared
 from oasisvq.data.sources.base import Shard
 from support.archive_builder import oasis1_session, phantom
+from support.disks import read_only
 from support.sources import (
     SHEET,
     choose,
@@ -37,6 +38,18 @@ def test_the_second_use_reads_what_the_first_made(coronal, tmp_path):
     assert (second.folder / "slices.npy").stat().st_mtime_ns == stamp
     names = {path.name for path in first.folder.iterdir()}
     assert names == {"dataset.json", "slices.csv", "slices.npy"}
+
+
+def test_ready_slices_in_a_read_only_folder_are_used_without_a_lock(coronal, tmp_path):
+    first = open_folder(coronal, tmp_path)
+    (first.folder.with_name(f".{first.folder.name}.mutex")).unlink()
+    with read_only(tmp_path / "data"):
+        again = open_folder(coronal, tmp_path)
+        np.testing.assert_array_equal(again.slices, first.slices)
+        with pytest.raises(WriteError, match="cannot be locked .Read-only file system"):
+            open_folder(coronal, tmp_path, slice_range=(0.1, 0.2), slice_unit="fraction")
+        del again
+    first.slices.flush()
 
 
 def write_heads(folder, brains, placed):

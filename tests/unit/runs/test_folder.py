@@ -11,14 +11,16 @@ import pytest
 
 import predict
 import similarity
+import train
 from dataset import open_test_slices
 from hyperparameters import Hyperparameters
 from modules import build_prior, build_vqvae
-from oasisvq.core.errors import RunFolderError
+from oasisvq.core.errors import RunFolderError, WriteError
 from oasisvq.core.files import save_weights
 from oasisvq.runs import folder
 from oasisvq.runs.folder import Run, open_run
 from stress import hostile
+from support.disks import read_only
 from support.scripts import refusal
 
 
@@ -240,3 +242,19 @@ def test_checkpoints_left_in_a_finished_run_are_swept(copy):
     run.checkpoint_path("pixelcnn").write_bytes(b"needed")
     assert not run.start(fresh=False)
     assert run.checkpoint_path("pixelcnn").read_bytes() == b"needed"
+
+
+def test_a_read_only_run_is_refused_with_what_to_do(copy):
+    run = Run.read(copy, Hyperparameters)
+    with (
+        read_only(copy),
+        pytest.raises(WriteError, match="copy: cannot be written to.* give that as --run-dir"),
+        run.alone(),
+    ):
+        pytest.fail("it is used")
+
+
+@pytest.mark.parametrize("module", [train, predict, similarity])
+@pytest.mark.parametrize("root", ["/", "/../.."])
+def test_the_root_of_a_disk_is_no_run_folder(module, root, capfd):
+    assert f"--run-dir {root}: is the root of a disk" in refusal(capfd, module, "--run-dir", root)

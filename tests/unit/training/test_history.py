@@ -1,9 +1,12 @@
 """The history of a stage: a row an epoch, and curves that are drawn anew after a kill."""
 
 import pandas
+import pytest
 import tensorflow as tf
 
+from oasisvq.core.errors import WriteError
 from oasisvq.training.history import History
+from support.disks import read_only, small_disk
 
 
 def scalars(folder):
@@ -40,3 +43,31 @@ def test_curves_of_epochs_that_a_killed_process_had_drawn_are_drawn_anew(tmp_pat
     assert pandas.read_csv(tmp_path / "stage_history.csv")["loss"].tolist() == [0.5, 0.125]
     found = scalars(tmp_path / "tensorboard/stage/train")
     assert found == [("epoch_loss", 0), ("epoch_loss", 1)]
+
+
+UNWRITTEN = "stage: the curves for TensorBoard cannot be written .{}.. Make room"
+
+
+def test_a_disk_that_fills_up_with_curves_is_one_line(full_disk):
+    row = {name * 1000: 0.5 for name in "abcdefgh"}
+    reason = UNWRITTEN.format("No space left on device")
+    with pytest.raises(WriteError, match=reason) as refused, History(full_disk, "stage") as history:
+        for epoch in range(20):
+            history._draw({"epoch": epoch, **row})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_disk_without_a_place_for_another_file_is_one_line(tmp_path):
+    with (
+        small_disk(tmp_path / "disk", "nr_inodes=5") as disk,
+        pytest.raises(WriteError, match=UNWRITTEN.format("No space left on device")),
+    ):
+        History(disk, "stage")
+
+
+def test_curves_in_a_read_only_folder_are_one_line(tmp_path):
+    with (
+        read_only(tmp_path),
+        pytest.raises(WriteError, match=UNWRITTEN.format("Read-only file system")),
+    ):
+        History(tmp_path, "stage")
