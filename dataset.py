@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hyperparameters import DATA_DIR, DataConfig, Hyperparameters, add_data_dir
-from oasisvq.core.arrays import array_on_disk, write_array
+from oasisvq.core.arrays import array_on_disk
 from oasisvq.core.configuration import Parser, check_new_file
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
-from oasisvq.core.files import sha256, write_text
+from oasisvq.core.files import sha256
 from oasisvq.core.script import run_script
-from oasisvq.core.tables import write_table
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sides import common_sides, sides_of
 from oasisvq.data.sources.base import WHOLE, Shard
@@ -118,7 +117,7 @@ class OASIS:
         rows = _tensorflow().data.Dataset.from_tensor_slices(self.rows(split))
         return rows.batch(batch_size).map(self.read, num_parallel_calls=2).prefetch(2)
 
-    def _blocks(self, rows):
+    def blocks(self, rows):
         """Yields the uint8 slices of these rows, one block in memory at a time."""
         for start in range(0, len(rows), BLOCK):
             yield self.slices[rows[start : start + BLOCK]]
@@ -126,7 +125,7 @@ class OASIS:
     @functools.cached_property
     def variance(self):
         """Returns the variance of all training pixels in [0, 1]."""
-        blocks = self._blocks(self.rows("train"))
+        blocks = self.blocks(self.rows("train"))
         counts = sum((np.bincount(block.ravel(), minlength=256) for block in blocks), np.zeros(256))
         levels = np.arange(256) / 255
         mean = np.average(levels, weights=counts)
@@ -207,14 +206,6 @@ class OASIS:
         """Returns how many of these slices had another size, and so were padded or shrunk."""
         sizes = self.table[["height", "width"]].iloc[rows].to_numpy()
         return int((sizes != self.image_shape).any(axis=1).sum())
-
-    def save_split(self, split, folder):
-        """Copies a split's slices to a folder that `--dataset` can name."""
-        rows = self.rows(split)
-        shape = len(rows), *self.image_shape
-        write_array(folder / "slices.npy", shape, self._blocks(rows))
-        write_table(folder / "slices.csv", self.table.iloc[rows])
-        write_text(folder / "dataset.json", self.description)
 
 
 def open_test_slices(run):

@@ -12,7 +12,6 @@ from oasisvq.core.configuration import Parser, add_run_dir, check_new_file
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
-from oasisvq.core.tables import write_table
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
@@ -33,6 +32,7 @@ def main():
     from modules import load_prior, load_vqvae
     from oasisvq.core.arrays import array_on_disk
     from oasisvq.core.checks import finite
+    from oasisvq.core.tables import write_table
     from oasisvq.data.sides import common_sides
     from oasisvq.evaluation.code_scores import count_codes, frequencies_by_position
     from oasisvq.evaluation.features import build_feature_network

@@ -17,6 +17,13 @@ class Progress(tqdm):
             options |= {"mininterval": INTERVAL, "maxinterval": INTERVAL, "leave": False}
         super().__init__(*arguments, **options)
 
+    def close(self) -> None:
+        """Takes the bar off a terminal; lines need no end."""
+        if self.lines and not self.disable:
+            self.disable = True
+            self._decr_instances(self)  # pyright: ignore
+        super().close()
+
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Draws the bar, or writes a line about what is done so far."""
         if not self.lines:

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import DatasetError, HyperparameterError
-from oasisvq.core.files import save_weights, whole_file
+from oasisvq.core.files import save_weights, whole_file, write_text
 from oasisvq.core.script import peak_memory
 from oasisvq.core.tables import write_table
 from oasisvq.data.splits import TEST_SLICES
@@ -58,9 +59,18 @@ def check_trainable(config, dataset):
 def save_slices(dataset, run):
     """Saves what later scripts need of the slices: the split, the test slices, the mean slices."""
     write_table(run.folder / SPLIT, dataset.subject_splits())
-    dataset.save_split("test", run.folder / TEST_SLICES)
+    save_split(dataset, "test", run.folder / TEST_SLICES)
     with whole_file(run.folder / MEAN_SLICES) as partial:
         np.savez_compressed(partial, **dataset.mean_slices())
+
+
+def save_split(dataset, split, folder):
+    """Copies the slices of a split of `OASIS` to a folder that `--dataset` can name."""
+    rows = dataset.rows(split)
+    shape = len(rows), *dataset.image_shape
+    write_array(folder / "slices.npy", shape, dataset.blocks(rows))
+    write_table(folder / "slices.csv", dataset.table.iloc[rows])
+    write_text(folder / "dataset.json", dataset.description)
 
 
 @contextlib.contextmanager

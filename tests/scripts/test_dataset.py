@@ -12,6 +12,7 @@ from dataset import OASIS, describe, open_test_slices
 from oasisvq.core.errors import DatasetError, RunFolderError
 from oasisvq.data.prepare import fit_picture
 from oasisvq.data.splits import subject_split
+from oasisvq.training.stages import save_split
 from support.processes import TESTS, start_python
 from support.scripts import run_main
 from support.sources import choose, open_folder, write_png
@@ -102,7 +103,7 @@ def test_fitted_slices_are_on_disk_and_those_of_each_picture(coronal, tmp_path):
 def test_a_saved_split_is_its_slices_whole(coronal, tmp_path, monkeypatch):
     monkeypatch.setattr("dataset.BLOCK", 7)
     dataset = open_folder(coronal, tmp_path)
-    dataset.save_split("train", tmp_path / "saved")
+    save_split(dataset, "train", tmp_path / "saved")
     saved, rows = np.load(tmp_path / "saved/slices.npy"), dataset.rows("train")
     assert len(rows) % 7
     np.testing.assert_array_equal(saved, dataset.slices[rows])
@@ -135,7 +136,7 @@ def test_ready_made_folders_give_up_what_was_trained_on(brains, tmp_path):
     assert dataset.subjects("train") == ["case_05", "case_08", "case_14", "case_15"]
     assert dataset.subjects("validation") == ["case_24", "case_28"]
     assert dataset.subjects("test") == ["case_34"]
-    dataset.save_split("test", tmp_path / "kept")
+    save_split(dataset, "test", tmp_path / "kept")
     kept = OASIS(choose(tmp_path / "kept"))
     assert kept.subjects("test") == ["case_34"]
     assert "Near" not in describe(kept)  # what it tells of lies elsewhere
@@ -215,9 +216,11 @@ def test_help_answers_before_anything_heavy_is_imported():
 def test_the_test_slices_of_a_run_are_its_test_subjects(coronal, tmp_path):
     config = choose(coronal, test_fraction=0.4)
     whole = OASIS(config, tmp_path / "data")
-    whole.save_split("test", tmp_path / "run/test_slices")
+    save_split(whole, "test", tmp_path / "run/test_slices")
     hyperparameters = types.SimpleNamespace(data=config)
-    run = types.SimpleNamespace(folder=tmp_path / "run", hyperparameters=hyperparameters)
+    run = types.SimpleNamespace(
+        folder=tmp_path / "run", hyperparameters=hyperparameters, image_shape=(24, 20)
+    )
     kept = open_test_slices(run)
     with pytest.raises(DatasetError, match="give the whole dataset"):
         kept.require("train")

@@ -14,6 +14,7 @@ from oasisvq.data import acquire
 from oasisvq.data import prepare as prepare_module
 from oasisvq.data.prepare import Store, fit_picture, prepare, read_prepared
 from oasisvq.data.sources.base import Shard
+from oasisvq.training.stages import save_split
 from support.archive_builder import oasis1_session, phantom
 from support.disks import read_only
 from support.sources import (
@@ -121,7 +122,7 @@ def test_a_slice_too_large_shrinks_alike_in_both_directions():
 
 def test_a_prepared_folder_is_a_source(coronal, tmp_path):
     first = open_folder(coronal, tmp_path)
-    first.save_split("train", tmp_path / "kept")
+    save_split(first, "train", tmp_path / "kept")
     again = open_folder(tmp_path / "kept", tmp_path)
     assert again.folder == tmp_path / "kept"
     np.testing.assert_array_equal(again.slices, first.slices[first.rows("train")])

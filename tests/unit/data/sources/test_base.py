@@ -67,6 +67,7 @@ def test_the_facts_of_a_scan_are_all_but_its_pictures_as_json_knows_them():
         "origin": [],
         "repeat": "",
         "group": "",
+        "sides": "",
         "sizes": [[3, 4], [5, 6]],
     }
     bad = BadScan("key", "torn", ("disc1", "sum")).facts()
