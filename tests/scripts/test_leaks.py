@@ -2,6 +2,7 @@
 
 import functools
 import json
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -12,9 +13,16 @@ import tensorflow as tf
 import train
 from dataset import OASIS
 from hyperparameters import Hyperparameters
-from modules import load_vqvae
-from oasisvq.evaluation.code_scores import choose_smoothing, count_codes
+from modules import load_prior, load_vqvae
+from oasisvq.evaluation.code_scores import (
+    bits_by_position,
+    choose_smoothing,
+    count_codes,
+    frequencies_by_position,
+)
 from oasisvq.runs.folder import open_run
+from oasisvq.training import stages
+from oasisvq.training.loop import Loop
 from support.scripts import TINY, run_main
 from support.shared import made_once
 from support.sources import write_png
@@ -30,16 +38,12 @@ def runs(brains, tmp_path_factory):
 
 def train_thrice(brains, place):
     """Trains on invented subjects as they are, and with those of one split changed."""
-    tf.config.run_functions_eagerly(True)  # few steps take less time than to compile them
-    try:
-        write_source(brains, place / "none", changed=())
-        train_on(place / "none")
-        split = pandas.read_csv(place / "none/run/split.csv", index_col="subject")["split"]
-        for name in ("validation", "test"):
-            write_source(brains, place / name, changed=split.index[split == name])
-            train_on(place / name)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    write_source(brains, place / "none", changed=())
+    train_on(place / "none", place / "none/run")
+    split = pandas.read_csv(place / "none/run/split.csv", index_col="subject")["split"]
+    for name in ("validation", "test"):
+        write_source(brains, place / name, changed=split.index[split == name])
+        train_on(place / name, place / name / "run")
 
 
 def write_source(brains, folder, changed):
@@ -51,15 +55,20 @@ def write_source(brains, folder, changed):
         for index in range(SLICES + other):
             pixels = 255 - 90 * head[::-1] ** 2 if other else 200 * np.roll(head, index, axis=0)
             write_png(folder / f"slices/{name}_slice_{index}.png", pixels)
-        rows.append(f"{name},{90 - 3 * n},M,2" if other else f"{name},{20 + 5 * n},{'FM'[n % 2]},0")
+        age = "" if n == 3 else 20 + 5 * n  # one is unknown
+        rows.append(f"{name},{90 - 3 * n},M,2" if other else f"{name},{age},{'FM'[n % 2]},0")
     (folder / "slices/sheet.csv").write_text("\n".join(rows))
 
 
-def train_on(folder):
-    """Trains one epoch of each stage, so that there is no choice of the best."""
-    flags = [part for flag in TINY.items() for part in flag]
-    flags += ["--dataset", folder / "slices", "--data-dir", folder / "data"]
-    assert run_main(train, *flags, "--run-dir", folder / "run") == 0
+def train_on(folder, run, *flags):
+    """Trains one epoch of each stage, if no flag says more: so there is no choice of the best."""
+    tiny = [part for flag in TINY.items() for part in flag]
+    paths = ["--dataset", folder / "slices", "--data-dir", folder / "data", "--run-dir", run]
+    tf.config.run_functions_eagerly(True)  # few steps take less time than to compile them
+    try:
+        assert run_main(train, *tiny, *paths, *flags) == 0
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def files_of(folder):
@@ -123,7 +132,8 @@ def test_validation_subjects_change_nothing_but_their_scores_and_the_smoothing(r
         same = (before == after).all()
         assert set(same.index[~same]) == {name for name in same.index if name.startswith("val_")}
     before, after = (np.load(runs / name / f"run/{codes}") for name in ("none", "validation"))
-    assert {name for name in before if (before[name] != after[name]).any()} == {"smoothing"}
+    changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert changed == {"smoothing"}
 
 
 @pytest.mark.slow
@@ -137,3 +147,36 @@ def test_the_smoothing_is_the_best_for_validation_subjects(runs, name):
     )
     np.testing.assert_array_equal(run.training_codes(), seen)
     assert run.smoothing() == choose_smoothing(count_codes(seen, vqvae.num_embeddings), others)
+
+
+@pytest.mark.slow
+def test_validation_subjects_choose_the_epoch_and_the_end(runs, tmp_path, monkeypatch):
+    monitors = {"vqvae": "val_distortion", "pixelcnn": "val_loss"}
+    script = {"vqvae": [2.0, 1.0, 3.0], "pixelcnn": [2.0, 1.0, 3.0, 0.0]}
+    weights, evaluate = {"vqvae": [], "pixelcnn": []}, Loop.evaluate
+
+    def evaluate_by_script(loop):
+        """Returns what the validation subjects are made to say, and notes the weights."""
+        found = evaluate(loop)
+        weights[loop.name].append(loop.model.get_weights())
+        return found | {monitors[loop.name]: script[loop.name][len(weights[loop.name]) - 1]}
+
+    monkeypatch.setattr(Loop, "evaluate", evaluate_by_script)
+    curves = mock.Mock()
+    monkeypatch.setattr(stages, "save_curves", curves)
+    flags = "--epochs", 3, "--prior-epochs", 4, "--prior-patience", 1
+    train_on(runs / "none", tmp_path / "run", *flags)
+    run = open_run(tmp_path / "run", Hyperparameters)
+    for stage, load in (("vqvae", load_vqvae), ("pixelcnn", load_prior)):
+        assert len(weights[stage]) == 3
+        for kept, best in zip(load(run).get_weights(), weights[stage][1], strict=True):
+            np.testing.assert_array_equal(kept, best)
+    dataset = OASIS(run.hyperparameters.data, runs / "none/data")
+    seen, others = (
+        load_vqvae(run).encode_all(dataset.images, dataset.rows(split))
+        for split in ("train", "validation")
+    )
+    np.testing.assert_array_equal(run.training_codes(), seen)
+    frequencies = frequencies_by_position(count_codes(seen, 16), run.smoothing())
+    levels = curves.call_args.args[-1]  # the lines in the curves of the prior
+    assert levels["by position"] == bits_by_position(frequencies, others).mean()
