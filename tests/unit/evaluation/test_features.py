@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from oasisvq.evaluation.features import (
     TASKS,
+    _distorted_batches,
     _known_targets,
     _masked_loss,
     _partners,
@@ -166,6 +167,25 @@ def test_partners_lie_at_the_same_position(random):
     assert same.mean() > 0.98
     assert (partners != order).mean() > 0.98
     assert (_partners(np.arange(8)[None], np.arange(8), random) != np.arange(8)).sum() >= 5
+
+
+def test_mixed_heads_have_no_position_age_and_sex():
+    table = pandas.DataFrame(
+        {"position": [1.0, 2] * 8, "age": [20.0, 80] * 8, "sex": ["F", "M"] * 8}
+    )
+    images, rows = np.zeros((20, 16, 16), "uint8"), np.arange(4, 20)
+    batches = _distorted_batches(images, rows, table, seed=0, steps=4)
+    targets = np.concatenate([targets for _, targets in batches])
+    mixed = targets[:, TASKS.index("mixed")] > 0
+    assert 32 < mixed.sum() < 96
+    assert (np.isnan(targets[:, :3]) == mixed[:, None]).all()
+
+
+def test_only_the_given_rows_are_learned_and_mixed_in(random):
+    images, rows = np.full((40, 16, 16), 255, "uint8"), np.arange(1, 40, 3)
+    images[rows] = 0
+    batches = _distorted_batches(images, rows, unknown(len(rows)), seed=0, steps=8)
+    assert max(pixels.numpy().max() for pixels, _ in batches) == 0
 
 
 def test_skill_is_that_of_telling_apart():
