@@ -216,7 +216,9 @@ def open_test_slices(run):
     """
     folder = run.folder / TEST_SLICES
     try:
-        slices = OASIS(dataclasses.replace(run.hyperparameters.data, dataset=str(folder)))
+        # The globs are about the files from which the slices were made.
+        own = {"dataset": str(folder), "include": (), "exclude": ()}
+        slices = OASIS(dataclasses.replace(run.hyperparameters.data, **own))
         if slices.image_shape != run.image_shape or not len(slices.table):
             raise DatasetError(f"{len(slices.table)} slices of {slices.image_shape} pixels")
         return slices

@@ -32,25 +32,24 @@ def main():
     from oasisvq.data.conditions import choose_conditions, describe_conditions, spread_conditions
     from oasisvq.evaluation.image_scores import slice_scores
     from oasisvq.figures import code_colours, save_each, save_pairs, save_pictures, save_rows
-    from oasisvq.runs.folder import open_run
+    from oasisvq.runs.folder import locked_run
     from oasisvq.sampling.incremental import sample_code_grids
 
-    run = open_run(arguments.run_dir, Hyperparameters)
-    slices, trained = open_test_slices(run), run.training_conditions()
-    vqvae, prior = load_vqvae(run), load_prior(run)
-    # By default each new brain has the conditions of a test slice.
-    random = np.random.default_rng([config.seed, 1])
-    conditions = slices.conditions(random.integers(len(slices.table), size=config.num_samples))
-    chosen = {name: getattr(arguments, name) for name in ("position", "age", "sex", "cdr")}
-    conditions = choose_conditions(conditions, chosen, trained, run.folder)
-    figures, samples = run.folder / "figures", run.folder / "samples"
+    with locked_run(arguments.run_dir, Hyperparameters) as run:
+        slices, trained = open_test_slices(run), run.training_conditions()
+        vqvae, prior = load_vqvae(run), load_prior(run)
+        # By default each new brain has the conditions of a test slice.
+        random = np.random.default_rng([config.seed, 1])
+        conditions = slices.conditions(random.integers(len(slices.table), size=config.num_samples))
+        chosen = {name: getattr(arguments, name) for name in ("position", "age", "sex", "cdr")}
+        conditions = choose_conditions(conditions, chosen, trained, run.folder)
+        figures, samples = run.folder / "figures", run.folder / "samples"
 
-    def draw(uniforms, conditions):
-        """Draws slices `(n, H, W)` in [0, 1] from uniforms `(n, h, w)` and conditions `(n, 4)`."""
-        codes = sample_code_grids(prior, uniforms, config, conditions)
-        return finite(vqvae.decode_all(codes), "pixels")[..., 0]
+        def draw(uniforms, conditions):
+            """Draws slices `(n, H, W)` in [0, 1]; for the arguments see `sample_code_grids`."""
+            codes = sample_code_grids(prior, uniforms, config, conditions)
+            return finite(vqvae.decode_all(codes), "pixels")[..., 0]
 
-    with run.alone():
         # Test slices, evenly spaced over the subjects, their codes and their reconstructions.
         count = min(config.num_reconstructions, len(slices.table))
         rows = np.unique(np.linspace(0, len(slices.table) - 1, count).round().astype(int))
@@ -99,11 +98,11 @@ def main():
             figures / "conditions.png",
             slices.common_sides,
         )
-    print(
-        f"Figures: {figures / 'encoded.png'}, {figures / 'reconstructed.png'}, "
-        f"{figures / 'generated.png'}, {figures / 'conditions.png'}\n"
-        f"Each picture as PNG and .npy: {samples}"
-    )
+        print(
+            f"Figures: {figures / 'encoded.png'}, {figures / 'reconstructed.png'}, "
+            f"{figures / 'generated.png'}, {figures / 'conditions.png'}\n"
+            f"Each picture as PNG and .npy: {samples}"
+        )
 
 
 def parse_flags():

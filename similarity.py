@@ -52,47 +52,50 @@ def main():
         save_pairs,
         save_rows,
     )
-    from oasisvq.runs.folder import open_run
+    from oasisvq.runs.folder import locked_run
     from oasisvq.runs.model_card import write_model_card
     from oasisvq.sampling.incremental import sample_code_grids
 
-    run = open_run(arguments.run_dir, Hyperparameters)
-    slices = kept = open_test_slices(run)
-    own = "dataset" not in arguments and arguments.split == "test"
-    if not own:
-        config = run.hyperparameters.with_flags(arguments).data
-        if not config.pixel_size:  # as large as those of the run
-            pixel_size = kept.description.get("pixel_size_mm") or 0.0
-            config = dataclasses.replace(config, pixel_size=pixel_size)
-        slices = OASIS(config, arguments.data_dir, run.image_shape)
-        for note in slices.split.notes:
-            print(note)
-    rows = slices.rows(arguments.split)
-    if not len(rows):
-        raise DatasetError(
-            f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
+    with locked_run(arguments.run_dir, Hyperparameters) as run:
+        slices = kept = open_test_slices(run)
+        own = "dataset" not in arguments and arguments.split == "test"
+        if not own:
+            # The globs of the run are about the files that it was trained on.
+            chosen = run.hyperparameters.replace(include=(), exclude=()).with_flags(arguments)
+            config = chosen.data
+            if not config.pixel_size:  # as large as those of the run
+                pixel_size = kept.description.get("pixel_size_mm") or 0.0
+                config = dataclasses.replace(config, pixel_size=pixel_size)
+            slices = OASIS(config, arguments.data_dir, run.image_shape)
+            for note in slices.split.notes:
+                print(note)
+        rows = slices.rows(arguments.split)
+        if not len(rows):
+            raise DatasetError(
+                f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
+            )
+        warn_of_training_subjects(run, slices, rows)
+        vqvae, prior = load_vqvae(run), load_prior(run)
+        network = run.load_weights(build_feature_network(run.image_shape))
+        codes = run.training_codes()  # (m, h, w)
+        counts = count_codes(codes, vqvae.num_embeddings)
+        frequencies = frequencies_by_position(counts, run.smoothing())
+        mean_slices = run.mean_slices()
+        conditions = known_conditions(slices, rows, kept)
+        scores, table = score_slices(
+            vqvae, prior, slices, rows, conditions, mean_slices, frequencies
         )
-    warn_of_training_subjects(run, slices, rows)
-    vqvae, prior = load_vqvae(run), load_prior(run)
-    network = run.load_weights(build_feature_network(run.image_shape))
-    codes = run.training_codes()  # (m, h, w)
-    counts = count_codes(codes, vqvae.num_embeddings)
-    frequencies = frequencies_by_position(counts, run.smoothing())
-    mean_slices = run.mean_slices()
-    conditions = known_conditions(slices, rows, kept)
-    scores, table = score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencies)
-    source = slices.description["source"]
-    report = {"source": source, "split": arguments.split, **scores}
+        source = slices.description["source"]
+        report = {"source": source, "split": arguments.split, **scores}
 
-    name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
-    output = Path(arguments.output or run.folder / name)
-    folder = run.folder / "figures" if output.parent == run.folder else output.parent
+        name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
+        output = Path(arguments.output or run.folder / name)
+        folder = run.folder / "figures" if output.parent == run.folder else output.parent
 
-    def figure(name):
-        """Returns the path of a figure: among those of the run, or beside a report elsewhere."""
-        return folder / f"{output.stem}_{name}.png"
+        def figure(name):
+            """Returns the path of a figure: in the run, or beside a report elsewhere."""
+            return folder / f"{output.stem}_{name}.png"
 
-    with run.alone():
         write_table(output.with_suffix(".csv"), table)
         levels = {
             name.replace("_", " "): scores["ssim"]["mean"]
@@ -147,7 +150,7 @@ def main():
             write_text(output, report)
             print_panel(report["panel"])
         write_model_card(run)
-    print(f"\nReport: {output}; each slice's scores: {output.with_suffix('.csv')}")
+        print(f"\nReport: {output}; each slice's scores: {output.with_suffix('.csv')}")
 
 
 def parse_flags():

@@ -143,6 +143,11 @@ def prepare(config: Any, data_dir: Path, shard: Shard = WHOLE) -> Path | None:
         ArchiveError, DownloadError: If one of its archives cannot be read, or downloaded.
     """
     if all((Path(config.dataset) / name).is_file() for name in PREPARED):
+        if config.include or config.exclude:
+            raise DatasetError(
+                f"{config.dataset}: holds prepared slices, among which --include and --exclude "
+                "choose nothing. Give the folder with the images, or leave them away"
+            )
         return Path(config.dataset)
     source = open_source(config, data_dir)
     options = {name: getattr(config, name) for name in SLICE_FIELDS}

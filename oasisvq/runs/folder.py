@@ -346,6 +346,17 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
     return Run.read(folder, configuration)
 
 
+@contextlib.contextmanager
+def locked_run(folder: str | Path | None, configuration: type[Configuration]) -> Iterator[Run]:
+    """Opens a finished run folder as `open_run` does, and locks it against other scripts.
+
+    It is opened again under the lock: another script may have replaced it before.
+    """
+    run = open_run(folder, configuration)
+    with run.alone():
+        yield open_run(run.folder, configuration)
+
+
 def _newest_run() -> Path:
     # Hidden folders are what killed processes had begun to delete.
     paths = Path("runs").glob(f"[!.]*/{PRIOR_FACTS}")

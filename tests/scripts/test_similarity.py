@@ -236,5 +236,5 @@ def test_all_scripts_run_on_the_smallest_data(brains, tmp_path, capfd):
         assert run_main(script, "--run-dir", run) == 0, capfd.readouterr().err
     report = json.loads((run / "similarity.json").read_text())
     assert report["subjects"] == report["slices"] == 1
-    assert report["ssim"]["low"] is None
+    assert report["reconstruction"]["ssim"]["low"] is None
     assert "SSIM" in (run / "model_card.md").read_text()

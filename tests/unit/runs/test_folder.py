@@ -1,5 +1,6 @@
 """A run folder whose files do not belong together, or are damaged, is refused in one line."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -18,7 +19,7 @@ from modules import build_prior, build_vqvae
 from oasisvq.core.errors import RunFolderError, WriteError
 from oasisvq.core.files import save_weights
 from oasisvq.runs import folder
-from oasisvq.runs.folder import Run, open_run
+from oasisvq.runs.folder import Run, locked_run, open_run
 from stress import hostile
 from support.disks import read_only
 from support.scripts import refusal
@@ -258,3 +259,20 @@ def test_a_read_only_run_is_refused_with_what_to_do(copy):
 @pytest.mark.parametrize("root", ["/", "/../.."])
 def test_the_root_of_a_disk_is_no_run_folder(module, root, capfd):
     assert f"--run-dir {root}: is the root of a disk" in refusal(capfd, module, "--run-dir", root)
+
+
+def test_a_run_that_was_changed_while_a_script_waited_is_refused(copy, monkeypatch):
+    @contextlib.contextmanager
+    def alone(run):
+        weights = copy / "vqvae.weights.h5"  # what `train.py --fresh` would write meanwhile
+        weights.write_bytes(weights.read_bytes() + b"another")
+        yield
+
+    with locked_run(copy, Hyperparameters) as run:
+        assert run.folder == copy
+    monkeypatch.setattr(Run, "alone", alone)
+    with (
+        pytest.raises(RunFolderError, match=r"vqvae.weights.h5: not the file that"),
+        locked_run(copy, Hyperparameters),
+    ):
+        pass
