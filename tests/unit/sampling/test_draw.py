@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from tensorflow_probability import distributions
 
 from hyperparameters import DrawConfig
@@ -34,6 +35,14 @@ def test_temperature_top_k_and_top_p_keep_the_likeliest_codes():
     roots = np.sqrt([0.5, 0.3, 0.15, 0.05])
     np.testing.assert_allclose(frequencies(temperature=2), roots / roots.sum(), atol=0.015)
     assert frequencies(temperature=0.01)[0] == 1
+
+
+@pytest.mark.parametrize("kept", [1, 2, 5, 19])
+def test_top_k_keeps_exactly_so_many_codes(kept):
+    logits = np.random.default_rng(0).permutation(np.linspace(0, 2, 20))
+    uniforms = np.linspace(0, 1, 4000, endpoint=False)
+    drawn = draw_codes(np.tile(logits, (4000, 1)), uniforms, DrawConfig(top_k=kept))
+    assert set(drawn) == set(np.argsort(-logits)[:kept])
 
 
 def test_the_largest_uniform_draws_a_code_that_exists():
