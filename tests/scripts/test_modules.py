@@ -633,6 +633,12 @@ def _rows_of(loop):
     return shuffled_rows(loop.training.rows, 4, loop.training.seed, 0)
 
 
+def test_each_block_of_the_prior_drops_other_units():
+    prior = small_prior((7, 6), 9, dropout=0.3)
+    seeds = [block.dropout.seed for block in (*prior.above_blocks, *prior.here_blocks)]
+    assert len(set(seeds)) == len(seeds) == 4
+
+
 # Tensor cores, which round the inputs of float32 products to ten bits
 
 
