@@ -83,7 +83,8 @@ def read_prepared(folder: Path) -> tuple[np.ndarray, Any, dict[str, Any], dict[s
             table[column] = pandas.to_numeric(table[column])
             if np.isinf(table[column].to_numpy(float)).any():
                 raise ValueError(f"a number in column {column} is not finite")
-        table = table.fillna(dict.fromkeys(TEXT_COLUMNS, ""))
+        texts = {name: table[name].astype(object).fillna("") for name in TEXT_COLUMNS}
+        table = table.assign(**texts)
         if not set(table["split"]) <= {*SPLITS, ""}:
             raise ValueError(f"unknown split: {set(table['split'])}")
         pairs = description.get("near_duplicates")
