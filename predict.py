@@ -36,6 +36,7 @@ def main():
     from oasisvq.sampling.incremental import sample_code_grids
 
     with locked_run(arguments.run_dir, Hyperparameters) as run:
+        print(f"Run: {run.folder}")
         slices, trained = open_test_slices(run), run.training_conditions()
         vqvae, prior = load_vqvae(run), load_prior(run)
         # By default each new brain has the conditions of a test slice.

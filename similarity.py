@@ -87,6 +87,9 @@ def main():
         )
         source = slices.description["source"]
         report = {"source": source, "split": arguments.split, **scores}
+        if own and not arguments.output and not arguments.panel_slices:
+            # The panel of an earlier scoring of this run is still that of this run.
+            report |= {name: earlier for name, earlier in run.report().items() if name == "panel"}
 
         name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
         output = Path(arguments.output or run.folder / name)

@@ -284,6 +284,11 @@ class Run:
 
         return self._read_arrays(MEAN_SLICES, check)
 
+    def report(self) -> dict[str, Any]:
+        """Returns what `similarity.py` wrote about the run's own test subjects; `{}` if nothing."""
+        path = self.folder / REPORT
+        return read_json(path) if path.is_file() else {}
+
     def split(self) -> dict[str, str]:
         """Reads the split of each subject in the training of this run."""
         path = self.folder / SPLIT

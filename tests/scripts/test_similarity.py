@@ -56,8 +56,11 @@ def test_similarity_panel(scored, copy):
     for name in ("closest", "intensities", "mixed"):
         assert (run / f"figures/similarity_{name}.png").is_file()
     assert "memorisation" in printed
-    assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
-    assert "panel" not in json.loads((copy / "similarity.json").read_text())
+    for earlier in ({}, {"panel": {"an": "earlier one"}}):
+        (copy / "similarity.json").write_text(json.dumps(earlier))
+        assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
+        written = json.loads((copy / "similarity.json").read_text())
+        assert {name: written[name] for name in written if name == "panel"} == earlier
 
 
 def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
