@@ -66,5 +66,5 @@ def stop_requested() -> bool:
 
 def raise_if_requested() -> None:
     """Raises `Stopped` if a signal has requested a stop."""
-    if _requested is not None:
-        raise Stopped(_requested)
+    if stop_requested():
+        raise Stopped(_requested or signal.SIGINT)

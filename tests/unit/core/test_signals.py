@@ -34,13 +34,22 @@ def test_a_first_signal_stops_with_the_status_that_a_shell_expects(number):
 
 @NUMBERS
 def test_a_deferred_signal_waits_for_the_end_of_a_step(number):
-    with signals.deferred():
+    with pytest.raises(signals.Stopped) as stopped, signals.deferred():
         signals.raise_if_requested()
         assert not signals.stop_requested()
         signal.raise_signal(number)
         assert signals.stop_requested()
-        with pytest.raises(signals.Stopped) as stopped:
-            signals.raise_if_requested()
+        signals.raise_if_requested()
+    assert stopped.value.status == 128 + number
+
+
+@NUMBERS
+def test_a_deferred_signal_is_obeyed_at_the_end_of_the_block_at_the_latest(number):
+    done = False
+    with pytest.raises(signals.Stopped) as stopped, signals.deferred():
+        signal.raise_signal(number)
+        done = True
+    assert done
     assert stopped.value.status == 128 + number
 
 
