@@ -158,7 +158,7 @@ class VQVAEConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig(Part):
-    """The second stage: the PixelCNN and its training.
+    """The third stage: the PixelCNN and its training.
 
     Attributes:
         filters: channels of the PixelCNN

@@ -38,7 +38,7 @@ SCORES_AT_ONCE = 2**20  # of latents with codes: 4 MB
 
 @keras.saving.register_keras_serializable(package="oasisvq")
 class VectorQuantizer(keras.layers.Layer):
-    """Snaps each latent to its nearest code; gradients pass straight through.
+    """Replaces each latent by a near and frequent code; gradients pass straight through.
 
     It chooses the code with the least `|z - e|^2 + rate_weight * error * bits`, where `bits` is
     `-log2` of the code's share of the latents, and `error` the mean squared error of the quantiser:
@@ -748,7 +748,7 @@ class PixelCNN(keras.Model):
             `(B,)` and event shape `(h, w)`. Its `log_prob` of the grids themselves is theirs
             under the prior, in nats.
         """
-        from tensorflow_probability import distributions  # 2 s that the first stage need not wait
+        from tensorflow_probability import distributions  # 1 s that the first stage need not wait
 
         logits = self((code_indices, conditions), training=training)  # (B, h, w, K)
         return distributions.Independent(distributions.Categorical(logits=logits), 2)

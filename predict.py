@@ -125,7 +125,7 @@ def parse_flags():
     )
     conditions.add_argument("--age", type=float, help="in years")
     conditions.add_argument("--sex", choices=("F", "M"))
-    conditions.add_argument("--cdr", type=float, help="clinical dementia rating: 0, 0.5, 1 or 2")
+    conditions.add_argument("--cdr", type=float, help="clinical dementia rating: 0, 0.5, 1, 2 or 3")
     arguments = parser.parse_args()
     return Flags().with_flags(arguments).draw, arguments
 

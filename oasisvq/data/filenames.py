@@ -53,7 +53,7 @@ class Names:
         index: The number of a slice, or `None`.
         split: `"train"`, `"validation"`, `"test"` or `""`.
         repeat: Which of several scans of one session, or `""`.
-        group: The class folders that it lies in, or `""`.
+        group: The innermost class folder that it lies in, or `""`.
         kind: What remains of the file's name: the kind of image, or `""`.
         augmented: Whether the name is that of an augmented copy.
         guessed: Whether the session is a number that recurs behind several persons' names.

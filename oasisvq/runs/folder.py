@@ -130,7 +130,7 @@ class Run:
         return (folder / PRIOR_FACTS).is_file()
 
     def refuse_another(self, fresh: bool) -> None:
-        """Refuses a folder that holds another run than this one, unless that is deleted.
+        """Refuses the folder if it holds a different run, unless `fresh` allows deleting it.
 
         Raises:
             RunFolderError: If it does, or its configuration cannot be read.
@@ -326,7 +326,7 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
         configuration: The class of its hyperparameters.
 
     Raises:
-        RunFolderError: If it is not a run folder, or lacks a file.
+        RunFolderError: If it is no finished run, or a file is missing or is not the recorded one.
     """
     folder = _newest_run() if folder is None else Path(folder)
     if not (folder / CONFIG).is_file():

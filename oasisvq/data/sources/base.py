@@ -75,6 +75,8 @@ class Scan(Finding):
         source: The collection of the scan, or `""` if the source has only one.
         notes: Texts about parts that were left out.
         origin: Name and SHA-256 of the archive of the scan, or `()`.
+        repeat: Which of several scans of the session, or `""`.
+        group: The class folder, or `""`.
         sides: The letters of its left and right, if they are not those of its plane; see
             `sides.sides_of`.
     """
