@@ -85,7 +85,7 @@ REASONS = {  # why an image is left out
     "excluded": "left out by --include or --exclude",
     "format": "in a format that is not read",
     "special": "no regular file",
-    "loop": "a link to a folder that is here already",
+    "loop": "a folder that is here already, by a link",
 }
 
 
