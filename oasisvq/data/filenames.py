@@ -461,12 +461,9 @@ def _choose_persons(drafts: list[_Draft]) -> None:
                 inner[parts[0][1]].add(parts[1][1])
         sites, visits = _sites(inner), _visits(inner)
         groups = sites | visits
-        if len(inner) == 1 and not groups:
-            deeper = collections.defaultdict(set)
-            for _, parts in open_drafts:
-                if len(parts) > 2:
-                    deeper[parts[1][1]].add(parts[2][1])
-            groups |= set(inner) if len(deeper) > 1 and _sites(deeper) else set()
+        groups |= {k for k, names in inner.items() if len(names) > 1 and all(map(is_class, names))}
+        if len(inner) == 1 and not groups and _is_wrapper(open_drafts):
+            groups = set(inner)
         groups |= _groups({k: set(filter(_tells_persons, names)) for k, names in inner.items()})
         remaining = []
         for draft, parts in open_drafts:
@@ -485,6 +482,23 @@ def _choose_persons(drafts: list[_Draft]) -> None:
                 if draft.volume and not told and not draft.groups:
                     draft.subject = _numbered(draft.rest) or draft.subject
         open_drafts = remaining
+
+
+def _is_wrapper(open_drafts: list[tuple[_Draft, list[tuple[int, str]]]]) -> bool:
+    """Tells whether the one folder of a level wraps persons, or sites of persons.
+
+    A person's name mostly has a number. A person with three volumes or more in folders of their own
+    would be the only person here, of whom nothing could be learned.
+    """
+    deeper = collections.defaultdict(set)
+    for _, parts in open_drafts:
+        if len(parts) > 2:
+            deeper[parts[1][1]].add(parts[2][1])
+    if len(deeper) > 1 and _sites(deeper):
+        return True
+    name = open_drafts[0][1][0][1]
+    volumes = all(draft.volume for draft, _ in open_drafts)
+    return volumes and len(deeper) > 2 and not re.search(r"\d", name)
 
 
 def _sites(inner: dict[str, set[str]]) -> set[str]:

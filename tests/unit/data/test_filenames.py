@@ -313,3 +313,11 @@ def test_capitals_make_no_other_person_and_splits_in_names_are_splits():
     names = found("train_P01_090.png", "test_P02_090.png")
     assert [(n.subject, n.split) for n in names] == [("P01", "train"), ("P02", "test")]
     assert [n.split for n in found("tr/P01_1.png", "va/P02_1.png", "te/P03_1.png")] == list(SPLITS)
+
+
+def test_a_folder_that_wraps_classes_or_persons_of_any_names_is_nobody():
+    paths = [f"archive/{c}/2183{n}1_7{z}.png" for c, n in (("AD", 1), ("NC", 2)) for z in (0, 1)]
+    assert subjects(*paths) == ["218311", "218321"]
+    volumes = [f"Heads/{name}/brain.nii.gz" for name in ("NA", "None", "anna", "-1")]
+    assert len(subjects(*volumes)) == 4
+    assert subjects("anna/left/a.nii.gz", "anna/right/a.nii.gz") == ["anna"]
