@@ -168,45 +168,46 @@ class _Draft:
     def __init__(self, relative: PurePath, volume: bool):
         self.relative, self.volume = relative, volume
         self.folders = [SUFFIXES.sub("", name) or name for name in relative.parts[:-1]]
-        spelled = SUFFIXES.sub("", relative.name) or relative.name
-        self.stem = COPY_OF.sub("", UPLOAD.sub("", spelled))
-        self.augmented = self.stem != UPLOAD.sub("", spelled)
+        plain = UPLOAD.sub("", SUFFIXES.sub("", relative.name) or relative.name)
+        self.stem = COPY_OF.sub("", plain)
+        folders = map(_words_apart, self.folders)
+        self.augmented = any(map(AUGMENTED.search, [self.stem, *folders])) or self.stem != plain
         self.stem = DOWNLOAD.sub("", self.stem) if volume else JOINED.sub("_", self.stem)
         self.known, self.groups = _find_known([*self.folders, self.stem]), []
         self.rest, self.number, self.tail, self.session = self.stem, "", "", ""
         self.subject, self.person = "", len(self.folders)
         if self.known:
-            match, self.person = self.known
-            subject = match["subject"]
-            capital = re.match(r"OAS|\d{3}_S|IXI", subject, re.I)
-            self.subject = subject.upper() if capital else subject.lower()
-            spelled = re.compile(re.escape(match[0]), re.I)
-            self.rest = spelled.sub("_", spelled.sub("_", self.stem))
-            self.rest = re.sub(re.escape(subject), "_", self.rest, flags=re.I)
+            self._take_known_name()
         else:
-            self.rest = SPLIT_PREFIX.sub("", self.rest, count=1)
-        spelled = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder) for folder in self.folders]
-        self.augmented |= any(map(AUGMENTED.search, [self.stem, *spelled]))
+            self.rest = SPLIT_PREFIX.sub("", self.rest)
         if volume and any(map(IMAGE_FOLDER.fullmatch, self.folders)):
             self.rest = CHANNEL.sub("", self.rest)
         self.rest = _without(self.rest, SESSION, REPEAT, AUGMENTED)
-        if not volume:
+        if not volume and not self.known:
             self._find_slice()
-        folders = [
+        parts = [
             (depth, person_part(_without(f"_{folder}", SESSION, REPEAT), volume))
             for depth, folder in enumerate(self.folders)
             if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
         ]
-        self.parts = [part for part in folders if part[1]]
+        self.parts = [part for part in parts if part[1]]
         self.parts.append((len(self.folders), self._who()))
+
+    def _take_known_name(self) -> None:
+        """Takes the person from a known name, which is no part of the rest."""
+        match, self.person = self.known
+        subject = match["subject"]
+        capital = re.match(r"OAS|\d{3}_S|IXI", subject, re.I)
+        self.subject = subject.upper() if capital else subject.lower()
+        whole = re.compile(re.escape(match[0]), re.I)
+        self.rest = whole.sub("_", whole.sub("_", self.stem))
+        self.rest = re.sub(re.escape(subject), "_", self.rest, flags=re.I)
 
     def _find_slice(self) -> None:
         """Finds the number of a slice where it is not at the end of a picture's name."""
         for word in (SLICE, SLICE_BEFORE_PERSON):
-            match = word.search(self.rest)
-            if match and (match.end() < len(self.rest) or word is SLICE) and not self.known:
-                found = [text for text in match.groups() if text]
-                self.number = found[0] if found else ""
+            if match := word.search(self.rest):
+                self.number = next(filter(None, match.groups()))
                 self.rest = f"{self.rest[: match.start()]}_{self.rest[match.end() :]}"
                 return
 
@@ -299,14 +300,21 @@ def person_part(name: str, volume: bool) -> str:
 
 def is_class(folder: str) -> bool:
     """Tells whether a folder's name is known for a class, as `AD` or `1_NonDemented`."""
-    if NUMBERED_CLASS.fullmatch(folder) or PERSON_WORD.match(folder):
-        return not PERSON_WORD.match(folder)
-    for text in (folder, re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder)):
+    if PERSON_WORD.match(folder):
+        return False
+    if NUMBERED_CLASS.fullmatch(folder):
+        return True
+    for text in (folder, _words_apart(folder)):
         words = re.split(r"[ _.,&+-]+", text)
         named = [word for word in words if not BESIDE_CLASS.fullmatch(word)] or words
         if all(map(CLASS_WORD.fullmatch, named)):
             return True
     return False
+
+
+def _words_apart(name: str) -> str:
+    """Returns a name with blanks in it where a capital begins a word: `NonDemented`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _first(word: re.Pattern, group: str, texts: Iterable[str]) -> str:
@@ -512,7 +520,7 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
         for name, parts in inner.items()
         if not is_class(name) and all(map(str.isdecimal, parts))
     }
-    places = [n for n in numbers if PLACE.fullmatch(n) or not re.search(r"\d", n)]
+    places = [name for name in numbers if _may_be_place(name)]
     if 2 * len(places) < len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
         return set()
     known = [part for parts in numbers.values() for part in parts]
@@ -520,6 +528,11 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
     # Few and short numbers that recur may be series of one person.
     many = len(known) > MOST_SERIES * len(numbers) or any(len(number) > 2 for number in known)
     return set(numbers) if disjoint or many else set()
+
+
+def _may_be_place(name: str) -> bool:
+    """Tells whether a folder may hold several persons: mostly, a person's name has a number."""
+    return bool(PLACE.fullmatch(name)) or not re.search(r"\d", name)
 
 
 def _visits(inner: dict[str, set[str]]) -> set[str]:
@@ -570,10 +583,8 @@ def _groups(inner: dict[str, set[str]]) -> set[str]:
     numbered = sum(bool(re.search(r"\d", name)) for name in names) > len(names) / 2
     disjoint = len(set(names)) == len(names)
     few = len(others) <= 10 and len(several) == len(others)
-    wordy = len(others) == 1 or all(
-        PLACE.fullmatch(name) or not re.search(r"\d", name) for name in others
-    )
-    if spelled or (numbered and disjoint and few and wordy):
+    places = len(others) == 1 or all(map(_may_be_place, others))
+    if spelled or (numbered and disjoint and few and places):
         groups |= set(others)
     return groups
 

@@ -1,17 +1,15 @@
-"""What a folder holds: every image in it, whose it is, and why it is taken or left out."""
+"""What counts as a brain: the rules by which images of a folder are taken or left out."""
 
 import collections
 import dataclasses
-import os
 import re
-import stat
-import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
 from oasisvq.core.errors import DatasetError, VolumeError
-from oasisvq.data.filenames import Names, compile_pattern, is_wanted, matches_glob, read_names
+from oasisvq.data.entries import Entry, find_entries, readable
+from oasisvq.data.filenames import compile_pattern, is_wanted, matches_glob, read_names
 from oasisvq.data.intensities import looks_like_labels
 from oasisvq.data.name_words import (
     CHANNEL,
@@ -27,34 +25,19 @@ from oasisvq.data.name_words import (
     SPLIT_FOLDER,
     SPM_IMAGE,
     SPM_TISSUE,
-    SUFFIXES,
     T1_WORD,
     TEMPLATE,
     TEMPLATE_REST,
 )
 from oasisvq.data.oasis import OASIS1_IMAGES, OASIS2_IMAGE
-from oasisvq.data.pictures import PICTURE_SUFFIXES, picture_size, read_pictures
-from oasisvq.data.volumes import VOLUME_SUFFIXES, is_volume, read_volume
+from oasisvq.data.pictures import PICTURE_SUFFIXES, read_pictures
+from oasisvq.data.volumes import VOLUME_SUFFIXES, read_volume
 
-# Formats of images that are not read: named, so that nobody wonders where they went.
-UNREAD = re.compile(
-    r"\.(?:dcm|ima|nrrd|nhdr|mh[ad]|mnc|gif|bmp|webp|eps|svg|npy|npz|nii\.bz2|nii\.xz|img\.gz|"
-    r"mat|par|rec|head|brik)$",
-    re.I,
-)
-# Folders of a data set whose files are not what was scanned: those of BIDS, and of plots; those
-# beside raw data that tools name after themselves; those beside `mri` in a subject of FreeSurfer.
-DERIVED = re.compile(r"derivatives?|sourcedata|code|stimuli|qc|figures?|plots|reports?", re.I)
-DERIVED_BESIDE_RAW = re.compile(r"[fs]?mriprep|(?:free|fast)surfer|mriqc|qsiprep|xcp_d|cat12", re.I)
-RAW = re.compile(r"raw_?data|bids|sub-.+", re.I)
-DERIVED_BESIDE_MRI = re.compile(r"surf|touch|scripts|stats|tmp|trash|label", re.I)
-# FreeSurfer processes scans of one person again, along a mean that it calls `base`.
-LONGITUDINAL = re.compile(r".+\.long\.(?P<base>.+)", re.I)
 BIDS = re.compile(r"sub-[^_]+(?:_[a-z]+-[^_]+)*_(?P<suffix>[a-z0-9]+)", re.I)
 # Entities of BIDS that tell parts of one image apart, not scans.
 PARTS = re.compile(r"(?:^|_)(?:inv|echo|part|flip|mt|chunk)_\w", re.I)
+SEGMENTATION = re.compile(r"seg[_-]", re.I)  # that a file's name begins with
 LOOKED_AT = 5  # images with a name like a label map's whose content is looked at
-MOST_TIMES = 3  # as large or as small as the usual picture
 # The images of OASIS by their names alone, as they lie about in other folders, and where the axes
 # of each run to.
 IMAGES = {**OASIS1_IMAGES, "oasis2": OASIS2_IMAGE}
@@ -65,63 +48,12 @@ NAMED = {
 # Kinds of neurite-OASIS and FreeSurfer that are known, best first.
 STRIPPED = ("aligned_norm", "brain", "norm", "brainmask")
 HEADS = ("t1", "nu", "orig")
-REASONS = {  # why an image is left out
-    "label": "a label map or mask",
-    "contrast": "another contrast",
-    "channel": "another channel",
-    "kind": "another kind of image",
-    "variant": "another variant of an image that is taken",
-    "plane": "another plane than --plane",
-    "augmented": "an augmented copy",
-    "template": "a template of many heads",
-    "again": "the same scan, processed again",
-    "second": "a second file of the same image",
-    "derived": "in a folder of derived data",
-    "run": "in a run folder",
-    "prepared": "in a folder of prepared slices",
-    "size": "of another size than the rest",
-    "thin": "one slice thick among volumes",
-    "thick": "a volume among single slices",
-    "excluded": "left out by --include or --exclude",
-    "format": "in a format that is not read",
-    "special": "no regular file",
-    "loop": "a folder that is here already, by a link",
-}
-
-
-@dataclasses.dataclass
-class Entry:
-    """A file of the folder.
-
-    Attributes:
-        path: The file.
-        relative: Its path in the folder; bytes that are not UTF-8 are written as `\\xff`.
-        volume: Whether it is a volume; else it is a picture.
-        names: Who and what it shows.
-        reason: A key of `REASONS` if it is left out, else `""`.
-        problem: A text if it cannot be read, else `""`.
-    """
-
-    path: Path
-    relative: PurePath
-    volume: bool = False
-    names: Names = Names("")
-    reason: str = ""
-    problem: str = ""
-
-    @property
-    def taken(self) -> bool:
-        """Whether the file is taken."""
-        return not self.reason and not self.problem
-
-    @property
-    def stem(self) -> str:
-        """The file's name without suffixes."""
-        return SUFFIXES.sub("", self.path.name)
 
 
 def take_inventory(folder: Path, config: Any) -> list[Entry]:
-    """Returns all images in a folder and below it, judged by their names alone.
+    """Returns all images in a folder and below it, judged by their names.
+
+    A few images are looked at, whose names leave it open whether they are label maps.
 
     Args:
         folder: Path of the folder.
@@ -130,7 +62,7 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
     Raises:
         DatasetError: If several kinds of image remain and none is the plain one.
     """
-    entries = list(_walk(folder, config.include))
+    entries = list(find_entries(folder, config.include))
     _leave_unwanted(entries, folder, config)
     images = [entry for entry in entries if entry.taken]
     prefixes = _spm_prefixes(images)
@@ -148,90 +80,6 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
         rule([entry for entry in images if entry.taken], folder, config)
     _leave_seconds([entry for entry in images if entry.taken])
     return entries
-
-
-def _walk(folder: Path, wanted: Iterable[str]) -> Iterator[Entry]:
-    """Yields the images below a folder, links after what is there itself, by their names.
-
-    A linked folder or image that is there already is not taken again. Folders of derived data are
-    entered only if a glob of `--include` names them.
-    """
-    seen: set[tuple[int, int]] = set()
-
-    def walk(place: Path) -> Iterator[Entry]:
-        facts = place.stat()
-        if (facts.st_dev, facts.st_ino) in seen:
-            yield Entry(place, _readable(place.relative_to(folder)), reason="loop")
-            return
-        seen.add((facts.st_dev, facts.st_ino))
-        found = sorted(os.scandir(place), key=lambda item: (item.is_symlink(), item.name))
-        beside = {item.name for item in found}
-        for item in found:
-            path = Path(item.path)
-            relative = _readable(path.relative_to(folder))
-            if item.name.startswith(".") or item.name == "__MACOSX":
-                continue  # .DS_Store and the like, and what a Mac puts into archives
-            if path.is_dir():
-                reason = _reason_of_folder(path, beside)
-                named = any(item.name.lower() in glob.lower() for glob in wanted)
-                if reason and not (named and reason == "derived"):
-                    yield Entry(path, relative, reason=reason)
-                else:
-                    yield from walk(path)
-            elif entry := _file(item, path, relative):
-                if entry.taken:
-                    facts = path.stat()
-                    if item.is_symlink() and (facts.st_dev, facts.st_ino) in seen:
-                        entry.reason = "second"
-                    seen.add((facts.st_dev, facts.st_ino))
-                yield entry
-
-    yield from walk(folder)
-
-
-def _reason_of_folder(path: Path, beside: set[str]) -> str:
-    """Returns why a whole folder, with others beside it, is left out; or `""`."""
-    name = path.name
-    if DERIVED.fullmatch(name) or path.match("mri/orig") or path.match("mri/transforms"):
-        return "derived"
-    if "mri" in beside and DERIVED_BESIDE_MRI.fullmatch(name):
-        return "derived"
-    if DERIVED_BESIDE_RAW.fullmatch(name) and any(map(RAW.fullmatch, beside)):
-        return "derived"
-    bases = {match["base"] for match in map(LONGITUDINAL.fullmatch, beside) if match}
-    if LONGITUDINAL.fullmatch(name) or name in bases:
-        return "again"
-    if TEMPLATE.fullmatch(name):
-        return "template"
-    if (path / "dataset.json").is_file() and (path / "slices.npy").is_file():
-        return "prepared"
-    run = (path / "config.json").is_file() and (path / "split.csv").is_file()
-    return "run" if run else ""
-
-
-def _file(found: os.DirEntry, path: Path, relative: PurePath) -> Entry | None:
-    """Returns a file as an entry if its name is that of an image, else `None`."""
-    volume, picture = is_volume(path), path.name.lower().endswith(PICTURE_SUFFIXES)
-    if not volume and not picture:
-        unread = UNREAD.search(path.name)
-        return Entry(path, relative, reason="format") if unread else None
-    entry = Entry(path, relative, volume)
-    try:
-        mode = found.stat().st_mode
-    except OSError:
-        entry.problem = (
-            f"{path}: a link to nothing. Fetch what it links to (datalad get, git annex get), or "
-            "take it out"
-        )
-    else:
-        entry.reason = "" if stat.S_ISREG(mode) else "special"
-    return entry
-
-
-def _readable(path: PurePath) -> PurePath:
-    """Returns a path whose text can be written as UTF-8; other paths differ from it."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return PurePath(text)
 
 
 # Rules, each of which gives some entries a reason
@@ -352,7 +200,7 @@ def _name_the_nameless(entries: list[Entry], folder: Path, config: Any) -> None:
         )
     for entry in nameless:
         plain = [part for part in entry.relative.parts[:-1] if not SPLIT_FOLDER.fullmatch(part)]
-        name = plain[-1] if plain else _readable(PurePath(folder.resolve().name)).name
+        name = plain[-1] if plain else readable(PurePath(folder.resolve().name)).name
         # `1.png` and `patient01.png` are two slices; of pictures of anybody, each is a scan.
         likened = config.persons == "by-likeness"
         repeat = str(entry.relative) if likened else entry.names.kind
@@ -408,7 +256,7 @@ def _is_named_label(entry: Entry) -> bool:
     folders = entry.relative.parts[:-1]
     return bool(
         LABEL_WORD.search(entry.names.kind.replace("_", " "))
-        or re.match(r"seg[_-]", entry.path.name, re.I)
+        or SEGMENTATION.match(entry.path.name)
         or any(map(LABEL_FOLDER.fullmatch, folders))
     )
 
@@ -417,7 +265,7 @@ def _may_be_brain(entry: Entry) -> bool:
     """Tells whether the words that are a label map's may also say something else."""
     texts = [entry.names.kind.replace("_", " "), *entry.relative.parts[:-1]]
     certain = (LABEL_WORD.search(DOUBTFUL_LABEL.sub("", text)) for text in texts)
-    return not any(certain) and not re.match(r"seg[_-]", entry.path.name, re.I)
+    return not any(certain) and not SEGMENTATION.match(entry.path.name)
 
 
 def _shows_brain(entry: Entry) -> bool:
@@ -655,55 +503,16 @@ def _leave_seconds(entries: list[Entry]) -> None:
         together.sort(key=lambda entry: (_rank(entry.path), entry.relative))
         for entry in together:
             key = entry.names.kind.lower(), entry.names.repeat
-            if key not in first:
-                first[key] = entry
-            elif entry.path.parent == first[key].path.parent:
-                entry.reason = "second"
-            else:
+            if key in first and first[key].path.parent != entry.path.parent:
                 place = entry.relative.parent.as_posix()
                 entry.names = dataclasses.replace(entry.names, repeat=place)
-                if (entry.names.kind.lower(), place) in first:
-                    entry.reason = "second"
-                first.setdefault((entry.names.kind.lower(), place), entry)
+                key = key[0], place
+            if key in first:
+                entry.reason = "second"
+            first.setdefault(key, entry)
 
 
 def _rank(path: Path) -> int:
     """Returns the place of a file's format among those of one image."""
     suffixes = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
     return next(n for n, suffix in enumerate(suffixes) if path.name.lower().endswith(suffix))
-
-
-def leave_sizes(entries: list[Entry]) -> None:
-    """Leaves out pictures that are many times larger or smaller than the others."""
-    sizes = {}
-    for entry in entries:
-        try:
-            sizes[id(entry)] = picture_size(entry.path)
-        except VolumeError as error:
-            entry.problem = str(error)
-    if not sizes:
-        return
-    middle = [statistics.median(sides) for sides in zip(*sizes.values(), strict=True)]
-    for entry in entries:
-        sides = zip(sizes.get(id(entry), middle), middle, strict=True)
-        if any(not 1 / MOST_TIMES < side / usual < MOST_TIMES for side, usual in sides):
-            entry.reason = "size"
-
-
-def count_entries(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Returns how many images are taken, and left out for each reason with an example of each."""
-    entries = list(entries)
-    counts: dict[str, Any] = {"taken": sum(entry.taken for entry in entries)}
-    broken = [entry for entry in entries if entry.problem and not entry.reason]
-    groups = {text: [e for e in entries if e.reason == key] for key, text in REASONS.items()}
-    for text, left in {"cannot be read": broken, **groups}.items():
-        if left:
-            counts[text] = {"count": len(left), "example": str(left[0].relative)}
-    return counts
-
-
-def describe_entries(counts: dict[str, Any]) -> list[str]:
-    """Returns lines on what `count_entries` found, the most frequent reason first."""
-    left = {text: found for text, found in counts.items() if text != "taken"}
-    order = sorted(left, key=lambda text: -left[text]["count"])
-    return [f"  {left[text]['count']:,} {text}, as {left[text]['example']}" for text in order]

@@ -11,7 +11,7 @@ import pandas
 from oasisvq.core.files import whole_file
 from oasisvq.core.tables import shielded
 from oasisvq.data.demographics import join_sheets
-from oasisvq.data.inventory import REASONS, Entry, count_entries, describe_entries
+from oasisvq.data.entries import REASONS, Entry, count_entries, describe_entries
 from oasisvq.data.sources.base import Source
 from oasisvq.data.splits import SPLITS, Split, join_people
 

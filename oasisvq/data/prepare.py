@@ -24,7 +24,7 @@ from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_fi
 from oasisvq.core.progress import Progress
 from oasisvq.core.tables import read_table, write_table
 from oasisvq.data.demographics import KNOWN, join_sheets
-from oasisvq.data.inventory import count_entries, describe_entries
+from oasisvq.data.entries import count_entries, describe_entries
 from oasisvq.data.near_duplicates import compare_subjects, group_heads, name_heads
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.archives import Archives

@@ -1,14 +1,13 @@
 """Splits subjects into training, validation and test by a hash of their names."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oasisvq.core.errors import DatasetError, WriteError
-from oasisvq.core.files import one_at_a_time, write_text
+from oasisvq.core.files import one_at_a_time, read_json, write_text
 
 if TYPE_CHECKING:  # `dataset.py --help` need not wait for pandas
     import pandas
@@ -271,13 +270,13 @@ def read_record(path: Path) -> dict[str, dict[str, str]]:
         DatasetError: If the file is damaged.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if not all(split in SPLITS for moved in record.values() for split in moved.values()):
             raise ValueError(f"expected the splits {_enumerate(SPLITS)}")
         return record
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DatasetError(
             f"{path}: not the record of the subjects who were moved to another split ({error}). "
             "Restore it, or delete it, and such subjects are chosen anew"

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import platform
@@ -20,7 +19,7 @@ import tensorflow as tf
 from oasisvq.core.checks import check_array, check_number, unpack
 from oasisvq.core.configuration import Configuration
 from oasisvq.core.errors import COPY_WHOLE, RunFolderError, UserError, WriteError
-from oasisvq.core.files import PARTIAL, one_at_a_time, sha256, sweep, write_text
+from oasisvq.core.files import PARTIAL, one_at_a_time, read_json, sha256, sweep, write_text
 from oasisvq.core.tables import read_table
 from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.data.prepare import PREPARED
@@ -75,7 +74,7 @@ class Run:
         Raises:
             RunFolderError: If the file is not the configuration of a run.
         """
-        config = read_json(folder / CONFIG)
+        config = read_facts(folder / CONFIG)
         try:
             height, width = config["image_shape"]
             check_number("image_shape", height, (int,), 1, LARGEST_SIDE)
@@ -211,7 +210,7 @@ class Run:
             RunFolderError: If it holds anything else than numbers by stage.
         """
         path = self.folder / TRAINING_FACTS
-        known = read_json(path) if path.is_file() else {}
+        known = read_facts(path) if path.is_file() else {}
         try:
             for stage, facts in known.items():
                 for name, number in dict(facts).items():
@@ -287,7 +286,7 @@ class Run:
     def report(self) -> dict[str, Any]:
         """Returns what `similarity.py` wrote about the run's own test subjects; `{}` if nothing."""
         path = self.folder / REPORT
-        return read_json(path) if path.is_file() else {}
+        return read_facts(path) if path.is_file() else {}
 
     def split(self) -> dict[str, str]:
         """Reads the split of each subject in the training of this run."""
@@ -339,7 +338,7 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
             f"{folder}: has no {PRIOR_FACTS}: its training did not finish. Run the same train.py "
             "command again, which resumes it"
         )
-    facts = read_json(folder / PRIOR_FACTS)
+    facts = read_facts(folder / PRIOR_FACTS)
     for path in (folder / name for name in RECORDED):
         if not path.is_file():
             raise RunFolderError(f"{path}: is missing. {COPY_WHOLE}")
@@ -371,14 +370,18 @@ def _newest_run() -> Path:
     return finished[-1].parent
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads the dictionary in a JSON file of a run folder."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """Reads the dictionary in a JSON file of a run folder.
+
+    Raises:
+        RunFolderError: If there is none, or it cannot be read.
+    """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         if not isinstance(facts, dict):
             raise ValueError("no JSON object")
         return facts
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
 
 

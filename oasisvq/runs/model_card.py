@@ -6,7 +6,7 @@ from oasisvq.core.errors import RunFolderError
 from oasisvq.core.files import write_text
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.evaluation.intervals import format_interval
-from oasisvq.runs.folder import CONFIG, REPORT, Run, read_json
+from oasisvq.runs.folder import CONFIG, REPORT, Run, read_facts
 
 CARD = "model_card.md"
 THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
@@ -36,7 +36,7 @@ def write_model_card(run: Run) -> None:
     It holds data, flags, versions, commit, time and memory, and the scores of `similarity.json`
     if that exists.
     """
-    config, training = read_json(run.folder / CONFIG), run.training_facts()
+    config, training = read_facts(run.folder / CONFIG), run.training_facts()
     flags = config["hyperparameters"]
     versions = {**config["versions"], "commit of OASISVQ": config["commit"] or "unknown"}
     took = {
@@ -75,7 +75,7 @@ def _scores(run: Run) -> str:
     if not (run.folder / REPORT).is_file():
         return "## Scores\n\nNone yet: similarity.py adds them.\n"
     try:
-        scores = _chosen_scores(read_json(run.folder / REPORT))
+        scores = _chosen_scores(read_facts(run.folder / REPORT))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(
             f"{run.folder / REPORT}: not a report of similarity.py ({error}). Delete it"

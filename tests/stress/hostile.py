@@ -236,24 +236,24 @@ def used(run, name, data_dir):
     import similarity
     import train
     from oasisvq.core.errors import UserError
-    from oasisvq.runs.folder import PRIOR_FACTS, RECORDED, read_json, sha256
+    from oasisvq.runs.folder import PRIOR_FACTS, RECORDED, read_facts, sha256
 
     if name.startswith("kept_"):  # the training goes on from there
         stage = name.removeprefix("kept_")
         shutil.move(run / name, run / f"{stage.removesuffix('.npz')}.checkpoint.npz")
         (run / PRIOR_FACTS).unlink()
-        flags = read_json(run / "config.json")["hyperparameters"]
+        flags = read_facts(run / "config.json")["hyperparameters"]
         flags |= {"preset": "default", "fresh": False, "run_dir": run, "data_dir": data_dir}
         flags |= {"checkpoint_minutes": 10.0, "max_bad_steps": 0}
         train.parse_flags = lambda: argparse.Namespace(**flags)
         return said(train)
     if name in RECORDED:
-        facts = read_json(run / PRIOR_FACTS) | {name: sha256(run / name)}
+        facts = read_facts(run / PRIOR_FACTS) | {name: sha256(run / name)}
         (run / PRIOR_FACTS).write_text(json.dumps(facts))
     with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):
         from hyperparameters import Hyperparameters
 
-        config = read_json(run / "config.json")["hyperparameters"]
+        config = read_facts(run / "config.json")["hyperparameters"]
         if big(Hyperparameters.from_dictionary(config)):
             return "loaded"
     flags = ["--run-dir", str(run)]

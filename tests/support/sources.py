@@ -50,6 +50,14 @@ def write_png(path, pixels):
     Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
 
 
+def touch_files(folder, *paths):
+    """Makes empty files in a folder, and returns it."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
 def write_volume(path, voxels):
     """Writes voxels of 1 mm as a NIfTI file, and the folder that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)

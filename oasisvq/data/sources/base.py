@@ -14,7 +14,7 @@ import numpy as np
 from oasisvq.core.errors import HyperparameterError
 
 if TYPE_CHECKING:  # `dataset.py --help` need not wait for nibabel
-    from oasisvq.data.inventory import Entry
+    from oasisvq.data.entries import Entry
 
 MOST_THREADS = 8  # a session of OASIS-2 takes half a gigabyte
 

@@ -2,22 +2,16 @@
 
 import abc
 import collections
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from oasisvq.core.errors import DatasetError, VolumeError
+from oasisvq.data.entries import REASONS, Entry, leave_sizes
 from oasisvq.data.intensities import looks_like_labels
-from oasisvq.data.inventory import (
-    IMAGES,
-    REASONS,
-    Entry,
-    leave_sizes,
-    oasis_kind,
-    plane_of,
-    take_inventory,
-)
+from oasisvq.data.inventory import IMAGES, oasis_kind, plane_of, take_inventory
 from oasisvq.data.pictures import read_pictures
 from oasisvq.data.sheets import find_sheets
 from oasisvq.data.sides import NOT_KNOWN, sides_of_pictures
@@ -217,24 +211,15 @@ class Slices(Folder):
             pictures, positions = ([cut[n][0] for cut in cuts] for n in (0, 2))
             planes, sides = {volume.plane for volume in volumes}, _sides(volumes)
             notes = [note for volume in volumes for note in volume.notes]
-        labels = [looks_like_labels(picture) for picture in pictures]
-        if all(labels):
+        brains = [not looks_like_labels(picture) for picture in pictures]
+        if not any(brains):
             raise VolumeError(LABELS.format(entries[0].path))
-        if any(labels):
-            notes = [
-                *notes,
-                *(
-                    LABELS.format(e.path)
-                    for e, is_label in zip(entries, labels, strict=True)
-                    if is_label
-                ),
-            ]
-            pictures, indices, positions = (
-                [item for item, is_label in zip(column, labels, strict=True) if not is_label]
-                for column in (pictures, indices, positions)
-            )
+        labels = itertools.compress(entries, (not shows_brain for shows_brain in brains))
+        notes = [*notes, *(LABELS.format(entry.path) for entry in labels)]
+        columns = pictures, indices, positions
+        slices = tuple(list(itertools.compress(column, brains)) for column in columns)
         plane = planes.pop() if len(planes) == 1 else ""
-        return plane, sides, (pictures, indices, positions), notes
+        return plane, sides, slices, notes
 
 
 class Volumes(Folder):
