@@ -189,6 +189,7 @@ class _Draft:
             (depth, person_part(_without(f"_{folder}", SESSION, REPEAT), volume))
             for depth, folder in enumerate(self.folders)
             if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
+            and person_part(_words_apart(folder), volume)  # else a wrapper, `OriginalDataset`
         ]
         self.parts = [part for part in parts if part[1]]
         self.parts.append((len(self.folders), self._who()))

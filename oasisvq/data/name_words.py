@@ -42,7 +42,7 @@ DATE = (
 VISIT = (
     r"(?:ses|sess|session|vis|visit|scan|tp|timepoint|time|month|year|yr|wave|day|week|wk|"
     r"exam|study|acq|series)[._ -]?\d+|(?:vis|visit)[._ -]?[a-e]|"
-    r"(?<=[._ -])(?:mri?[._ -]?\d+|[msvy]\d{1,2}|d\d{2,4}|t[03-9])|"
+    r"(?<=[._ -])(?:mri?\d+|[msvy]\d{1,2}|d\d{2,4}|t[03-9])|"
     r"\d{1,2}(?:mo?|mos|months?|y|yrs?|years?|wks?|weeks?)|"
     r"baseline|base|bl|screening|follow-?up(?:[._ -]?\d)?|fu(?:[._ -]?(?:\d{3}d|\d{1,2}(?!\d)))?|"
     r"pre-?op|post-?op|(?<!t1[._ -])(?<!t1w[._ -])(?:pre|post)|before|after|first|second|third|"

@@ -274,6 +274,19 @@ def test_places_and_times_hold_persons():
     assert len(subjects(*abide)) == 3
 
 
+def test_wrappers_in_one_word_and_modalities_are_nobody():
+    classes = [
+        f"{d}Dataset/MildDemented/P0{n}_{z}.png"
+        for d in ("AugmentedAlzheimer", "Original")
+        for n in (1, 2, 3)
+        for z in (10, 11)
+    ]
+    assert subjects(*classes) == ["P01", "P02", "P03"]
+    names = found("P1_MRI_10.png", "P1_MRI_11.png", "P2_MRI_10.png")
+    assert {(n.subject, n.session) for n in names} == {("P1", ""), ("P2", "")}
+    assert {n.index for n in names} == {10, 11}
+
+
 def test_series_of_a_person_are_one_person():
     paths = [f"{p}/{n}/IM01.png" for p in ("anna", "bert") for n in (1, 2)]
     assert subjects(*paths) == ["anna", "bert"]
