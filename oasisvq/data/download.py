@@ -285,11 +285,11 @@ class _Transfer:
     def _pieces(self, response: requests.Response, start: int) -> Iterator[bytes]:
         """Yields the body of an answer undecoded; raises an error for a page of HTML."""
         since, received = time.monotonic(), 0  # of a span in which the speed is measured
-        span = _seconds(self.timeout)
+        span, waiter = _seconds(self.timeout), _Waiter()  # one thread for all pieces
 
         def read() -> bytes:
             nonlocal since, received
-            piece = _within(span, lambda: response.raw.read1(CHUNK, decode_content=False))
+            piece = waiter.within(span, lambda: response.raw.read1(CHUNK, decode_content=False))
             received += len(piece)
             if piece and time.monotonic() - since > span:
                 if received < SLOWEST * span:
@@ -310,6 +310,8 @@ class _Transfer:
                 yield piece
         except (OSError, http.client.HTTPException, HTTPError) as error:
             raise _AttemptFailedError(f"the connection failed: {_cause(error)}") from None
+        finally:
+            waiter.end()
 
     def _store(self, position: int, end: int | None, version: _Version, pieces: Iterable) -> None:
         """Writes a body at its position in the file.
@@ -369,30 +371,50 @@ def _seconds(timeout: Timeout) -> float:
     return timeout if isinstance(timeout, (int, float)) else sum(timeout)
 
 
-def _within(timeout: Timeout, function: Callable[[], Any]) -> Any:
-    """Returns what a function returns, which is left to itself if it takes longer than `timeout`.
+class _Waiter:
+    """A thread for calls that may never return; it is left to itself then.
 
     The timeouts of a connection begin anew with each byte, so a slow server would hold it forever.
-
-    Raises:
-        TimeoutError: If it takes longer.
     """
-    results = queue.SimpleQueue()
 
-    def work():
+    def __init__(self):
+        self.calls, self.results = queue.SimpleQueue(), queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while function := self.calls.get():
+            try:
+                self.results.put((function(), None))
+            except BaseException as error:  # it is raised by `within`
+                self.results.put((None, error))
+
+    def within(self, seconds: float, function: Callable[[], Any]) -> Any:
+        """Returns what a function returns.
+
+        Raises:
+            TimeoutError: If it takes longer. No further function may be given then.
+        """
+        self.calls.put(function)
         try:
-            results.put((function(), None))
-        except BaseException as error:  # it is raised below
-            results.put((None, error))
+            result, error = self.results.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"it took more than {seconds:g} s") from None
+        if error:
+            raise error
+        return result
 
-    threading.Thread(target=work, daemon=True).start()
+    def end(self) -> None:
+        """Lets the thread end after what it does now."""
+        self.calls.put(None)
+
+
+def _within(timeout: Timeout, function: Callable[[], Any]) -> Any:
+    """Returns what one function returns, see `_Waiter.within`."""
+    waiter = _Waiter()
     try:
-        result, error = results.get(timeout=_seconds(timeout))
-    except queue.Empty:
-        raise TimeoutError(f"it took more than {_seconds(timeout):g} s") from None
-    if error:
-        raise error
-    return result
+        return waiter.within(_seconds(timeout), function)
+    finally:
+        waiter.end()
 
 
 def _refusal(response: requests.Response) -> _AttemptFailedError:
