@@ -34,8 +34,8 @@ class DataConfig(Part):
         persons: how persons are told apart: by the names of files and folders, or, where those
             name nobody, by the likeness of the pictures
         subject_pattern: regular expression with the groups subject, and optionally session and
-            index, for the names of slices and volumes (default: those of OASIS,
-            case_441_slice_0.nii.png, or a name that ends in the slice's number)
+            index, for the paths of slices and volumes (default: names are understood by the rules
+            in docs/data.md)
         oasis1_image: which image of OASIS-1: in the atlas without the skull, in the atlas, the
             mean of the session, or its raw scans; OASIS-2 is brought to the same form
         discs: numbers of the archives of OASIS to use, as 1,2 or 1-3: OASIS-1 has 1 to 12,

@@ -237,6 +237,8 @@ class Configuration:
 def _flag_options(field: dataclasses.Field, text: str, default: str | None) -> dict[str, Any]:
     """Returns the arguments for `argparse` of the flag of a field."""
     text, kind, value = text.replace("%", "%%"), _kind(field), field.default
+    if default is not None:  # in place of the one that the text names
+        text = text.partition(" (default: ")[0]
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     if field.metadata["repeated"]:

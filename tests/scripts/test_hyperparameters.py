@@ -209,3 +209,10 @@ def test_any_other_value_is_refused_in_one_line_or_taken_as_it_is(values, name, 
         assert name.replace("_", "-") in str(error) or "fraction" in str(error)
         return
     assert chosen.to_dictionary()[name] == value
+
+
+def test_a_flag_has_one_default_in_the_help():
+    parser = Parser()
+    Hyperparameters.add_flags(parser, ["suffix", "discs"], default="the run's own")
+    text = " ".join(parser.format_help().split())
+    assert text.count("(default: ") == text.count("(default: the run's own)") == 2
