@@ -24,11 +24,21 @@ class Progress(tqdm):
             self._decr_instances(self)  # pyright: ignore
         super().close()
 
+    def clear(self, nolock: bool = False) -> None:
+        """Takes the bar away while another line is written."""
+        if not self.lines:
+            super().clear(nolock)
+
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Draws the bar, or writes a line about what is done so far."""
         if not self.lines:
             return super().display(msg, pos)
-        if self.n > self.initial and msg is None:
+        # `tqdm.write` would draw it anew each time.
+        if msg is None and self.n > self.initial and self._waited() >= self.mininterval:
             self.fp.write(f"{self}\n")
             self.fp.flush()
         return True
+
+    def _waited(self) -> float:
+        """Returns the seconds since the last line."""
+        return self._time() - self.last_print_t  # pyright: ignore
