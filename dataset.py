@@ -14,6 +14,7 @@ from oasisvq.core.configuration import Parser, check_new_file
 from oasisvq.core.errors import COPY_WHOLE, DatasetError, HyperparameterError, RunFolderError
 from oasisvq.core.files import sha256
 from oasisvq.core.script import run_script
+from oasisvq.core.words import counted
 from oasisvq.data.conditions import CONDITIONS, SEXES
 from oasisvq.data.sides import common_sides, sides_of
 from oasisvq.data.sources.base import WHOLE, Shard
@@ -248,7 +249,8 @@ def describe(dataset, most=5):
     people = subjects.groupby(subjects.map(lambda name: dataset.people.get(name, name)), sort=False)
     joined = [" and ".join(names) for _, names in people if len(names) > 1]
     height, width = dataset.image_shape
-    text = f"{len(subjects)} subjects, {len(dataset.table):,} slices of {height}x{width}: {parts}"
+    text = f"{counted(len(subjects), 'subject')}, {counted(len(dataset.table), 'slice')} of "
+    text += f"{height}x{width}: {parts}"
     if joined:
         text += f"\nNear-duplicates, kept in one split: {'; '.join(joined[:most])}"
     if len(joined) > most:

@@ -2,14 +2,19 @@
 
 import dataclasses
 import functools
+import itertools
+from pathlib import Path
 
 from hyperparameters import DrawConfig, Hyperparameters
-from oasisvq.core.configuration import Configuration, Parser, add_run_dir
-from oasisvq.core.files import write_text
+from oasisvq.core.configuration import Configuration, Parser, add_run_dir, check_folder
+from oasisvq.core.files import read_json, write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
+from oasisvq.runs.finished import find_run
 
 MOST_IN_A_FIGURE = 64
 AGES, POSITIONS = 4, 5  # of the figure of conditions
+SAMPLES = "samples"
+DRAWN = "brains.json"  # how the brains in a folder were drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +49,14 @@ def main():
         conditions = slices.conditions(random.integers(len(slices.table), size=config.num_samples))
         chosen = {name: getattr(arguments, name) for name in ("position", "age", "sex", "cdr")}
         conditions = choose_conditions(conditions, chosen, trained, run.folder)
-        figures, samples = run.folder / "figures", run.folder / "samples"
+        facts = {name: value for name, value in vars(config).items() if "reconstr" not in name}
+        facts["conditions"] = describe_conditions(conditions)
+        # What is on the left and on the right of each picture.
+        facts["sides"] = " ".join(slices.common_sides).strip() or "unknown"
+        samples = Path(arguments.output or choose_folder(run.folder, facts))
+        own = samples == run.folder / SAMPLES
+        figures = run.folder / "figures" if own else samples / "figures"
+        (samples / DRAWN).unlink(missing_ok=True)  # from here on, other brains may lie there
 
         def draw(uniforms, conditions):
             """Draws slices `(n, H, W)` in [0, 1]; for the arguments see `sample_code_grids`."""
@@ -78,11 +90,7 @@ def main():
         brains = draw(uniforms, conditions)
         save_pictures(brains[:MOST_IN_A_FIGURE], figures / "generated.png", slices.common_sides)
         save_each(samples, "brain", brains)
-        facts = dataclasses.asdict(config) | {"conditions": describe_conditions(conditions)}
-        # What is on the left and on the right of each picture.
-        facts["sides"] = " ".join(slices.common_sides).strip() or "unknown"
-        del facts["num_reconstructions"]
-        write_text(samples / "brains.json", facts)
+        write_text(samples / DRAWN, facts)
         print(f"Drew {len(brains)} new brains, seed {config.seed}")
 
         # The first brain's uniforms under other conditions: ages in rows, positions in columns.
@@ -110,6 +118,13 @@ def parse_flags():
     """Returns the `DrawConfig` of the flags, and all flags."""
     parser = Parser(description=__doc__)
     add_run_dir(parser, "folder that train.py made (default: the newest in runs)")
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        type=lambda name: check_folder("--output", name),
+        help="where the pictures go, in place of others there (default: samples in the run folder, "
+        "or samples_2, samples_3, … if other brains lie there)",
+    )
     Flags.add_flags(parser)
     conditions = parser.add_argument_group(
         "conditions",
@@ -127,7 +142,31 @@ def parse_flags():
     conditions.add_argument("--sex", choices=("F", "M"))
     conditions.add_argument("--cdr", type=float, help="clinical dementia rating: 0, 0.5, 1, 2 or 3")
     arguments = parser.parse_args()
-    return Flags().with_flags(arguments).draw, arguments
+    config = Flags().with_flags(arguments).draw
+    arguments.run_dir = find_run(arguments.run_dir)
+    return config, arguments
+
+
+def choose_folder(run_folder, facts):
+    """Returns a folder of a run for new brains: one without brains, or with these same brains.
+
+    Args:
+        run_folder: The path of the run.
+        facts: How the brains are drawn, as `brains.json` keeps it.
+    """
+    numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    folders = (run_folder / f"{SAMPLES}{number}" for number in numbers)
+    return next(folder for folder in folders if drawn_there(folder) in (None, facts))
+
+
+def drawn_there(folder):
+    """Returns how the brains in a folder were drawn; `None` without any, `""` if unknown."""
+    try:
+        return read_json(folder / DRAWN)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return ""
 
 
 run = functools.partial(run_script, main)  # the command oasisvq-predict

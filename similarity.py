@@ -12,6 +12,8 @@ from oasisvq.core.configuration import Parser, add_run_dir, check_new_file
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
+from oasisvq.data.sources.base import check_dataset
+from oasisvq.runs.finished import find_run
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
@@ -202,6 +204,9 @@ def parse_flags():
     if output.suffix != ".json" or (arguments.output and output.is_dir()):
         raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")
     check_new_file("--output", arguments.output)
+    if "dataset" in arguments:
+        check_dataset(arguments.dataset)
+    arguments.run_dir = find_run(arguments.run_dir)
     return arguments
 
 

@@ -8,12 +8,14 @@ from hyperparameters import PRESETS, Hyperparameters, add_data_dir
 from oasisvq.core.configuration import Parser, add_run_dir
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.script import import_tensorflow_quietly, run_script
+from oasisvq.data.sources.base import check_dataset
 
 
 def main():
     """Trains all stages of a run, each from where an earlier process has left it."""
     arguments = parse_flags()
     hyperparameters = Hyperparameters().replace(**PRESETS[arguments.preset]).with_flags(arguments)
+    check_dataset(hyperparameters.data.dataset)
 
     import_tensorflow_quietly()
     import keras

@@ -24,15 +24,28 @@ class Parser(argparse.ArgumentParser):
 
 def add_run_dir(parser: argparse.ArgumentParser, description: str) -> None:
     """Adds `--run-dir` to a parser, which refuses the root of a disk."""
+    parser.add_argument(
+        "--run-dir", type=lambda name: check_folder("--run-dir", name), help=description
+    )
 
-    def folder(text: str) -> str:
-        if not Path(text).resolve().name:
-            raise HyperparameterError(
-                f"--run-dir {text}: is the root of a disk. Give a folder for one run"
-            )
-        return text
 
-    parser.add_argument("--run-dir", type=folder, help=description)
+def check_folder(flag: str, name: str) -> str:
+    """Returns the path of a folder for a script's files, and refuses a file or a disk's root.
+
+    Args:
+        flag: The flag that names the folder.
+        name: Its path. It need not exist.
+
+    Raises:
+        HyperparameterError: If the path is refused.
+    """
+    path = Path(name)
+    if not path.resolve().name:
+        raise HyperparameterError(f"{flag} {name}: is the root of a disk. Give another folder")
+    if path.exists() and not path.is_dir():
+        raise HyperparameterError(f"{flag} {name}: is a file. Give a folder")
+    check_new_file(flag, name)
+    return name
 
 
 def check_new_file(flag: str, name: str | None) -> None:

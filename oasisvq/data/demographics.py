@@ -8,6 +8,7 @@ from typing import Any
 import pandas
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.core.words import counted
 from oasisvq.data import sheets
 from oasisvq.data.session_names import Session, full_name
 from oasisvq.data.sheet_columns import EXPECTED, KNOWN, RATING, is_column
@@ -193,7 +194,8 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
     """Yields lines about what in a sheet was not read."""
     name, rows, differing = match.sheet.name, match.found.rows, match.differing
     if match.sheet.long_rows:
-        yield f"{name}: {match.sheet.long_rows} rows left out, with more cells than the header"
+        rows_left = counted(match.sheet.long_rows, "row")
+        yield f"{name}: {rows_left} left out, with more cells than the header"
     if match.found.ambiguous:
         yield f"{name}: several IDs are alike; none is joined to {_some(match.found.ambiguous)}"
     if match.found.shifted:
@@ -232,5 +234,4 @@ def _some(sessions: Iterable[Session]) -> str:
     """Returns the number of some sessions, and the names of the first ones."""
     names = list(map(full_name, sessions))
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    plural = "s" if len(names) > 1 else ""
-    return f"{len(names)} session{plural}: {', '.join(names[:MOST_NAMES])}{more}"
+    return f"{counted(len(names), 'session')}: {', '.join(names[:MOST_NAMES])}{more}"

@@ -206,7 +206,7 @@ def ground_pictures(pictures: Sequence[np.ndarray], name: object) -> tuple[list[
     return [part.reshape(p.shape) for part, p in zip(parts, pictures, strict=True)], note
 
 
-def looks_like_labels(voxels: np.ndarray) -> bool:
+def looks_like_labels(voxels: np.ndarray, most: int | None = None) -> bool:
     """Returns whether a volume or a picture is a label map or a mask, whatever its name.
 
     Its values are few; most neighbours that are both foreground have the same one, and those that
@@ -216,6 +216,7 @@ def looks_like_labels(voxels: np.ndarray) -> bool:
 
     Args:
         voxels: Array of one to three axes, with the intensities of its file.
+        most: The largest number of values of a label map. Default: any.
     """
     stride = max(1, round((voxels.size / SAMPLE) ** (1 / voxels.ndim)))
     sample = voxels[(slice(None, None, stride),) * voxels.ndim]
@@ -231,7 +232,7 @@ def looks_like_labels(voxels: np.ndarray) -> bool:
         return False
     if len(values) <= FEW_LABELS:
         return True
-    if not np.array_equal(values, np.round(values)):
+    if len(values) > (most or len(values)) or not np.array_equal(values, np.round(values)):
         return False
     levels = np.searchsorted(values, voxels).astype(np.int32)
     steps = _steps(levels, int(counts.argmax()))

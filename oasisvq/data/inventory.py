@@ -278,6 +278,11 @@ def _shows_brain(entry: Entry) -> bool:
         return False
 
 
+def is_freesurfer(entry: Entry) -> bool:
+    """Tells whether an image is one that FreeSurfer makes, in its folder `mri`."""
+    return _is_plain(entry) and entry.path.parent.name == "mri"
+
+
 def _is_plain(entry: Entry) -> bool:
     """Tells whether an image is of a known plain kind; FreeSurfer's `brainmask.mgz` is a brain."""
     kind = entry.names.kind.lower()

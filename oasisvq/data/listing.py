@@ -10,6 +10,7 @@ import pandas
 
 from oasisvq.core.files import whole_file
 from oasisvq.core.tables import shielded
+from oasisvq.core.words import counted
 from oasisvq.data.demographics import join_sheets
 from oasisvq.data.entries import REASONS, Entry, count_entries, describe_entries
 from oasisvq.data.sources.base import Source
@@ -32,7 +33,7 @@ def describe_source(source: Source, config: Any, data_dir: Path) -> list[str]:
         return source.describe()
     counts = count_entries(entries)
     left = len(entries) - counts["taken"]
-    lines = [f"{source.name}: {counts['taken']:,} images taken, {left:,} left out"]
+    lines = [f"{source.name}: {counted(counts['taken'], 'image')} taken, {left:,} left out"]
     lines += describe_entries(counts)
     columns = ["subject", "session", "split", "slices", "class"]
     table = pandas.DataFrame(source.listed_scans(), columns=columns)
@@ -40,8 +41,8 @@ def describe_source(source: Source, config: Any, data_dir: Path) -> list[str]:
         return lines
     sessions = table[["subject", "session"]].drop_duplicates()
     lines.append(
-        f"{table['subject'].nunique():,} persons, {len(sessions):,} sessions, {len(table):,} "
-        f"scans, {table['slices'].sum():,} slices"
+        f"{counted(table['subject'].nunique(), 'person')}, {counted(len(sessions), 'session')}, "
+        f"{counted(len(table), 'scan')}, {counted(table['slices'].sum(), 'slice')}"
     )
     lines += source.describe()
     joined, facts = join_sheets(table, source.sheets(fetch=False))

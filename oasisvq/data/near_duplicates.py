@@ -11,6 +11,8 @@ import numpy as np
 import pandas
 from scipy import ndimage
 
+from oasisvq.core.words import counted
+
 CELLS = 32  # along each side of a described slice; even, so that a mirrored one has the same cells
 EXTENT = 1.7  # half a side, in radii of the head
 LEAST_SIDE = 1.4  # pixels of a cell: finer ones show the noise of JPEG, or nothing in a blurred one
@@ -73,8 +75,9 @@ class Heads:
         known = self.figures
         shares = [f"{known[name] / max(known['pictures'], 1):.0%}" for name in ("alone", "doubt")]
         return (
-            f"grouped {known['pictures']:,} pictures into {known['heads']:,} heads by likeness (at "
-            f"least {known['threshold']:.3f}); {shares[0]} of the pictures are alone and "
+            f"grouped {counted(known['pictures'], 'picture')} into "
+            f"{counted(known['heads'], 'head')} by likeness (at least {known['threshold']:.3f}); "
+            f"{shares[0]} of the pictures are alone and "
             f"{shares[1]} in doubt. {MEASURED}"
         )
 

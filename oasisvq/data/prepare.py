@@ -23,6 +23,7 @@ from oasisvq.core.errors import DatasetError, WriteError
 from oasisvq.core.files import one_at_a_time, read_json, sha256, sweep, whole_file, write_text
 from oasisvq.core.progress import Progress
 from oasisvq.core.tables import read_table, write_table
+from oasisvq.core.words import counted
 from oasisvq.data.demographics import KNOWN, join_sheets
 from oasisvq.data.entries import count_entries, describe_entries
 from oasisvq.data.near_duplicates import compare_subjects, group_heads, name_heads
@@ -348,8 +349,8 @@ def _check_bad(source: Source, store: Store, most: float) -> None:
             if not parts:
                 shutil.rmtree(store.folder)
         raise DatasetError(
-            f"{bad[0]['problem']}. {len(bad)} of {total} scans are bad; --max-bad-scans sets the "
-            "share that may be left out"
+            f"{bad[0]['problem']}. Bad are {len(bad)} of {counted(total, 'scan')}; "
+            "--max-bad-scans sets the share that may be left out"
         )
 
 
@@ -438,7 +439,8 @@ def _rows(scan: dict[str, Any], source_name: str) -> Iterator[tuple]:
 def _summarise(description: dict[str, Any]) -> None:
     """Prints what was made, and what was left out for which reason."""
     bad, scans = description["bad_scans"], description["scans"]
-    print(f"{description['source']}: {description['slices']:,} slices of {scans} scans")
+    made = f"{counted(description['slices'], 'slice')} of {counted(scans, 'scan')}"
+    print(f"{description['source']}: {made}")
     images = description["images"]
     left = sum(found["count"] for reason, found in images.items() if reason != "taken")
     if left:

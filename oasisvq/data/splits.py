@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from oasisvq.core.errors import DatasetError, WriteError
 from oasisvq.core.files import one_at_a_time, read_json, write_text
+from oasisvq.core.words import counted
 
 if TYPE_CHECKING:  # `dataset.py --help` need not wait for pandas
     import pandas
@@ -66,9 +67,9 @@ class Split:
         overruled = [n for n, split in ready_made.to_numpy() if placed[self.people[n]] != split]
         if overruled:
             self.notes.append(
-                f"{len(overruled)} subjects, as {overruled[0]}, lie in one split's folder, and "
-                "near-duplicates of them in another's: the first of train, validation and test is "
-                "theirs"
+                f"In one split's folder, with near-duplicates in another's: "
+                f"{counted(len(overruled), 'subject')}, as {overruled[0]}. The first of train, "
+                "validation and test is theirs"
             )
         wanted = [split for split in SPLITS if split == "train" or self._fraction(split) > 0]
         missing = [split for split in wanted[1:] if split not in self.folders]
@@ -241,8 +242,8 @@ def split_heads(table: Any) -> tuple[list[str], list[str]]:
         return list(splits), []
     heads = table.loc[several, "subject"].nunique()
     return list(splits), [
-        f"Moved to train: {moved.sum():,} pictures of {heads:,} heads that lie in folders for "
-        "several splits"
+        f"Moved to train: {counted(moved.sum(), 'picture')} of {counted(heads, 'head')} in "
+        "folders for several splits"
     ]
 
 

@@ -1,5 +1,6 @@
 """Prints the report of a run as tables."""
 
+from oasisvq.core.words import counted
 from oasisvq.evaluation.intervals import format_interval
 
 DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "similarity"}
@@ -15,14 +16,14 @@ run by its distance to the baselines, and by the scores inside the brain."""
 def print_report(report):
     """Prints the scores of a report as a table, and an explanation."""
     print(
-        f"{report['source']}, split {report['split']}: {report['subjects']} subjects, "
-        f"{report['slices']:,} slices; mean [95% interval over subjects]"
+        f"{report['source']}, split {report['split']}: {counted(report['subjects'], 'subject')}, "
+        f"{counted(report['slices'], 'slice')}; mean [95% interval over subjects]"
     )
-    rows = {"reconstruction": report["reconstruction"], **report["baselines"]}
-    names = list(report["reconstruction"])
-    print(f"{'':16}" + "".join(f"{name:>26}" for name in names))
-    for label, scores in rows.items():
-        print(f"{label.replace('_', ' '):16}" + "".join(f"{_cell(scores[n]):>26}" for n in names))
+    columns = {"reconstruction": report["reconstruction"], **report["baselines"]}
+    print(f"{'':12}" + "".join(f"{label.replace('_', ' '):>26}" for label in columns))
+    for name in report["reconstruction"]:
+        cells = (f"{_cell(scores[name]):>26}" for scores in columns.values())
+        print(f"{name.replace('_', ' '):12}" + "".join(cells))
     codebook, prior = report["codebook"], report["prior"]
     print(
         f"codebook: {codebook['size']} codes, {codebook['usage']:.1%} used, perplexity "
@@ -33,7 +34,7 @@ def print_report(report):
         f"{prior['bits_per_code_by_position']:.3f}, uniform {prior['bits_per_code_uniform']:.3f}\n"
     )
     if report["refitted"]:
-        print(f"{report['refitted']:,} slices had another size, and were padded or shrunk\n")
+        print(f"{counted(report['refitted'], 'slice')} of another size: padded or shrunk\n")
     known = report["mean_slice_positions_known"]
     print(
         f"mean slice: the training slices' mean at the same position for {known:.0%} of the slices"
@@ -47,27 +48,27 @@ def print_panel(panel):
     """Prints the measures of new brains, each with its floor."""
     diversity = DIVERSITY_TITLES[panel["diversity_score"]]
     print(
-        f"\n{panel['slices']:,} new brains, one for each slice of {panel['subjects']} subjects; "
-        f"mean (standard deviation) over {panel['halvings']} halvings of the subjects. The floor "
-        "compares real subjects with other real subjects; a value below it is not better (above "
-        "it, for\ndensity and coverage). Glued are real heads whose right half is of another head: "
-        "the effect of wrong anatomy.\nDiversity is the mean "
-        f"{diversity} of two subjects' slices: above the floor, they are too alike. In brackets, "
-        "slices a side"
+        f"\n{counted(panel['slices'], 'new brain')}, one for each slice of "
+        f"{counted(panel['subjects'], 'subject')}; mean (standard deviation) over\n"
+        f"{panel['halvings']} halvings of the subjects. The floor compares real subjects with "
+        "other real subjects;\na value below it is not better (above it, for density and "
+        "coverage). Glued are real heads\nwhose right half is of another head: the effect of wrong "
+        f"anatomy. Diversity is the mean\n{diversity} of two subjects' slices: above the floor, they are "
+        "too alike. In brackets: slices a side"
     )
     columns = ("floor", "reconstructed", "generated", "glued")
-    print(f"{'':28}" + "".join(f"{name:>20}" for name in (*columns, "generated / floor")))
+    print(f"{'':22}" + "".join(f"{name:>15}" for name in columns) + f"{'new / floor':>18}")
     for name, entry in panel.items():
         if not isinstance(entry, dict) or "floor" not in entry:
             continue
         if entry["reason"]:
-            print(f"{name.replace('_', ' '):28}  {entry['reason']}")
+            print(f"{name.replace('_', ' '):22}  {entry['reason']}")
             continue
         title = f"{name.replace('_', ' ')} ({entry['slices_a_side']:.0f})"
-        cells = [f"{entry[c]['mean']:.4f} ({entry[c]['sd']:.4f})" for c in columns]
+        cells = [f"{entry[c]['mean']:.3f} ({entry[c]['sd']:.3f})" for c in columns]
         ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}, "
-        cells.append(f"{ratio}above in {entry['above_floor']:.0%}")
-        print(f"{title:28}" + "".join(f"{cell:>20}" for cell in cells))
+        above = f"{ratio}above {entry['above_floor']:.0%}"
+        print(f"{title:22}" + "".join(f"{cell:>15}" for cell in cells) + f"{above:>18}")
     skills = panel["network_skill"]
     print(
         "network: skill on these slices: "

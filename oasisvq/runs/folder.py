@@ -25,12 +25,11 @@ from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.data.prepare import PREPARED
 from oasisvq.data.splits import SPLITS, TEST_SLICES
 from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE
+from oasisvq.runs.finished import CONFIG, PRIOR_FACTS, find_run
 
-CONFIG = "config.json"
 SPLIT = "split.csv"
 VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
-PRIOR_FACTS = "pixelcnn.json"
 FEATURE_WEIGHTS = "features.weights.h5"
 TRAINING_FACTS = "training.json"
 REPORT = "similarity.json"
@@ -327,17 +326,7 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
     Raises:
         RunFolderError: If it is no finished run, or a file is missing or is not the recorded one.
     """
-    folder = _newest_run() if folder is None else Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise RunFolderError(
-            f"{folder}: not a run folder, it has no {CONFIG}. Give one that train.py made as "
-            "--run-dir"
-        )
-    if not (folder / PRIOR_FACTS).is_file():
-        raise RunFolderError(
-            f"{folder}: has no {PRIOR_FACTS}: its training did not finish. Run the same train.py "
-            "command again, which resumes it"
-        )
+    folder = find_run(folder)
     facts = read_facts(folder / PRIOR_FACTS)
     for path in (folder / name for name in RECORDED):
         if not path.is_file():
@@ -359,15 +348,6 @@ def locked_run(folder: str | Path | None, configuration: type[Configuration]) ->
     run = open_run(folder, configuration)
     with run.alone():
         yield open_run(run.folder, configuration)
-
-
-def _newest_run() -> Path:
-    # Hidden folders are what killed processes had begun to delete.
-    paths = Path("runs").glob(f"[!.]*/{PRIOR_FACTS}")
-    finished = sorted(paths, key=lambda path: path.stat().st_mtime)
-    if not finished:
-        raise RunFolderError("runs: holds no finished run. Run train.py first, or give --run-dir")
-    return finished[-1].parent
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from oasisvq.core.errors import RunFolderError
 from oasisvq.core.files import write_text
+from oasisvq.core.words import counted
 from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.evaluation.intervals import format_interval
 from oasisvq.runs.folder import CONFIG, REPORT, Run, read_facts
@@ -90,7 +91,8 @@ def _chosen_scores(report: dict[str, Any]) -> dict[str, str]:
     intervals["no model: the mean training slice, ssim"] = report["baselines"]["mean_slice"]["ssim"]
     intervals["prior, bits per code"] = prior["bits_per_code_interval"]
     return {
-        "of": f"{report['subjects']} test subjects, {report['slices']} slices",
+        "of": f"{counted(report['subjects'], 'test subject')}, "
+        f"{counted(report['slices'], 'slice')}",
         **{name: format_interval(interval, ".4g") for name, interval in intervals.items()},
         "prior, bits per pixel": f"{prior['bits_per_pixel']:.4g}",
     }

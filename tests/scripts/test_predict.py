@@ -31,19 +31,37 @@ def test_predict_from_the_run_folder_alone(copy, place, monkeypatch, tmp_path):
     assert Image.open(copy / "samples/codes_0001.png").size == (20, 24)
     for name in ("encoded", "reconstructed", "generated", "conditions"):
         assert (copy / f"figures/{name}.png").is_file()
-    # The same seed draws the same brains, another seed others; none of the old ones stay.
-    assert run_main(predict, "--run-dir", copy, "--num-samples", 3) == 0
-    np.testing.assert_array_equal(np.load(copy / "samples/brain_0001.npy"), brains[1])
-    assert run_main(predict, "--run-dir", copy, "--num-samples", 2) == 0
-    again = np.load(copy / "samples/brain_0001.npy")
-    np.testing.assert_allclose(again, brains[1], atol=1e-6)  # a batch of 2 is summed otherwise
+
+
+def test_the_same_seed_draws_the_same_brains_and_earlier_ones_are_kept(copy):
+    def draw(*flags):
+        assert run_main(predict, "--run-dir", copy, *flags) == 0
+
+    def brain(folder, number=1):
+        return np.load(copy / folder / f"brain_{number:04d}.npy")
+
+    draw("--num-samples", 3)
+    first = brain("samples")
+    (copy / "samples/brain_0001.npy").unlink()
+    draw("--num-samples", 3)  # the same again, in the same place
+    np.testing.assert_array_equal(brain("samples"), first)
+    assert not (copy / "samples_2").exists()
+    draw("--num-samples", 2)
+    # A batch of 2 is summed otherwise.
+    np.testing.assert_allclose(brain("samples_2"), first, atol=1e-6)
+    assert (copy / "samples_2/figures/generated.png").is_file()
+    assert not (copy / "samples_2/brain_0002.npy").exists()
+    draw("--num-samples", 2, "--seed", 1)
+    assert (brain("samples_3") != first).any()
+    np.testing.assert_array_equal(brain("samples"), first)
+    # Where the folder is named, what lies there is replaced.
+    draw("--num-samples", 2, "--seed", 1, "--output", copy / "samples")
+    np.testing.assert_array_equal(brain("samples"), brain("samples_3"))
     assert not (copy / "samples/brain_0002.npy").exists()
-    assert run_main(predict, "--run-dir", copy, "--num-samples", 2, "--seed", 1) == 0
-    assert (np.load(copy / "samples/brain_0001.npy") != brains[1]).any()
 
 
 def test_predict_draws_under_the_chosen_conditions(copy):
-    flags = ["--run-dir", copy, "--num-samples", 2]
+    flags = ["--run-dir", copy, "--num-samples", 2, "--output", copy / "samples"]
     assert run_main(predict, *flags) == 0
     drawn = json.loads((copy / "samples/brains.json").read_text())["conditions"]
     tested = pandas.read_csv(copy / "test_slices/slices.csv")
@@ -122,3 +140,18 @@ def test_predict_refuses_conditions_that_nobody_knows(copy, capfd):
 )
 def test_predict_refuses_flags_out_of_range(copy, capfd, flags):
     assert flags[0] in refusal(capfd, predict, "--run-dir", copy, *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--output", "/"], "--output /: is the root of a disk"),
+        (["--output", "config.json"], "--output config.json: is a file. Give a folder"),
+        (["--run-dir", "config.json"], "--run-dir config.json: is a file. Give a folder"),
+        (["--run-dir", "nowhere"], "nowhere: not a run folder"),
+    ],
+)
+def test_predict_refuses_paths_before_it_loads_anything(copy, capfd, monkeypatch, flags, said):
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(predict, "import_tensorflow_quietly", pytest.fail)
+    assert said in refusal(capfd, predict, *flags)

@@ -11,12 +11,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from oasisvq.core.errors import HyperparameterError
+from oasisvq.core.errors import DatasetError, HyperparameterError
+from oasisvq.core.words import counted
 
 if TYPE_CHECKING:  # `dataset.py --help` need not wait for nibabel
     from oasisvq.data.entries import Entry
 
 MOST_THREADS = 8  # a session of OASIS-2 takes half a gigabyte
+NAMES = ("oasis", "oasis1", "oasis2", "demo")  # of `--dataset`; others are paths of folders
+
+
+def check_dataset(dataset: str) -> None:
+    """Refuses a value of `--dataset` that is neither one of the names nor a folder.
+
+    Raises:
+        DatasetError: If so.
+    """
+    if dataset not in NAMES and not (dataset and Path(dataset).is_dir()):
+        raise DatasetError(
+            f"--dataset {dataset}: no such folder. Expected {', '.join(NAMES)}, or a folder of "
+            "slices (.png, .jpg, .tif) or of volumes (.nii, .nii.gz, .mgz, .hdr with .img)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +182,7 @@ class Source(abc.ABC):
 
     def describe(self) -> list[str]:
         """Returns lines on what the source holds, beside its images."""
-        return [f"{self.name}: {self.count} scans"]
+        return [f"{self.name}: {counted(self.count, 'scan')}"]
 
     def _missing(self, items: Iterable, store: Any, shard: Shard) -> list[tuple[str, Any]]:
         """Returns the items of the scans that a store lacks, with their keys."""

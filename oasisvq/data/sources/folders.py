@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oasisvq.core.errors import DatasetError, VolumeError
+from oasisvq.core.words import counted
 from oasisvq.data.entries import REASONS, Entry, leave_sizes
-from oasisvq.data.intensities import looks_like_labels
-from oasisvq.data.inventory import IMAGES, oasis_kind, plane_of, take_inventory
+from oasisvq.data.intensities import FEW_LABELS, looks_like_labels
+from oasisvq.data.inventory import IMAGES, is_freesurfer, oasis_kind, plane_of, take_inventory
 from oasisvq.data.pictures import read_pictures
 from oasisvq.data.sheets import find_sheets
 from oasisvq.data.sides import NOT_KNOWN, sides_of_pictures
@@ -22,6 +23,7 @@ from oasisvq.data.sources.base import (
     Scan,
     Shard,
     Source,
+    check_dataset,
     in_parallel,
     registration,
 )
@@ -116,8 +118,8 @@ class Folder(Source):
         several = sorted(subject for subject, groups in classes.items() if len(groups) > 1)
         if several:
             lines.append(
-                f"{len(several)} persons are in several classes, as {several[0]}: counted as one "
-                "person each, for a person must not be in two splits"
+                f"In several classes: {counted(len(several), 'person')}, as {several[0]}. Each is "
+                "one person, for a person must not be in two splits"
             )
         if len(classes) == 1:
             lines.append(
@@ -147,14 +149,15 @@ class Folder(Source):
         if guessed:
             names = guessed[0].names
             lines.append(
-                f"The last numbers of {len(guessed):,} names are read as scans of one person: "
+                f"Last numbers read as scans of one person: {counted(len(guessed), 'name')}. "
                 f"{guessed[0].relative} is scan {names.session} of {names.subject}. {remedy}"
             )
         places = [e for e in taken if e.names.repeat == e.relative.parent.as_posix()]
         if places:
             lines.append(
-                f"{len(places):,} images have the same person, session and kind as others in other "
-                f"folders, as {places[0].relative}: read as repeats. {remedy}"
+                f"Same person, session and kind as others in other folders: "
+                f"{counted(len(places), 'image')}, as {places[0].relative}, read as repeats. "
+                f"{remedy}"
             )
         return lines
 
@@ -245,7 +248,8 @@ class Volumes(Folder):
     def _volume(self, entry: Entry) -> Volume:
         kind = oasis_kind(entry.path)
         volume = read_volume(entry.path, IMAGES[kind][1] if kind else "")
-        if looks_like_labels(volume.voxels):
+        # FreeSurfer's own images may be cut off at 255, and are even where they are.
+        if looks_like_labels(volume.voxels, FEW_LABELS if is_freesurfer(entry) else None):
             raise VolumeError(LABELS.format(entry.path))
         return volume
 
@@ -263,13 +267,8 @@ def open_folder(config: Any) -> Folder:
         DatasetError: If there is no such folder, no brain in it, brains of several kinds, or
             pictures that name nobody.
     """
+    check_dataset(config.dataset)
     folder = Path(config.dataset)
-    if not config.dataset or not folder.is_dir():
-        raise DatasetError(
-            f"--dataset {config.dataset}: no such folder. Expected oasis, oasis1, oasis2, demo, or "
-            "a folder of slices (.png, .jpg, .tif) or of volumes (.nii, .nii.gz, .mgz, .hdr with "
-            ".img)"
-        )
     entries = take_inventory(folder, config)
     taken = [entry for entry in entries if entry.taken]
     volumes = [entry for entry in taken if entry.volume]

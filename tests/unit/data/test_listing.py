@@ -60,7 +60,7 @@ def test_classes_are_listed_and_persons_in_several_are_named(tmp_path):
     source, config = source_of(tmp_path)
     lines = "\n".join(describe_source(source, config, tmp_path / "data"))
     assert "3 persons" in lines
-    assert "3 persons are in several classes, as patient0" in lines
+    assert "In several classes: 3 persons, as patient0" in lines
 
 
 def test_the_listing_tells_the_split_that_preparing_makes(tmp_path):

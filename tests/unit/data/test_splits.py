@@ -138,7 +138,9 @@ def test_subjects_who_leave_their_folder_for_near_duplicates_are_counted(tmp_pat
     split = fill(table, tmp_path, pairs=[("b", "e"), ("d", "f")])
     assert split.of_slices() == ["train"] * 2 + ["validation"] * 2 + ["train", "validation"]
     (note,) = split.notes
-    assert note.startswith("2 subjects, as e, lie in one split's folder")
+    assert note.startswith(
+        "In one split's folder, with near-duplicates in another's: 2 subjects, as e"
+    )
 
 
 def test_heads_in_several_folders_are_trained_on_and_their_pictures_counted():
@@ -148,7 +150,7 @@ def test_heads_in_several_folders_are_trained_on_and_their_pictures_counted():
     )
     found, lines = split_heads(table)
     assert found == ["test", "train", "train", "train", "validation"]
-    assert lines == ["Moved to train: 2 pictures of 1 heads that lie in folders for several splits"]
+    assert lines == ["Moved to train: 2 pictures of 1 head in folders for several splits"]
     assert split_heads(table.assign(split="")) == ([""] * 5, [])
 
 

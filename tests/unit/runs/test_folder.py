@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas
@@ -19,7 +18,7 @@ from modules import build_prior, build_vqvae
 from oasisvq.core.errors import RunFolderError, WriteError
 from oasisvq.core.files import save_weights
 from oasisvq.runs import folder
-from oasisvq.runs.folder import Run, locked_run, open_run
+from oasisvq.runs.folder import Run, locked_run
 from stress import hostile
 from support.disks import read_only
 from support.scripts import refusal
@@ -218,16 +217,6 @@ def test_test_slices_of_another_size_are_refused(copy):
     run = dataclasses.replace(Run.read(copy, Hyperparameters), image_shape=(80, 96))
     with pytest.raises(RunFolderError, match=r"4 slices of \(96, 80\) pixels"):
         open_test_slices(run)
-
-
-def test_the_newest_run_is_none_that_was_being_deleted(copy, monkeypatch):
-    (copy.parent / "runs").mkdir()
-    monkeypatch.chdir(copy.parent)
-    copy.rename("runs/.demo.deleted")
-    with pytest.raises(RunFolderError, match="holds no finished run"):
-        open_run(None, Hyperparameters)
-    shutil.copytree("runs/.demo.deleted", "runs/demo")
-    assert open_run(None, Hyperparameters).folder == Path("runs/demo")
 
 
 def test_checkpoints_left_in_a_finished_run_are_swept(copy):

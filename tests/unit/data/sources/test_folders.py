@@ -147,3 +147,16 @@ def test_slices_and_volumes_in_one_folder_are_refused(tmp_path):
     (tmp_path / "in/head.nii").write_bytes(b"")
     with pytest.raises(DatasetError, match="--exclude"):
         open_folder(tmp_path / "in", tmp_path)
+
+
+def test_an_image_of_freesurfer_that_is_cut_off_is_no_label_map(tmp_path, random):
+    voxels = np.zeros((40, 48, 44), np.uint8)
+    head = voxels[10:30, 12:36, 11:33]
+    head[:] = 255  # nearly all of it is at the limit
+    head[:, :, ::8] = random.integers(150, 255, (20, 24, 3))
+    for name in ("surfer/P1/mri/norm.mgz", "else/P1/norm.mgz", "mask/P1/mri/norm.mgz"):
+        write_volume(tmp_path / name, voxels if "mask" not in name else voxels // 255)
+    assert len(open_folder(tmp_path / "surfer", tmp_path).table)
+    for folder in ("else", "mask"):
+        with pytest.raises(DatasetError, match="looks like a label map"):
+            open_folder(tmp_path / folder, tmp_path)
