@@ -53,8 +53,8 @@ def print_panel(panel):
         f"{panel['halvings']} halvings of the subjects. The floor compares real subjects with "
         "other real subjects;\na value below it is not better (above it, for density and "
         "coverage). Glued are real heads\nwhose right half is of another head: the effect of wrong "
-        f"anatomy. Diversity is the mean\n{diversity} of two subjects' slices: above the floor, they are "
-        "too alike. In brackets: slices a side"
+        f"anatomy. Diversity is the mean\n{diversity} of two subjects' slices: above the floor, "
+        "they are too alike. In brackets: slices a side"
     )
     columns = ("floor", "reconstructed", "generated", "glued")
     print(f"{'':22}" + "".join(f"{name:>15}" for name in columns) + f"{'new / floor':>18}")
