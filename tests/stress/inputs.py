@@ -200,51 +200,62 @@ def shared_strings(folder, draw):
 
 def cells_of_xlsx(folder, draw):
     one = "<c t='inlineStr'><is><t>ID</t></is></c>"
-    kinds = (
-        f"<row>{repeated('<c/>', draw)}</row>",
-        f"<row>{one}{repeated('<c><v>1</v></c>', draw)}</row>",
-        f"<row>{one}</row>{repeated('<row/>', draw)}",
-        f"<row>{one}</row>{repeated('<row><c><v>1</v></c></row>', draw)}",
-        f"<row>{one}</row>" + repeated(f"<row>{one * 1000}</row>", draw),
-        f"<row>{one}<c r='XFD1' t='inlineStr'><is><t>Age</t></is></c></row><row r='1048576'/>"
-        + "<row><c r='XFD1048576'><v>1</v></c></row>" * 3,
-        f"<row r='1'>{one}</row><row r='{10 ** draw.choice((7, 12, 300))}'>{one}</row>",
-        f"<row><c r='{'Z' * draw.choice((4, 9, 99))}1'><v>1</v></c></row>",
-        f"<row>{one}</row><row><c t='inlineStr'><is><t>{repeated('x', draw)}</t></is></c></row>",
-        f"<row>{one}</row><row><c t='s'><v>{9 * 10 ** draw.choice((0, 9, 99, 5000))}</v></c></row>",
-        f"<row>{one}</row><row><c t='{draw.choice('bnedz')}'><v>{'9' * 5000}</v></c></row>",
-        repeated("<row><c>", draw),
+    far = "<row><c r='XFD1048576'><v>1</v></c></row>" * 3
+    number = "9" * draw.choice((1, 10, 100, 5000))
+    start, repeat, end = draw.choice(
+        (
+            ("<row>", "<c/>", "</row>"),
+            (f"<row>{one}", "<c><v>1</v></c>", "</row>"),
+            (f"<row>{one}</row>", "<row/>", ""),
+            (f"<row>{one}</row>", "<row><c><v>1</v></c></row>", ""),
+            (f"<row>{one}</row>", f"<row>{one * 1000}</row>", ""),
+            (f"<row>{one}<c r='XFD1' t='inlineStr'><is><t>Age</t></is></c></row>", "", far),
+            (f"<row r='1'>{one}</row><row r='{number}'>{one}</row>", "", ""),
+            (f"<row><c r='{'Z' * draw.choice((4, 9, 99))}1'><v>1</v></c></row>", "", ""),
+            (f"<row>{one}</row><row><c t='inlineStr'><is><t>", "x", "</t></is></c></row>"),
+            (
+                f"<row>{one}</row><row><c t='{draw.choice('sbnedz')}'><v>{number}</v></c></row>",
+                "",
+                "",
+            ),
+            ("", "<row><c>", ""),
+        )
     )
-    workbook(folder, {"xl/worksheets/sheet1.xml": worksheet(draw.choice(kinds))})
+    rows = start + (repeated(repeat, draw) if repeat else "") + end
+    workbook(folder, {"xl/worksheets/sheet1.xml": worksheet(rows)})
 
 
 def other_parts(folder, draw):
-    styles = f"<styleSheet xmlns='{SPREADSHEET}'>" + draw.choice(
+    styles = f"<styleSheet xmlns='{SPREADSHEET}'>", "</styleSheet>"
+    link = f"<Relationship Id='r0' Type='{RELATIONS}/worksheet' Target='a.xml'/>"
+    name, start, repeat, end = draw.choice(
         (
-            f"<cellXfs>{repeated('<xf/>', draw)}</cellXfs>",
-            f"<fonts>{repeated('<font><b/></font>', draw)}</fonts>",
-            "<numFmts>" + repeated("<numFmt numFmtId='200' formatCode='0'/>", draw) + "</numFmts>",
-            f"<dxfs>{repeated('<dxf/>', draw)}</dxfs>",
-            repeated("<a>", draw),
+            ("xl/styles.xml", f"{styles[0]}<cellXfs>", "<xf/>", f"</cellXfs>{styles[1]}"),
+            ("xl/styles.xml", f"{styles[0]}<fonts>", "<font><b/></font>", f"</fonts>{styles[1]}"),
+            ("xl/styles.xml", f"{styles[0]}<dxfs>", "<dxf/>", f"</dxfs>{styles[1]}"),
+            ("xl/styles.xml", styles[0], "<a>", ""),
+            (
+                "xl/workbook.xml",
+                f"<workbook xmlns='{SPREADSHEET}'><definedNames>",
+                "<definedName name='a'>1</definedName>",
+                "</definedNames></workbook>",
+            ),
+            (
+                "xl/_rels/workbook.xml.rels",
+                f"<Relationships xmlns='{PACKAGE}/relationships'>",
+                link,
+                "</Relationships>",
+            ),
+            (
+                "[Content_Types].xml",
+                f"<Types xmlns='{PACKAGE}/content-types'>",
+                "<Override PartName='/a' ContentType='b'/>",
+                "</Types>",
+            ),
+            ("docProps/core.xml", "", "<a/>", ""),
         )
     )
-    styles += "</styleSheet>"
-    names = repeated("<definedName name='a'>1</definedName>", draw)
-    link = f"<Relationship Id='r0' Type='{RELATIONS}/worksheet' Target='a.xml'/>"
-    parts = {
-        "xl/styles.xml": styles,
-        "xl/workbook.xml": f"<workbook xmlns='{SPREADSHEET}'><definedNames>{names}</definedNames>"
-        "</workbook>",
-        "xl/_rels/workbook.xml.rels": f"<Relationships xmlns='{PACKAGE}/relationships'>"
-        f"{repeated(link, draw)}</Relationships>",
-        "[Content_Types].xml": f"<Types xmlns='{PACKAGE}/content-types'>"
-        + repeated("<Override PartName='/a' ContentType='b'/>", draw)
-        + "</Types>",
-        "docProps/core.xml": repeated("<a/>", draw),
-        "xl/theme/theme1.xml": repeated("<a/>", draw),
-    }
-    name = draw.choice(("xl/styles.xml", *parts))
-    workbook(folder, {name: parts[name]})
+    workbook(folder, {name: start + repeated(repeat, draw) + end})
 
 
 def many_worksheets(folder, draw):
