@@ -207,6 +207,9 @@ def configurations(draw):
     values["slice_range"] = tuple(sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))))
     values["pixel_size"] = draw(st.one_of(st.just(0.0), st.floats(*PIXEL_SIZES)))
     values["discs"] = ",".join(map(str, draw(st.lists(st.integers(1, 12)))))
+    # Models of any number of blocks and codes are then small enough.
+    values["embedding_dim"] = draw(st.integers(1, 1024))
+    values["width"], values["prior_filters"] = draw(st.integers(2, 200)), draw(st.integers(2, 200))
     return values
 
 
