@@ -49,6 +49,16 @@ def test_as_many_scans_are_at_work_as_there_are_cores_and_no_more():
     assert taken == list(range(count))
 
 
+def test_items_in_memory_take_no_more_than_the_room_unless_one_alone_does():
+    sizes = [3, 4, 3, 1, 20, 2, 9, 1, 1, 1]
+    taken = []
+    items = (taken.append(size) or size for size in sizes)
+    for done, _ in enumerate(in_parallel(lambda size: size, items, lambda size: size, 10)):
+        in_memory = taken[done:-1]  # the last one taken waits for room
+        assert sum(in_memory) <= 10 or len(in_memory) == 1
+    assert taken == sizes
+
+
 def test_the_facts_of_a_scan_are_all_but_its_pictures_as_json_knows_them():
     pictures = [np.zeros((3, 4), np.float32), np.ones((5, 6), np.float32)]
     scan = Scan("key", "a", "MR1", "", "axial", pictures, [1, None], [2.5, None], notes=["a note"])
