@@ -11,6 +11,7 @@ import pytest
 
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.data.sources.base import MOST_THREADS, WHOLE, BadScan, Scan, Shard, in_parallel
+from support.processes import HANG
 
 
 def test_shares_are_disjoint_and_all():
@@ -30,7 +31,7 @@ def test_as_many_scans_are_at_work_as_there_are_cores_and_no_more():
     at_work, most, lock = 0, 0, threading.Lock()
     taken = []
     cores = min(os.cpu_count(), MOST_THREADS)
-    all_at_work = threading.Barrier(cores, timeout=60)
+    all_at_work = threading.Barrier(cores, timeout=HANG)
 
     def work(item):
         nonlocal at_work, most
