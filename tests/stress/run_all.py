@@ -29,16 +29,17 @@ def main():
     end = time.monotonic() + 3600 * arguments.hours
     verdicts, failed = [], []
     with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder) / "run")
         if kills.start(Path(folder), "run").wait(kills.LONGEST):
             sys.exit((Path(folder) / "run.log").read_text())
         for proof in (
             ["write_loops"],
             ["small_disk"],
-            ["kills"],
-            ["kills", "--signal", "TERM", "--kills", "10"],
-            ["hostile", "--run-dir", str(Path(folder) / "run")],
+            ["kills", "--kills", "20"],
+            ["kills", "--signal", "TERM", "--kills", "6"],
             ["inputs"],
-            ["mutants", "--each", "24"],
+            ["hostile", "--run-dir", run, "--mutations", "100", "--count", "6"],
+            ["mutants", "--each", "12"],
         ):
             print(f"\n{' '.join(proof)}", flush=True)
             report = Path(folder) / "report.json"
