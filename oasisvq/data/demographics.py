@@ -218,10 +218,21 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
                 f"{name}: {column} is unknown of {_some(wrong)}. Expected {EXPECTED[column]}. "
                 f"Received: {', '.join(received[:MOST_NAMES])}"
             )
-    if match.later:
+    for column, later in match.later.items():
+        if later:
+            what = (
+                "the ages are those" if column == "age" else "there is one CDR for all visits, that"
+            )
+            yield f"{name}: {what} at entry, so {column} is unknown later, of {_some(later)}"
+    wanted = [c for c in ("age", "cdr") if c in merged]
+    unknown = [who for who in match.unnamed if any(pandas.isna(merged[c][who]) for c in wanted)]
+    if unknown or (match.unnamed and not wanted):
         yield (
-            f"{name}: the ages are those at entry, so age is unknown later, of {_some(match.later)}"
+            f"{name}: {_listed(match.of_visits)} tell of one visit each, and the sheet does not "
+            f"name that of {_some(unknown or match.unnamed)}"
         )
+    if match.columns.of_others and rows:
+        yield f"{name}: {_listed(match.columns.of_others)} are of other persons, and not read"
     for column in differing if rows else ():
         differing[column] &= merged[column][differing.index].isna()
     if differing.to_numpy().any():
@@ -233,5 +244,10 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
 def _some(sessions: Iterable[Session]) -> str:
     """Returns the number of some sessions, and the names of the first ones."""
     names = list(map(full_name, sessions))
+    return f"{counted(len(names), 'session')}: {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns the first of some names in one text."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{counted(len(names), 'session')}: {', '.join(names[:MOST_NAMES])}{more}"
+    return f"{', '.join(names[:MOST_NAMES])}{more}"
