@@ -216,7 +216,7 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
             received = sorted(received, key=lambda text: RATING.fullmatch(text) is not None)
             yield (
                 f"{name}: {column} is unknown of {_some(wrong)}. Expected {EXPECTED[column]}. "
-                f"Received: {', '.join(received[:MOST_NAMES])}"
+                f"Received: {', '.join(received[:MOST_NAMES])}{_formulas(received)}"
             )
     for column, later in match.later.items():
         if later:
@@ -228,17 +228,23 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
     unknown = [who for who in match.unnamed if any(pandas.isna(merged[c][who]) for c in wanted)]
     if unknown or (match.unnamed and not wanted):
         yield (
-            f"{name}: {_listed(match.of_visits)} tell of one visit each, and the sheet does not "
-            f"name that of {_some(unknown or match.unnamed)}"
+            f"{name}: columns of single visits ({_listed(match.of_visits)}) do not name that of "
+            f"{_some(unknown or match.unnamed)}"
         )
     if match.columns.of_others and rows:
-        yield f"{name}: {_listed(match.columns.of_others)} are of other persons, and not read"
+        yield f"{name}: not read, as of other persons: {_listed(match.columns.of_others)}"
     for column in differing if rows else ():
         differing[column] &= merged[column][differing.index].isna()
     if differing.to_numpy().any():
         columns, who = differing.columns[differing.any()], differing.index[differing.any(axis=1)]
         columns = ", ".join(columns)
         yield f"{name}: rows contradict one another, so {columns} is unknown of {_some(who)}"
+
+
+def _formulas(texts: Iterable[str]) -> str:
+    """Returns what to do about texts that are formulas, if any are."""
+    hint = ". Open the sheet in a spreadsheet program and save it, so that formulas have values"
+    return hint if any(text.startswith("=") for text in texts) else ""
 
 
 def _some(sessions: Iterable[Session]) -> str:

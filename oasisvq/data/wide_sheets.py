@@ -68,7 +68,8 @@ def _visit_column(name: str) -> list[VisitColumn]:
     label, base = match[1] or match[3], match[2]
     kinds = [kind for kind in KINDS if named(COLUMNS[kind], [base])]
     return [
-        VisitColumn(name, kind, base + "#" * label.isdecimal(), _visit(label)) for kind in kinds
+        VisitColumn(name, kind, base + "#" * (len(label) == 1 and label.isdecimal()), _visit(label))
+        for kind in kinds
     ]
 
 
@@ -87,16 +88,20 @@ def to_long(
     A column without a visit's name is about the first visit, if it is the same of all persons. A
     further row of each person, about no visit, has what does not change.
     """
-    cells, kinds = sheet.cells, {column.kind for column in columns}
+    cells, kinds = sheet.cells, dict.fromkeys(column.kind for column in columns)
     of_visits = defaultdict(dict)  # names of columns by their base, by the visit
     for column in columns:
         of_visits[column.visit].setdefault(column.base, column.name)
-    plain = named([pattern for kind in kinds for pattern in COLUMNS[kind]], cells)
-    plain = [name for name in plain if name not in {column.name for column in columns}]
-    first = _first_visit(sessions)
-    if first is not None and first not in of_visits:
-        of_visits[first] = {name: name for name in plain}
-    fixed = cells.drop(columns=[*plain, *(column.name for column in columns)])
+    fixed, first = cells.drop(columns=[column.name for column in columns]), _first_visit(sessions)
+    for kind in kinds:
+        plain = named(COLUMNS[kind], fixed)
+        fixed = fixed.drop(columns=plain)
+        if (
+            plain
+            and first is not None
+            and (kind, first) not in {(c.kind, c.visit) for c in columns}
+        ):
+            of_visits[first].update({name: name for name in plain})
     of_visits[""] = of_visits.get("", {})
     tables, parts = [], []
     for visit, chosen in of_visits.items():
