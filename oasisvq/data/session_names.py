@@ -13,8 +13,10 @@ from oasisvq.data.volumes import is_volume
 
 Session = tuple[str, str]  # subject and session as paths name them; the session may be ""
 PREFIX = re.compile(r"(?:sub(?:j(?:ect)?)?(?=[\W_\d])[\W_]*)?(?:adni[\W_]*(?=\d))?", re.I)
-VISIT_PREFIX = re.compile(r"^(?:(?:session|ses|visit|scan|timepoint|wave|mri?|tp)|[vt](?=\d))+")
-ARM = re.compile(r"(?<=.)arm\d+$")  # of a study in REDCap, `baseline_arm_1`
+VISIT_PREFIX = re.compile(
+    r"^(?:(?:session|ses|visit|scan|timepoint|wave|event|mri?|tp)|(?:time|[vt])(?=\d))+"
+)
+ARM = re.compile(r"(?<=.)arm\d+.*$")  # of a study in REDCap, `baseline_arm_1`
 FIRST_VISIT = ("bl", "baseline")  # ADNI's names for `M00`
 VISIT = re.compile(r"(?:[^\W\d_]*\d+)+|" + "|".join(FIRST_VISIT))
 
@@ -139,6 +141,7 @@ def plain_visit(text: str) -> str:
         return text[:8]  # without the time of day
     text = ARM.sub("", text)
     text = re.sub(r"^months?(?=\d)", "m", text)
+    text = re.sub(r"^(?:years?|yrs?)(?=\d)", "y", text)
     text = re.sub(r"^(?:followup|fup)(?=\d*$)", "fu", text)
     if since := re.fullmatch(r"(\d+)(?:(months?|mos?|mths?|m)|years?|yrs?)(?:fu|followup)?", text):
         text = f"m{int(since[1]) * (1 if since[2] else 12)}"

@@ -33,7 +33,7 @@ KEYS = (
 FILES = KEYS[-1:]
 NUMBERED = KEYS[:3]  # names of columns whose numbers are those of subjects, not of rows
 VISITS = (
-    rf"{VISIT} ?(?:{LABEL})?|(?:ses|redcap event|event) ?(?:{LABEL})",
+    rf"{VISIT} ?(?:{LABEL})?|redcap event|(?:ses|redcap event|event) ?(?:{LABEL})",
 )  # OASIS's `SES` is no session
 # The IDs of others, and of things, are not the subject's.
 OTHERS = (
@@ -48,18 +48,31 @@ PERSONS = re.compile(
     r"physician|therapist|operator|technician|donor|offspring|family|control|match)s?|wife|wives|"
     r"children|matched|maternal|paternal)\b.*"
 )
+SUBJECT = re.compile(rf"(?:{PERSON}|individual|animal|infant|baby|birth|user|member)s?")
 OTHER_KEYS = (rf"(?!(?:.* )?(?:{OTHERS})\b)(?:.* )?[^\W_]*(?:id|key)",)
 SCAN_DATE = re.compile(
     r"(?=.*\b(?:date|day|time|datetime)\b)(?=.*\b(?:scan|mri?|acq|acquisition|image|imaging|exam|"
     r"examination|visit|session|study|test)).*|date|(?:scan|mri?|exam|visit) ?date"
 )
 OTHER_DATE = re.compile(r".*\b(?:birth|born|dob|death|died|update)\b.*")
+# Words for the units of ages; `PER_YEAR` has their letters.
+UNIT_OF = {
+    word: letter
+    for letter, words in {
+        "y": "year years yr yrs jahr jahre jahren ans annees anos anni jaar",
+        "m": "month months mo mos mth mths monat monate monaten mois meses mesi maanden",
+        "w": "week weeks wk wks woche wochen semaines semanas settimane weken",
+        "d": "day days tag tage tagen jours dias giorni dagen",
+    }.items()
+    for word in words.split()
+}
+UNIT_WORDS = "|".join(sorted(UNIT_OF, key=len, reverse=True))
 # No word may be two others in a row, or a long name would take exponential time.
 AGE_WORDS = (
-    "age|ages|at|in|of|the|a|y|yrs?|years?|months?|mos?|mths?|weeks?|wks?|days?|time|(?<= )s|"
-    "date|when|subject|participant|patient|pt|person|proband|decimal|exact|current|actual|chronological"
+    f"age|ages|at|in|en|of|the|a|y|{UNIT_WORDS}|time|(?<= )s|date|when|subject|participant|patient|"
+    "pt|person|proband|decimal|exact|current|actual|chronological"
 )
-IMAGE_WORDS = "scan|scanning|mri?|imaging|acquisition"
+IMAGE_WORDS = "scan|scanned|scanning|mri?|imaging|acquisition"
 SCAN_WORDS = (
     f"{IMAGE_WORDS}|visit|test|testing|session|study|exam|examination|assessment|interview|"
     "evaluation|measurement|follow|up"
@@ -75,12 +88,14 @@ COLUMNS = {
         rf"(?:(?:{AGE_WORDS}|{SCAN_WORDS}) ?)+",
         rf"{AGED}(?=.*\b(?:{SCAN_WORDS}))(?!.*\b(?:{ENTRY_WORDS})\b)"
         rf"(?:(?:{AGE_WORDS}|{SCAN_WORDS}) ?)+",
-        rf"{AGED}(?:(?:{AGE_WORDS}) ?)+|alter|edad|eta|idade|leeftijd",
+        rf"{AGED}(?:(?:{AGE_WORDS}) ?)+|(?:alter|edad|eta|idade|leeftijd)(?: (?:in|en|em))?"
+        rf"(?: (?:{UNIT_WORDS}))?",
         rf"{AGED}(?:(?:{AGE_WORDS}|{SCAN_WORDS}|{ENTRY_WORDS}) ?)+",
     ),
     "sex": (
         r"sex|gender|m f",
-        r"(?:.* )?(?:pt)?(?:sex|gender)(?: .*)?|f m|mf|male female|geschlecht|sexo|sexe|sesso",
+        r"(?:.* )?(?:pt)?(?:sex|gender)(?: .*)?|f m|mf|male female|geschlecht|geslacht|sexo|sexe|"
+        r"sesso",
     ),
     "cdr": (
         r"(?:global ?)?cdr ?(?:global|gs|glob|score|rating)?(?: \d.*)?|cd ?global",
@@ -116,18 +131,24 @@ PAIRS = (
 OTHER_SEXES = set("uxod")
 NEGATED = re.compile(r"\b(?:not|non|no|un\w+|other)\b", re.I)
 AGE_UNIT = (r"(?:.* )?age units?|units? (?:of )?age", "units?")
-UNITS = r"(years?|yrs?|months?|mos?|mths?|weeks?|wks?|days?)"
-TIME = re.compile(rf"{UNITS}|[ymwd]|jahre?|ans?|anos?|anni")
+UNITS = rf"({UNIT_WORDS})"
+# Numbers that are no age, though they are called so.
+SCALED = re.compile(
+    r"\bz\b|z.?scores?|standardi[sz]ed|normali[sz]ed|scaled|log\b|squared|cent(?:er|re)d|centile|"
+    r"decades?",
+    re.I,
+)
+TIME = re.compile(rf"{UNITS}|[ymwd]")
 NUMBER = re.compile(r"[\d.]+")
 STATED = re.compile(  # in a description
-    rf"\b(?:in|of|as|number of)\s+(?:\w+\s+)?{UNITS}\b|[(,:;\[]\s*{UNITS}\s*(?:[)\],;.]|$)|"
+    rf"\b(?:in|en|as|number of)\s+(?:[^\W\d_]+\s+)?{UNITS}\b|[(,:;\[]\s*{UNITS}\s*(?:[)\],;.]|$)|"
     rf"^{UNITS}$|\b{UNITS}\s+(?:of age|old|since birth)\b",
     re.I,
 )
 NEGATIVE = re.compile(r"[-−–]\s*\d*[.,]?\d+")
 MISSING = re.compile(r"-(?:[14789]|([6-9])\1+)(?:\.0*)?")  # numbers that mean an unknown age
 AGE = re.compile(  # 74.5, 018M as in DICOM, 74 years old, 74 Jahre, 74y6m
-    r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([ymwdja])[^\W\d_]*\.?(?: old)?)?"
+    r"(\d+(?:\.\d+)?|\.\d+)\s*(?:(?!jour)([ymwdja])[^\W\d_]*\.?(?: old)?)?"
     r"(?:[\s,]*(?:and )?(\d+)\s*([mwd])[a-z]*)?"
 )
 PER_YEAR = {"y": 1, "j": 1, "a": 1, "m": 12, "w": 365.25 / 7, "d": 365.25}
@@ -213,7 +234,7 @@ def interpret(sheet: Sheet, originals: dict[str, str] | None = None) -> Columns:
     book = _code_book(sheet.path.with_suffix(".json"))
     originals, known, chosen, unclear = originals or {}, {}, {}, {}
     sexes = named(COLUMNS["sex"], sheet.cells)
-    of_others = [name for name in sexes if PERSONS.fullmatch(words_of(name))]
+    of_others = [name for name in sexes if _is_of_others(words_of(name))]
     for column, patterns in COLUMNS.items():
         for name in named(patterns, sheet.cells):
             if name in of_others:
@@ -245,6 +266,17 @@ def interpret(sheet: Sheet, originals: dict[str, str] | None = None) -> Columns:
     return Columns(pandas.DataFrame(values), unclear, at_entry, of_others)
 
 
+def _is_of_others(words: str) -> bool:
+    """Tells whether the name of a column of sexes names another person than the subject."""
+    owner = re.search(
+        r"(?:sex|gender) of (?:(?:the|a|each|all) )?(\w+)|(\w+) s (?:sex|gender)\b", words
+    )
+    named_one = next(filter(None, owner.groups()), "") if owner else ""
+    return PERSONS.fullmatch(words) is not None or bool(
+        named_one and not SUBJECT.fullmatch(named_one)
+    )
+
+
 def _numbers_if_all(texts: Any) -> Any:
     """Returns a column as numbers if all its texts are, and as it is otherwise."""
     numbers: Any = pandas.to_numeric(texts, errors="coerce")
@@ -272,6 +304,9 @@ def _read_ages(texts: list[str], name: str, facts: dict[str, Any]) -> list[str]:
     negative = [text for text in texts if NEGATIVE.fullmatch(text)]
     numbers = [float(m[1]) for m in matches if m and not m[2] and float(m[1]) <= LARGEST_AGE]
     coded = all(map(MISSING.fullmatch, negative)) and len(set(negative)) <= 2
+    levels, plain = facts.get("Levels"), {text for text in texts if NUMBER.fullmatch(text)}
+    if isinstance(levels, dict) and plain and plain <= set(levels):
+        matches = [None] * len(texts)  # groups of ages
     if negative and not (coded and statistics.median(numbers or [LARGEST_AGE]) > 18):
         matches = [None] * len(texts)
     ages = []
@@ -295,7 +330,7 @@ def _with_units(texts: list[str], name: str, cells: Any) -> list[str]:
             others = [unit for unit in units if unit and not TIME.fullmatch(unit)]
             if column != name and any(units) and (sure or not others):
                 return [
-                    f"{text} {'?' if unit in others else unit}"
+                    f"{text} {'?' if unit in others else UNIT_OF.get(unit, unit)}"
                     if unit and NUMBER.fullmatch(text)
                     else text
                     for text, unit in zip(texts, units, strict=True)
@@ -307,14 +342,18 @@ def _age_unit(name: str, facts: dict[str, Any]) -> str:
     """Returns the unit of a column of ages: `y`, `m`, `w` or `d`; `""` if several are named."""
     stated = str(facts.get("Units", ""))
     described = [str(facts.get(key, "")) for key in ("LongName", "Description")]
-    for found in (
-        re.findall(rf"\b{UNITS}\b", stated.lower()),
-        re.findall(rf"\b{UNITS}\b", words_of(name)),
-        [next(filter(None, found)) for text in described for found in STATED.findall(text)],
-    ):
-        if found:
-            units = {text[0].lower() for text in found}
-            return units.pop() if len(units) == 1 else ""
+    if any(map(SCALED.search, [stated, *described])):
+        return ""
+    if TIME.fullmatch(stated.lower()):
+        return UNIT_OF.get(stated.lower(), stated.lower())
+    found = re.findall(rf"\b{UNITS}\b", _plain(stated).lower())
+    if not found:
+        found = re.findall(rf"\b{UNITS}\b", words_of(name))
+        for text in described:
+            found += [next(filter(None, match)) for match in STATED.findall(_plain(text))]
+    if found:
+        units = {UNIT_OF[_plain(text).lower()] for text in found}
+        return units.pop() if len(units) == 1 else ""
     # The archive of the NIMH keeps `interview_age` in months.
     return "m" if words_of(name) == "interview age" else "y"
 
@@ -329,6 +368,12 @@ def _read_sexes(texts: list[str], name: str, facts: dict[str, Any]) -> list[str]
     codes = {}
     for text in (name, str(description), str(levels)):
         codes |= _sexes_in_words(text)
+    if isinstance(facts.get("Levels"), dict):  # a letter that means what is not understood
+        codes |= {
+            code: ""
+            for code, text in pairs
+            if not _sexes_named(text) and re.search(r"[^\W\d_]", text)
+        }
     for code, text in [pair if _sexes_named(pair[1]) else pair[::-1] for pair in pairs]:
         if found := _sexes_named(text):
             codes[code] = found.pop() if len(found) == 1 and not NEGATED.search(text) else ""

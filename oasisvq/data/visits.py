@@ -30,7 +30,8 @@ def days_since_entry(visit: str) -> float | None:
     """Returns the days from entry to a visit, if its name tells: `d0129`, `M06`, `year_5`, `bl`."""
     if FIRST_VISIT.match(visit):
         return 0.0
-    if not (match := SINCE.search(visit.replace("Year", "_year_").lower())):
+    visit = re.sub(r"follow[\W_]*up|fu(?=[\W_]*\d)", "_", visit.replace("Year", "_year_").lower())
+    if not (match := SINCE.search(visit)):
         return None
     number = next(filter(None, (match[5], match[6])))
     unit = next(filter(None, match.group(1, 2, 3, 4, 7, 8, 9, 10)))
@@ -48,9 +49,10 @@ def years_between(visits: Sequence[str]) -> float:
 def is_first(visit: str, visits: Sequence[str]) -> bool:
     """Tells whether a visit is the first of a person's, and may be the first of all."""
 
-    def order(name: str) -> tuple[bool, float, list]:
+    def order(name: str) -> tuple[bool, bool, float, list]:
         parts = [(part.isdecimal(), part.rjust(20, "0")) for part in re.findall(r"\d+|\D+", name)]
-        return LATER_VISIT.match(name) is not None, _days_in_name(name) or 0.0, parts
+        kinds = LATER_VISIT.match(name) is not None, FIRST_VISIT.match(name) is None
+        return *kinds, _days_in_name(name) or 0.0, parts
 
     last = re.search(r"(\d+)\D*$", visit)
     later = last and _days_in_name(visit) is None and 1 < int(last[1]) < 100

@@ -13,20 +13,23 @@ from oasisvq.data.sheets import Sheet
 from oasisvq.data.visits import is_first
 
 KINDS = ("age", "cdr")  # that change from one visit to the next
+LONGEST_NAME = 100  # characters; the time grows with the square
 VISIT = "visit"  # the column of visits in the sheet that is made
 ORDINALS = {"first": "1", "1st": "1", "second": "2", "2nd": "2", "third": "3", "3rd": "3"}
 ENTRY = r"(?:baseline|bl|base|screening|entry)"
 PLACE = (
-    r"(?:visit|v|timepoint|time ?point|tp|time|t|wave|w|session|ses|scan|mri?|exam|assessment|test|"
-    r"follow ?up|fu)"
+    r"(?:visit|v|time ?point|tp|time|t|wave|w|session|ses|s|scan|mri?|exam|assessment|test|phase|"
+    r"round|measurement)"
 )
+FOLLOW_UP = r"(?:follow ?up|fu)"
 UNIT = r"(?:years?|yrs?|y|months?|mos?|mths?|m)"
-LABELS = (  # of visits, in names of columns
-    rf"{ENTRY}(?: {PLACE})?|{PLACE} ?\d+|follow ?up|fu|pre|post|(?:{UNIT}|d|days?) ?\d+|"
-    rf"\d+ ?{UNIT}(?: (?:follow ?up|fu|visit|scan))?|(?:19|20)\d\d|"
-    rf"(?:{'|'.join(ORDINALS)})(?: {PLACE})?|\d"
+LABELS = re.compile(  # of visits, in names of columns
+    rf"(?<!\S)(?:(?:{ENTRY}|pre|post)(?: {PLACE})?|{PLACE} ?\d+|{FOLLOW_UP} ?\d+(?: ?{UNIT})?|"
+    rf"{FOLLOW_UP}(?: {PLACE})?|(?:{UNIT}|d|days?) ?\d+|"
+    rf"\d+ ?{UNIT}(?: (?:{FOLLOW_UP}|{PLACE}))?|(?:19|20)\d\d|"
+    rf"(?:{'|'.join(ORDINALS)})(?: {PLACE}| {FOLLOW_UP})?|\d)(?!\S)"
 )
-NAME = re.compile(rf"(?:({LABELS}) )?(.*?[a-z].*?)(?: (?:at|in|of|the))*(?: ({LABELS}))?")
+PREPOSITIONS = re.compile(r"(?: (?:at|in|of|the))+$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +65,27 @@ def visit_columns(names: Iterable[str]) -> list[VisitColumn]:
 
 def _visit_column(name: str) -> list[VisitColumn]:
     """Returns what a column's name says of a visit, in a list that is empty if it says nothing."""
-    match = NAME.fullmatch(words_of(name))
-    if match is None or (match[1] is None) == (match[3] is None):
-        return []
-    label, base = match[1] or match[3], match[2]
-    kinds = [kind for kind in KINDS if named(COLUMNS[kind], [base])]
-    return [
-        VisitColumn(name, kind, base + "#" * (len(label) == 1 and label.isdecimal()), _visit(label))
-        for kind in kinds
-    ]
+    words, found = words_of(name), []
+    for match in LABELS.finditer(words if len(words) <= LONGEST_NAME else ""):
+        rest = f"{words[: match.start()]} {words[match.end() :]}".split()
+        base = PREPOSITIONS.sub("", " ".join(rest))
+        bare = "#" if re.fullmatch(r"\d", match[0]) else ""
+        kinds = [kind for kind in KINDS if named(COLUMNS[kind], [base])]
+        found += [VisitColumn(name, kind, base + bare, _visit(match[0])) for kind in kinds]
+    return found[:1]
 
 
 def _visit(label: str) -> str:
     """Returns what matters of a label: `2` of `second scan`, `m24` of `2 year follow up`."""
     if label.split()[0] in ORDINALS:
-        return ORDINALS[label.split()[0]]
-    return "m0" if re.match(ENTRY, label) else plain_visit(label)
+        return ("fu" if re.search(FOLLOW_UP, label) else "") + ORDINALS[label.split()[0]]
+    if re.match(ENTRY, label):
+        return "m0"
+    if since := re.search(rf"\d+ ?{UNIT}(?!\S)", label):
+        return plain_visit(since[0])
+    if counted := re.fullmatch(rf"(?!w|s ?\d){PLACE} ?(\d+)", label):
+        return plain_visit(counted[1])
+    return plain_visit(re.sub(rf" {PLACE}$", "", label))
 
 
 def to_long(

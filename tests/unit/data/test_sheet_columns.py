@@ -58,6 +58,8 @@ def test_other_ages_are_not_the_subjects(name):
         ("74 Jahre", 74),
         ("74 años", 74),
         ("18 mo", 1.5),
+        ("18 mois", 1.5),
+        ("10 jours", None),
     ],
 )
 def test_ages_have_units_in_words(text, age):
@@ -79,6 +81,10 @@ def test_the_interview_age_of_the_nimh_is_months():
         ("Age (mo)", "18", 1.5),
         ("age_mos", "18", 1.5),
         ("ageInWks", "52.17857142857143", 1),
+        ("Alter (Monate)", "18", 1.5),
+        ("Edad en meses", "18", 1.5),
+        ("Âge (années)", "18", 18),
+        ("Alter (Jahre)", "18", 18),
         ("Age (years, months)", "18", None),
     ],
 )
@@ -96,6 +102,12 @@ def test_names_of_columns_tell_the_unit_of_ages(name, text, age):
         ({"Units": "years", "Description": "in months"}, 18),
         ({"Description": "age in years, 6 months after surgery"}, 18),
         ({"Description": "in years, of infants in months"}, None),
+        ({"Description": "Age at the start of 12 months of study"}, 18),
+        ({"Units": "M"}, 1.5),
+        ({"Description": "Alter in Monaten"}, 1.5),
+        ({"Description": "standardised age"}, None),
+        ({"Units": "z-score"}, None),
+        ({"Levels": {"18": "18 to 24", "25": "25 to 30"}}, None),
     ],
 )
 def test_code_books_tell_the_unit_of_ages(tmp_path, facts, age):
@@ -175,7 +187,15 @@ def test_sexes_are_words_of_other_languages(words):
 
 @pytest.mark.parametrize(
     "name",
-    ["Rater gender", "Sex of caregiver", "Sex of first child", "Partner's sex", "Wife sex"],
+    [
+        "Rater gender",
+        "Sex of caregiver",
+        "Sex of first child",
+        "Partner's sex",
+        "Wife sex",
+        "Sex of teacher",
+        "Boss's sex",
+    ],
 )
 def test_the_sex_of_others_is_not_the_subjects(name):
     assert values_of("sex", name, ["M"]) == (None, {})
@@ -199,8 +219,14 @@ def test_levels_that_name_one_sex_only_tell_nothing(tmp_path, levels):
 def test_levels_explain_letters_too(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"sex": {"Levels": {"V": "varón", "M": "mujer"}}}))
     assert values_of("sex", "sex", ["V", "M"], tmp_path)[0] == ["M", "F"]
-    (tmp_path / "a.json").write_text(json.dumps({"sex": {"Levels": {"M": "mujer"}}}))
-    assert values_of("sex", "sex", ["M"], tmp_path)[0] == [None]
+    for levels in ({"M": "mujer"}, {"M": "moteris"}):
+        (tmp_path / "a.json").write_text(json.dumps({"sex": {"Levels": levels}}))
+        assert values_of("sex", "sex", ["M"], tmp_path)[0] == [None]
+
+
+@pytest.mark.parametrize("name", ["Sex of participant", "Gender of the patient", "Patient's sex"])
+def test_the_subjects_sex_has_many_names(name):
+    assert values_of("sex", name, ["M"]) == (["M"], {})
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ def values(cells, *visits, column="age"):
         (("age_m00", "age_m24"), ("baseline", "24months")),
         (("age_2010", "age_2016"), ("2010", "2016")),
         (("age_1", "age_2"), ("V1", "V2")),
+        (("age_years_baseline", "age_followup_years"), ("baseline", "followup")),
+        (("Age at baseline MRI", "Age at follow-up MRI"), ("bl", "fu")),
+        (("AgeTime1", "AgeTime2"), ("T1", "T2")),
+        (("age_y0", "age_y2"), ("year0", "year2")),
+        (("age", "age_fu_24m"), ("baseline", "M24")),
+        (("age_wave1", "age_wave2"), ("wave1", "wave2")),
         (("Age at interview v1", "MRI age v1", "Age at MRI v2"), ("V1", "V2")),
     ],
 )
@@ -77,6 +83,10 @@ def test_a_sheet_of_visits_has_rows_for_them():
 
 def test_names_of_columns_tell_units_of_single_visits():
     assert values({"age_months_v1": "18", "age_months_v2": "30"}, "V1", "V2") == [1.5, 2.5]
+
+
+def test_long_names_of_columns_take_no_time():
+    assert visit_columns(["age " + "visit 1 " * 4000]) == []
 
 
 def test_columns_about_no_visit_after_entry_are_left_alone():
