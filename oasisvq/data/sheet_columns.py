@@ -129,7 +129,9 @@ PAIRS = (
     {"m": "M", "k": "F"},  # mand, kvinde
 )
 OTHER_SEXES = set("uxod")
-NEGATED = re.compile(r"\b(?:not|non|no|un\w+|other)\b", re.I)
+NEGATED = re.compile(
+    r"\b(?:not|non|no|un(?:known|sure|specified|disclosed|determined)|other)\b", re.I
+)
 AGE_UNIT = (r"(?:.* )?age units?|units? (?:of )?age", "units?")
 UNITS = rf"({UNIT_WORDS})"
 # Numbers that are no age, though they are called so.
