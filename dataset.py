@@ -311,10 +311,12 @@ def main():
     if arguments.output and not arguments.output.lower().endswith(".csv"):
         raise HyperparameterError(f"--output must name a .csv. Received: {arguments.output}")
 
-    from oasisvq.data.listing import describe_source, write_listing
+    from oasisvq.data.listing import check_listing, describe_source, write_listing
     from oasisvq.data.prepare import open_source, prepare
     from oasisvq.figures import save_rows
 
+    if arguments.output:
+        check_listing(Path(arguments.output))
     if arguments.list:
         source = open_source(config, Path(arguments.data_dir))
         print("\n".join(describe_source(source, config, Path(arguments.data_dir))))

@@ -216,12 +216,23 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
             received = sorted(received, key=lambda text: RATING.fullmatch(text) is not None)
             yield (
                 f"{name}: {column} is unknown of {_some(wrong)}. Expected {EXPECTED[column]}. "
-                f"Received: {', '.join(received[:MOST_NAMES])}"
+                f"Received: {', '.join(received[:MOST_NAMES])}{_formulas(received)}"
             )
-    if match.later:
+    for column, later in match.later.items():
+        if later:
+            what = (
+                "the ages are those" if column == "age" else "there is one CDR for all visits, that"
+            )
+            yield f"{name}: {what} at entry, so {column} is unknown later, of {_some(later)}"
+    wanted = [c for c in ("age", "cdr") if c in merged]
+    unknown = [who for who in match.unnamed if any(pandas.isna(merged[c][who]) for c in wanted)]
+    if unknown or (match.unnamed and not wanted):
         yield (
-            f"{name}: the ages are those at entry, so age is unknown later, of {_some(match.later)}"
+            f"{name}: columns of single visits ({_listed(match.of_visits)}) do not name that of "
+            f"{_some(unknown or match.unnamed)}"
         )
+    if match.columns.of_others and rows:
+        yield f"{name}: not read, as of other persons: {_listed(match.columns.of_others)}"
     for column in differing if rows else ():
         differing[column] &= merged[column][differing.index].isna()
     if differing.to_numpy().any():
@@ -230,8 +241,19 @@ def _problems(match: Match, merged: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: rows contradict one another, so {columns} is unknown of {_some(who)}"
 
 
+def _formulas(texts: Iterable[str]) -> str:
+    """Returns what to do about texts that are formulas, if any are."""
+    hint = ". Open the sheet in a spreadsheet program and save it, so that formulas have values"
+    return hint if any(text.startswith("=") for text in texts) else ""
+
+
 def _some(sessions: Iterable[Session]) -> str:
     """Returns the number of some sessions, and the names of the first ones."""
     names = list(map(full_name, sessions))
+    return f"{counted(len(names), 'session')}: {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Returns the first of some names in one text."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{counted(len(names), 'session')}: {', '.join(names[:MOST_NAMES])}{more}"
+    return f"{', '.join(names[:MOST_NAMES])}{more}"

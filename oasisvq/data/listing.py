@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas
 
+from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.files import whole_file
 from oasisvq.core.tables import shielded
 from oasisvq.core.words import counted
 from oasisvq.data.demographics import join_sheets
 from oasisvq.data.entries import REASONS, Entry, count_entries, describe_entries
+from oasisvq.data.sheets import LISTING, is_listing
 from oasisvq.data.sources.base import Source
 from oasisvq.data.splits import SPLITS, Split, join_people
 
@@ -56,11 +58,23 @@ def describe_source(source: Source, config: Any, data_dir: Path) -> list[str]:
     return [*lines, f"Persons, before near-duplicates are looked for: {persons}", *split.notes]
 
 
+def check_listing(path: Path) -> None:
+    """Refuses a path at which something else than a listing lies, such as a subject sheet.
+
+    Raises:
+        HyperparameterError: If the path is refused.
+    """
+    if path.exists() and not is_listing(path):
+        raise HyperparameterError(
+            f"--output {path}: a file that is no listing lies there. Give another name"
+        )
+
+
 def write_listing(entries: Sequence[Entry], path: Path) -> None:
     """Writes a CSV file with a row for each image: its path, its names, why it is left out."""
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "taken", "reason", *FIELDS])
+        writer.writerow([*LISTING, *FIELDS])
         for entry in entries:
             reason = REASONS.get(entry.reason) or entry.problem
             names = [getattr(entry.names, name) for name in FIELDS]

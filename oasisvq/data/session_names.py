@@ -13,7 +13,10 @@ from oasisvq.data.volumes import is_volume
 
 Session = tuple[str, str]  # subject and session as paths name them; the session may be ""
 PREFIX = re.compile(r"(?:sub(?:j(?:ect)?)?(?=[\W_\d])[\W_]*)?(?:adni[\W_]*(?=\d))?", re.I)
-VISIT_PREFIX = re.compile(r"^(?:(?:session|ses|visit|scan|timepoint|wave|mri?|tp)|[vt](?=\d))+")
+VISIT_PREFIX = re.compile(
+    r"^(?:(?:session|ses|visit|scan|timepoint|wave|event|mri?|tp)|(?:time|[vt])(?=\d))+"
+)
+ARM = re.compile(r"(?<=.)arm\d+.*$")  # of a study in REDCap, `baseline_arm_1`
 FIRST_VISIT = ("bl", "baseline")  # ADNI's names for `M00`
 VISIT = re.compile(r"(?:[^\W\d_]*\d+)+|" + "|".join(FIRST_VISIT))
 
@@ -62,7 +65,7 @@ def find_rows(
         loose: Whether zeros before numbers do not matter, as in `AD-1` and `AD_01`.
     """
     keys = {
-        session: (_subject_key(_tokens(session[0]), loose), _plain_visit(session[1]))
+        session: (_subject_key(_tokens(session[0]), loose), plain_visit(session[1]))
         for session in sessions
     }
     alike = collections.Counter(keys.values())
@@ -73,7 +76,7 @@ def find_rows(
     for number, (name, visit) in enumerate(zip(names, visits, strict=True)):
         subject, own = split(name)
         if subject and (own or not whole):
-            key = subject, own or _plain_visit(visit)
+            key = subject, own or plain_visit(visit)
             spellings[key][name if own else full_name((name, visit))].append(number)
             groups[subject].add(key)
     visited = any(visit for _, visit in spellings)
@@ -96,7 +99,7 @@ def find_rows(
 
 def days_of(sessions: Iterable[Session]) -> set[str]:
     """Returns the dates in the names of sessions, as `20190503`."""
-    return {day for day in (_plain_visit(visit) for _, visit in sessions) if DATE.fullmatch(day)}
+    return {day for day in (plain_visit(visit) for _, visit in sessions) if DATE.fullmatch(day)}
 
 
 def respellings(sessions: Sequence[Session]) -> Iterator[list[Callable[[str], str]]]:
@@ -131,12 +134,17 @@ def _subject_key(tokens: Sequence[str], loose: bool) -> str:
     return "_".join(str(int(token)) if token.isdecimal() else token for token in tokens)
 
 
-def _plain_visit(text: str) -> str:
+def plain_visit(text: str) -> str:
     """Returns what matters of a visit's name: `1` of `MR1`, `m6` of `ses-M06`, `20190503`."""
     text = VISIT_PREFIX.sub("", "".join(_tokens(text)), count=1)
     if DATE.fullmatch(text):
         return text[:8]  # without the time of day
+    text = ARM.sub("", text)
     text = re.sub(r"^months?(?=\d)", "m", text)
+    text = re.sub(r"^(?:years?|yrs?)(?=\d)", "y", text)
+    text = re.sub(r"^(?:followup|fup)(?=\d*$)", "fu", text)
+    if since := re.fullmatch(r"(\d+)(?:(months?|mos?|mths?|m)|years?|yrs?)(?:fu|followup)?", text):
+        text = f"m{int(since[1]) * (1 if since[2] else 12)}"
     text = re.sub(r"\d+", lambda number: str(int(number[0])), text)
     return "m0" if text in FIRST_VISIT else text
 
@@ -147,9 +155,9 @@ def _split(subjects: set[str], visits: set[str], loose: bool, name: str) -> Sess
     for count in range(len(tokens), 0, -1):
         subject, rest = _subject_key(tokens[:count], loose), "".join(tokens[count:])
         if subject in subjects and (
-            not rest or _plain_visit(rest) in visits or VISIT.fullmatch(rest)
+            not rest or plain_visit(rest) in visits or VISIT.fullmatch(rest)
         ):
-            return subject, _plain_visit(rest)
+            return subject, plain_visit(rest)
     return "", ""
 
 

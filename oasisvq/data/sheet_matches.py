@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import itertools
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pandas
 
 from oasisvq.core.errors import DatasetError
-from oasisvq.data.session_names import Found, Session, days_of, find_rows, respellings
+from oasisvq.data.session_names import Found, Session, days_of, find_rows, plain_visit, respellings
 from oasisvq.data.sheet_columns import (
     FILES,
     KEYS,
@@ -26,6 +27,7 @@ from oasisvq.data.sheet_columns import (
 )
 from oasisvq.data.sheets import HEADER_WITHIN, Sheet
 from oasisvq.data.visits import DAYS_PER_YEAR, days_since_entry, is_first, read_dates, years_between
+from oasisvq.data.wide_sheets import VISIT, to_long, visit_columns
 
 YEARS_WITHOUT_AGEING = 1.5  # between visits with one age: more means that it is the age at entry
 
@@ -43,7 +45,9 @@ class Match:
         undated: The columns of dates of which the order of day and month is unclear.
         table: pandas table of its values, with a row per session.
         differing: Boolean table of the same shape: where rows of one session contradict.
-        later: The sessions to which an age at entry does not belong.
+        later: The sessions to which the age or CDR of a first visit does not belong, by the column.
+        of_visits: Names of the columns that are about one visit each.
+        unnamed: The sessions whose visits these columns do not name.
     """
 
     sheet: Sheet
@@ -54,7 +58,9 @@ class Match:
     undated: list[str]
     table: Any
     differing: Any
-    later: list[Session]
+    later: dict[str, list[Session]]
+    of_visits: list[str] = dataclasses.field(default_factory=list)
+    unnamed: list[Session] = dataclasses.field(default_factory=list)
 
     def rank(self) -> tuple[bool, int, int]:
         """Returns a key that is higher for sheets that tell more."""
@@ -86,7 +92,23 @@ def match_sheet(sheet: Sheet, sessions: list[Session]) -> Match:
     Raises:
         DatasetError: If no column names subjects.
     """
-    cells, columns = sheet.cells, interpret(sheet)
+    of_visits = visit_columns(sheet.cells)
+    if not of_visits:
+        return _match(sheet, interpret(sheet), sessions)
+    names = [column.name for column in of_visits]
+    plain = dataclasses.replace(sheet, cells=sheet.cells.drop(columns=names))
+    match = _match(plain, interpret(plain), sessions)
+    visits = set()
+    if not match.by_visit and not named(VISITS, sheet.cells):
+        match = _match(*to_long(sheet, of_visits, sessions), sessions)
+        visits = {text for text in match.sheet.cells[VISIT] if text}
+    unnamed = [who for who in match.found.rows if who[1] and plain_visit(who[1]) not in visits]
+    return dataclasses.replace(match, of_visits=names, unnamed=unnamed)
+
+
+def _match(sheet: Sheet, columns: Columns, sessions: list[Session]) -> Match:
+    """Returns what `match_sheet` does, for what the columns of the sheet say."""
+    cells = sheet.cells
     visits, optional, undated = _visit_texts(cells, sessions)
     choice = _choose(cells, visits, optional, sessions)
     if choice is None:
@@ -97,9 +119,11 @@ def match_sheet(sheet: Sheet, sessions: list[Session]) -> Match:
     days = visits.get(choice.visit, [""] * len(cells))
     names = [f"{who} {day}".strip() for who, day in zip(cells[choice.key], days, strict=True)]
     values = columns.values.drop(columns=choice.key.lower(), errors="ignore")
-    table, differing = _values(values, choice.found.rows)
-    at_entry = columns.at_entry or (choice.score[0] and _are_constant(table))
-    later = _move_ages(table, sessions) if at_entry else []
+    texts = [] if choice.visit else list(cells[choice.key])
+    table, differing = _values(values, choice.found.rows, texts)
+    later = {"cdr": _mask_ratings(table, choice.found.rows, sessions)}
+    if columns.at_entry or _are_constant(table):
+        later["age"] = _move_ages(table, sessions)
     undated = [name for name in undated if not choice.found.rows]
     by_visit = choice.score[0]
     return Match(sheet, columns, names, choice.found, by_visit, undated, table, differing, later)
@@ -189,21 +213,43 @@ def _pairs(keys: list[str], sure: list[str], optional: list[str]) -> list[tuple[
     return pairs + [(key, visit) for key in keys if key not in sure for visit in sure]
 
 
-def _values(values: Any, rows: dict[Session, list[int]]) -> tuple[Any, Any]:
-    """Returns a table with a row per session, and a boolean one: where its rows contradict."""
+def _values(values: Any, rows: dict[Session, list[int]], names: list[str]) -> tuple[Any, Any]:
+    """Returns a table with a row per session, and a boolean one: where its rows contradict.
+
+    Rows without a name may go on with the one above, as merged cells do. They can contradict it,
+    but give no values.
+    """
+    table, _ = _group(values, rows)
+    below = {}
+    for session, found in rows.items():
+        blank = (
+            itertools.takewhile(lambda n: not names[n], range(n + 1, len(names))) for n in found
+        )
+        below[session] = [*found, *itertools.chain(*blank)]
+    differing = _group(values, below)[1]
+    return table.mask(differing), differing
+
+
+def _group(values: Any, rows: dict[Session, list[int]]) -> tuple[Any, Any]:
+    """Returns the first value of each session, and whether its rows contradict one another."""
     sessions = [session for session, found in rows.items() for _ in found]
     numbers = [number for found in rows.values() for number in found]
     index = pandas.MultiIndex.from_arrays([[names[n] for names in sessions] for n in (0, 1)])
     groups = values.iloc[numbers].set_axis(index).groupby(level=[0, 1], sort=False)
-    differing = groups.nunique() > 1
-    return groups.first().mask(differing), differing
+    return groups.first(), groups.nunique() > 1
+
+
+def _by_subject(sessions: Iterable[Session]) -> dict[str, list[str]]:
+    """Returns the visits of each subject."""
+    visits = collections.defaultdict(list)
+    for subject, visit in sessions:
+        visits[subject].append(visit)
+    return visits
 
 
 def _are_constant(table: Any) -> bool:
     """Tells whether somebody's age is the same at visits that are far from one another."""
-    visits = collections.defaultdict(list)
-    for subject, visit in table["age"].dropna().index if "age" in table else ():
-        visits[subject].append(visit)
+    visits = _by_subject(table["age"].dropna().index if "age" in table else ())
     return any(
         years_between(names) > YEARS_WITHOUT_AGEING
         and table["age"].loc[[(subject, name) for name in names]].nunique() == 1
@@ -214,9 +260,7 @@ def _are_constant(table: Any) -> bool:
 
 def _move_ages(table: Any, sessions: list[Session]) -> list[Session]:
     """Turns ages at entry into ages at the sessions; returns the sessions where that cannot be."""
-    visits = collections.defaultdict(list)
-    for subject, visit in sessions:
-        visits[subject].append(visit)
+    visits = _by_subject(sessions)
     days = [days_since_entry(visit) for _, visit in table.index]
     first = [is_first(visit, visits[subject]) for subject, visit in table.index]
     years = [0.0 if day is None else round(day / DAYS_PER_YEAR, 2) for day in days]
@@ -226,4 +270,25 @@ def _move_ages(table: Any, sessions: list[Session]) -> list[Session]:
     if any(years):
         table["age"] = (table["age"] + years).round(6)
     table["age"] = table["age"].mask(pandas.Series(unknown, table.index))
+    return later
+
+
+def _mask_ratings(
+    table: Any, rows: dict[Session, list[int]], sessions: list[Session]
+) -> list[Session]:
+    """Makes a CDR unknown where it is of an earlier, distant visit; returns the sessions."""
+    if "cdr" not in table:
+        return []
+    visits = _by_subject(sessions)
+    far = {who for who, names in visits.items() if years_between(names) > YEARS_WITHOUT_AGEING}
+    users = collections.Counter((who[0], number) for who, found in rows.items() for number in found)
+    later = [
+        who
+        for who, found in rows.items()
+        if who[0] in far
+        and not is_first(who[1], visits[who[0]])
+        and any(users[who[0], number] > 1 for number in found)
+        and pandas.notna(table["cdr"][who])
+    ]
+    table["cdr"] = table["cdr"].mask(table.index.isin(later))
     return later

@@ -8,6 +8,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import openpyxl
 import pandas
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data.splits import RECORD
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 OTHER_SUFFIXES = (".xls", ".ods", ".json")  # of tables that must be saved in another format
 SEPARATORS = ",;\t|"
+LISTING = ("path", "taken", "reason")  # the first columns of what `--list --output` writes
 HEADER_WITHIN = 10  # rows; some copies have a title above
 # A larger sheet is refused while it is read, before it fills the memory.
 LARGEST_FILE = 2**25  # bytes
@@ -54,9 +57,18 @@ def find_sheets(folder: Path) -> list[Path]:
     files += folder.glob("sub-*/sub-*_sessions.tsv")  # of BIDS, for each subject
     tables = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
+    others = [path for path in others if path.name != RECORD]  # we write it, if this is --data-dir
     if (folder / "dataset_description.json").exists():  # in BIDS a .json file explains another file
         others = [path for path in others if path.suffix != ".json" or is_code_book(path, tables)]
-    return sorted(path for path in tables + others if path.is_file())
+    return sorted(path for path in tables + others if path.is_file() and not is_listing(path))
+
+
+def is_listing(path: Path) -> bool:
+    """Returns whether a file is one that `--list --output` wrote, with whatever separator."""
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return tuple(re.findall(r"\w+", _decode(file.read(40)))[: len(LISTING)]) == LISTING
 
 
 def is_code_book(path: Path, tables: Iterable[Path]) -> bool:
@@ -120,13 +132,34 @@ def _read_grids(
         raise ValueError("it is not text")
     stated = re.match(r"\W?sep=(.)", text, re.I)  # Excel's first line
     separator = stated[1] if stated else _separator(text, is_key)
-    return {separator: _strip(_split(text, separator))} if separator else {}
+    return {separator: _rows(text, separator)} if separator else {}
 
 
-def _split(text: str, separator: str) -> Iterator[list[str]]:
+def _rows(text: str, separator: str) -> list[list[str]]:
+    """Returns the rows of a text, where a single quotation mark hides no other rows.
+
+    Raises:
+        ValueError: If the table is too large, or if quotation marks may hide rows.
+    """
+    rows = _strip(_split(text, separator))
+    if not any(re.search(r"[\r\n]", cell) for row in rows for cell in row):
+        return rows
+    try:
+        for _ in _split(text, separator, strict=True):
+            pass
+    except csv.Error as error:
+        counts = [line.count(separator) for line in text.splitlines() if line.strip()]
+        if len(set(counts[counts.index(max(counts)) :])) > 1:
+            raise ValueError("a quotation mark is not closed") from error
+        plain = _strip(_split(text, separator, quoting=csv.QUOTE_NONE))
+        return [[cell.strip('"') for cell in row] for row in plain]
+    return rows
+
+
+def _split(text: str, separator: str, **options: Any) -> Iterator[list[str]]:
     """Yields the rows of a text."""
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True, **options)
 
 
 def _separator(text: str, is_key: Callable[[str], bool]) -> str:
@@ -142,9 +175,31 @@ def _separator(text: str, is_key: Callable[[str], bool]) -> str:
 def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
     """Returns the rows of cells of each worksheet of an `.xlsx` file."""
     _check_parts(path)
+    with zipfile.ZipFile(path) as members:
+        parts = [name for name in members.namelist() if "worksheets/" in name]
+        formulas = any(re.search(rb"<(?:\w+:)?f[ />]", members.read(name)) for name in parts)
+    values = _read_cells(path, data_only=True)
+    if not formulas:
+        return values
+    # A formula without a saved value stays a formula, so that it is no blank.
+    written = _read_cells(path, data_only=False)
+    return {
+        name: [_with_formulas(*pair) for pair in zip_longest(rows, written[name], fillvalue=[])]
+        for name, rows in values.items()
+    }
+
+
+def _with_formulas(values: list[str], written: list[str]) -> list[str]:
+    """Returns a row of values, and formulas in the place of blank ones."""
+    pairs = zip_longest(values, written, fillvalue="")
+    return [value or (text if text.startswith("=") else "") for value, text in pairs]
+
+
+def _read_cells(path: Path, data_only: bool) -> dict[str, list[list[str]]]:
+    """Returns the rows of texts of each worksheet, with values or with formulas."""
     with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         # Read row by row, or a single far cell would fill the memory with blank ones.
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=data_only, keep_links=False)
         try:
             for sheet in book.worksheets:
                 sheet.reset_dimensions()  # the file only claims them
@@ -182,6 +237,7 @@ def _texts(row: Iterable[Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Returns a value as text, a whole number without decimals."""
+    value = getattr(value, "text", value)  # of a formula over several cells
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)
 

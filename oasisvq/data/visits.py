@@ -10,6 +10,14 @@ YEAR_LAST = re.compile(r"(\d\d?)([-/.])(\d\d?)\2((?:\d\d)?\d\d)(?:[t ].*)?", re.
 MONTH_NAMED = re.compile(r"(\d\d?)[-/. ]+([a-z]{3})[a-z]*[-/., ]+(\d{4})(?: .*)?", re.I)
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 FIRST_VISIT = re.compile(r"(?:ses[\W_]*)?(?:bl|base|screen|entry)", re.I)
+LATER_VISIT = re.compile(
+    r"(?:ses[\W_]*)?(?:f[\W_]*u|follow|post|after|retest|final|last|later|second|third)", re.I
+)
+YEAR_IN_NAME = re.compile(
+    r"(?<!\d)((?:19[5-9]|20\d)\d)(?:[-_. ]?(0[1-9]|1[0-2]|" + "|".join(MONTHS) + r"))?(?!\d)|"
+    r"(?<![a-z\d])(\d\d)(0[1-9]|1[0-2])(?:[0-2]\d|3[01])(?!\d)",  # 190310
+    re.I,
+)
 DAYS_PER_YEAR = 365.25
 UNITS = {"d": 1.0, "w": 7.0, "m": DAYS_PER_YEAR / 12, "y": DAYS_PER_YEAR}  # days
 UNIT = r"(?:(d|w|m|y)|(day|month|year)s?|(wk|mo|mth|yr)s?|(week)s?)"
@@ -22,7 +30,8 @@ def days_since_entry(visit: str) -> float | None:
     """Returns the days from entry to a visit, if its name tells: `d0129`, `M06`, `year_5`, `bl`."""
     if FIRST_VISIT.match(visit):
         return 0.0
-    if not (match := SINCE.search(visit.replace("Year", "_year_").lower())):
+    visit = re.sub(r"follow[\W_]*up|fu(?=[\W_]*\d)", "_", visit.replace("Year", "_year_").lower())
+    if not (match := SINCE.search(visit)):
         return None
     number = next(filter(None, (match[5], match[6])))
     unit = next(filter(None, match.group(1, 2, 3, 4, 7, 8, 9, 10)))
@@ -32,26 +41,34 @@ def days_since_entry(visit: str) -> float | None:
 def years_between(visits: Sequence[str]) -> float:
     """Returns the years from the first to the last visit, as far as their names tell."""
     since = [days for days in map(days_since_entry, visits) if days is not None]
-    dates = [dates[0][0] for dates in (_dates_in_name(visit) for visit in visits) if dates]
-    numbers = [datetime.date.fromisoformat(date).toordinal() for date in dates]
-    spans = [max(days) - min(days) for days in (since, numbers) if days]
+    dates = [days for days in map(_days_in_name, visits) if days is not None]
+    spans = [max(days) - min(days) for days in (since, dates) if days]
     return max(spans, default=0.0) / DAYS_PER_YEAR
 
 
 def is_first(visit: str, visits: Sequence[str]) -> bool:
     """Tells whether a visit is the first of a person's, and may be the first of all."""
 
-    def order(name: str) -> list:
-        return [(part.isdecimal(), part.rjust(20, "0")) for part in re.findall(r"\d+|\D+", name)]
+    def order(name: str) -> tuple[bool, bool, float, list]:
+        parts = [(part.isdecimal(), part.rjust(20, "0")) for part in re.findall(r"\d+|\D+", name)]
+        kinds = LATER_VISIT.match(name) is not None, FIRST_VISIT.match(name) is None
+        return *kinds, _days_in_name(name) or 0.0, parts
 
     last = re.search(r"(\d+)\D*$", visit)
-    later = last and not _dates_in_name(visit) and 1 < int(last[1]) < 100
-    return visit == min(visits, key=order) and not later and "follow" not in visit.lower()
+    later = last and _days_in_name(visit) is None and 1 < int(last[1]) < 100
+    return visit == min(visits, key=order) and not later and not LATER_VISIT.match(visit)
 
 
-def _dates_in_name(visit: str) -> list[list[str]]:
-    """Returns the date in a visit's name, as `read_dates` does."""
-    return read_dates([re.sub(r"^ses[\W_]*", "", visit)])
+def _days_in_name(visit: str) -> float | None:
+    """Returns the days from the year 0 to the date, month or year in a visit's name."""
+    visit = re.sub(r"^ses[\W_]*", "", visit)
+    if dates := read_dates([visit]):
+        return float(datetime.date.fromisoformat(dates[0][0]).toordinal())
+    if not (match := YEAR_IN_NAME.search(visit)):
+        return None
+    year, month = int(match[1] or match[3]), (match[2] or match[4] or "").lower()
+    months = MONTHS.index(month) if month in MONTHS else int(month or 1) - 1
+    return (_century(match[1] or match[3]) + year + months / 12) * DAYS_PER_YEAR
 
 
 def read_dates(texts: Sequence[str]) -> list[list[str]]:
@@ -88,8 +105,12 @@ def _date(text: str, day_first: bool) -> str | None:
         day, month, year = match[1], MONTHS.index(match[2].lower()) + 1, match[3]
     else:
         return None
-    century = 0 if len(year) == 4 else 1900 if int(year) > 68 else 2000
     try:
-        return datetime.date(century + int(year), int(month), int(day)).strftime("%Y%m%d")
+        return datetime.date(_century(year) + int(year), int(month), int(day)).strftime("%Y%m%d")
     except ValueError:
         return None
+
+
+def _century(year: str) -> int:
+    """Returns what must be added to a year of two or four digits."""
+    return 0 if len(year) == 4 else 1900 if int(year) > 68 else 2000

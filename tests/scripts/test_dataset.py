@@ -1,5 +1,6 @@
 """The `OASIS` dataset, and `dataset.py` as a script."""
 
+import json
 import os
 import types
 
@@ -200,6 +201,27 @@ def test_a_listing_is_written_only_where_one_is_asked_for(capfd, coronal, tmp_pa
     _, printed, _ = run_dataset(capfd, coronal, tmp_path, "--list", "--output", tmp_path / "a.csv")
     assert "persons" in printed
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 36
+    status, _, _ = run_dataset(capfd, coronal, tmp_path, "--list", "--output", tmp_path / "a.csv")
+    assert status == 0
+
+
+def test_a_listing_replaces_no_sheet(capfd, coronal, tmp_path):
+    path = tmp_path / "ages.csv"
+    path.write_text("ID,Age\nP01,60\n")
+    status, printed, errors = run_dataset(capfd, coronal, tmp_path, "--list", "--output", path)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert f"--output {path}: a file that is no listing lies there. Give another name" in errors
+    assert path.read_text() == "ID,Age\nP01,60\n"
+
+
+def test_slices_prepared_beside_the_pictures_are_found_again(tmp_path, capfd):
+    for number in range(3):
+        write_png(tmp_path / f"data/case_{number}_slice_0.png", np.full((16, 16), 9 + number))
+    for _ in range(2):
+        assert run_dataset(capfd, tmp_path / "data", tmp_path)[0] == 0
+    assert (tmp_path / "data/splits.json").exists()
+    (prepared,) = (tmp_path / "data").glob("*/dataset.json")
+    assert json.loads(prepared.read_text())["sheet_notes"] == []
 
 
 def test_help_answers_before_anything_heavy_is_imported():

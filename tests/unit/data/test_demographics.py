@@ -467,6 +467,79 @@ def test_one_age_at_all_visits_is_that_at_entry(tmp_path):
     assert ages(join(table_of("p/ses-M00", "p/ses-M24", "q/ses-M00"), sheet)[0]) == [84, 86, 76]
 
 
+@pytest.mark.parametrize(
+    ("visits", "expected"),
+    [
+        (["2010-01-05", "2016-03-02"], [60, -1]),
+        (["05.01.2016", "02.03.2010"], [-1, 60]),
+        (["2010", "2016"], [60, -1]),
+        (["100105", "160302"], [60, -1]),
+        (["2010-Jan", "2016-Mar"], [60, -1]),
+        (["ses-M00", "ses-M36"], [60, 63]),
+        (["baseline", "followup-3y"], [60, 63]),
+        (["d0000", "d0731"], [60, 62]),
+        (["2010-01-05", "2011-03-02"], [60, 60]),
+        (["V1", "V2"], [60, 60]),
+    ],
+)
+def test_one_age_of_a_person_is_not_that_of_distant_sessions(tmp_path, visits, expected):
+    sheet = write(tmp_path / "a.csv", "ID,Age,CDR\np,60,0.5\n")
+    joined, _, notes = join(table_of(*(f"p/{visit}" for visit in visits)), sheet)
+    assert ages(joined) == pytest.approx(expected)
+    unknown = [age != 60 for age in expected]
+    assert list(joined["cdr"].isna()) == unknown
+    assert any("so cdr is unknown later, of 1 session" in note for note in notes) == any(unknown)
+
+
+def test_ratings_of_distant_visits_are_kept(tmp_path):
+    rows = "p,2010-01-05,0\np,2016-03-02,1\n"
+    sheet = write(tmp_path / "a.csv", f"Subject,Acq Date,CDR\n{rows}")
+    assert list(join(table_of("p/20100105", "p/20160302"), sheet)[0]["cdr"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("column", "events"),
+    [
+        ("redcap_event_name", ["baseline_arm_1", "followup_arm_1"]),
+        ("Event Name", ["Baseline (Arm 1: All)", "Follow-up (Arm 1: All)"]),
+    ],
+)
+def test_events_are_visits(tmp_path, column, events):
+    rows = f"p,{events[0]},60,0\np,{events[1]},,1\n"
+    sheet = write(tmp_path / "a.csv", f"record_id,{column},age,cdr\n{rows}")
+    joined = join(table_of("p/baseline", "p/followup"), sheet)[0]
+    assert (ages(joined), list(joined["cdr"])) == ([60, -1], [0, 1])
+
+
+def test_rows_without_an_id_may_go_on_with_the_one_above(tmp_path):
+    sheet = write(tmp_path / "a.csv", "ID,Age,Sex,CDR\na,60,F,\n,63,,1\n,,,\nb,70,M,0\n")
+    joined, _, notes = join(table_of("a", "b"), sheet)
+    assert (ages(joined), list(joined["sex"])) == ([-1, 70], ["F", "M"])
+    assert list(joined["cdr"].fillna(-1)) == [-1, 0]
+    assert "rows contradict one another, so age is unknown of 1 session: a" in notes[1]
+
+
+def test_columns_that_are_not_read_are_named(tmp_path):
+    sheet = write(tmp_path / "a.csv", "ID,age_v1,age_v2,Rater sex\na,60,65,F\n")
+    joined, _, notes = join(table_of("a/V1", "a/V3"), sheet)
+    assert ages(joined) == [60, -1]
+    assert notes[1:] == [
+        "a.csv: columns of single visits (age_v1, age_v2) do not name that of 1 session: a_V3",
+        "a.csv: not read, as of other persons: Rater sex",
+    ]
+
+
+def test_formulas_without_saved_values_are_named(tmp_path):
+    sheet = pandas.DataFrame({"ID": ["a"], "Age": ["=2010-1940"], "Sex": ["F"]})
+    sheet.to_excel(tmp_path / "a.xlsx", index=False)
+    joined, _, notes = join(table_of("a"), tmp_path / "a.xlsx")
+    assert (ages(joined), list(joined["sex"])) == ([-1], ["F"])
+    assert notes[1].endswith(
+        "=2010-1940. Open the sheet in a spreadsheet program and save it, so "
+        "that formulas have values"
+    )
+
+
 @pytest.mark.parametrize("first", ["Age", "Age at entry", "age_baseline"])
 @pytest.mark.parametrize(
     "second", ["Age at scan", "Age at visit", "MRI_Age", "Age at time of scan"]

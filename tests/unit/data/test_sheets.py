@@ -131,6 +131,34 @@ def test_sheets_and_code_books_are_found_in_a_folder(tmp_path):
     assert [path.name for path in find_sheets(tmp_path)] == ["a.CSV", "a.json", "b.tsv", "c.xls"]
 
 
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ('a\t"unclear\t60\nb\tok\t61\n', ["unclear", "ok"]),
+        ('a\t"unclear\t60\nb\t"bad\t61\n', ["unclear", "bad"]),
+        ('a\t"one\ntwo"\t60\nb\tok\t61\n', ["one\ntwo", "ok"]),
+        ('a\t5" scar\t60\nb\tok\t61\n', ['5" scar', "ok"]),
+    ],
+)
+def test_a_quotation_mark_hides_no_rows(tmp_path, text, notes):
+    cells = read(tmp_path / "a.tsv", f"ID\tnote\tage\n{text}").cells
+    assert list(cells["note"]) == notes
+    assert list(cells["age"]) == ["60", "61"]
+
+
+def test_a_quotation_mark_that_may_hide_rows_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"a\.tsv: .*a quotation mark is not closed"):
+        read(tmp_path / "a.tsv", 'ID\tnote\tage\na\t"unclear\t60\nb\t61\n')
+
+
+def test_what_these_scripts_write_is_no_sheet(tmp_path):
+    (tmp_path / "splits.json").write_text("{}")
+    (tmp_path / "images.csv").write_text("path,taken,reason,subject\nP01/1.png,True,,P01\n")
+    (tmp_path / "excel.csv").write_text("path;taken;reason;subject\nP01/1.png;True;;P01\n")
+    (tmp_path / "sheet.csv").write_text("path,taken,age\nP01/1.png,True,60\n")
+    assert [path.name for path in find_sheets(tmp_path)] == ["sheet.csv"]
+
+
 def workbook(path, *rows):
     """Writes a worksheet of cells, each `(row, column, value)`, and returns its path."""
     book = openpyxl.Workbook()

@@ -33,12 +33,31 @@ def test_the_first_visit_of_a_person_is_told_from_later_ones():
     assert is_first("2019-05-03", ["20200103", "2019-05-03"])
     assert not is_first("20200103", ["20190503", "20200103"])
     assert not is_first("followup", ["followup"])
+    assert is_first("02-03-2010", ["05-01-2016", "02-03-2010"])
+    assert is_first("pre", ["post", "pre"])
+    assert is_first("baseline", ["M24", "baseline"])
 
 
 def test_years_between_visits_need_dates_or_days():
     assert years_between(["M00", "x", "M24"]) == pytest.approx(2)
     assert years_between(["20190503", "2021-05-03"]) == pytest.approx(2, abs=0.01)
     assert years_between(["1", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    "visits",
+    [
+        ["2010", "2012"],
+        ["ses-2010-05", "ses-2012-05"],
+        ["2010-May-02", "2012-May-02"],
+        ["100502", "120502"],
+        ["02.05.10", "02.05.12"],
+        ["baseline", "followup24months"],
+        ["bl", "fu-2y"],
+    ],
+)
+def test_dates_and_times_in_names_have_many_forms(visits):
+    assert years_between(visits) == pytest.approx(2, abs=0.01)
 
 
 @pytest.mark.parametrize(
