@@ -22,6 +22,7 @@ from oasisvq.data.name_words import (
     BESIDE_NAME,
     CHANNEL,
     CLASS_WORD,
+    COLLECTION,
     CONTRAST_WORD,
     COPY_OF,
     DOWNLOAD,
@@ -215,9 +216,15 @@ class _Draft:
             for depth, folder in enumerate(self.folders)
             if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
             and person_part(_words_apart(folder), volume)  # else a wrapper, `OriginalDataset`
+            and not self._wraps(depth)
         ]
         self.parts = [part for part in parts if part[1]]
         self.parts.append((len(self.folders), self._who()))
+
+    def _wraps(self, depth: int) -> bool:
+        """Tells whether a folder holds others called like it: `OASIS-TRT-20_volumes`."""
+        match, inner = COLLECTION.fullmatch(self.folders[depth]), self.folders[depth + 1 :]
+        return bool(match and inner and inner[0].startswith(match["name"]))
 
     def _take_known_name(self) -> None:
         """Takes the person from a known name, which is no part of the rest."""
@@ -251,6 +258,9 @@ class _Draft:
         """Returns what of the file's name may be the person."""
         series = SERIES.search(self.stem) if self.volume else None
         rest = self.rest.removesuffix(series["series"]) if series else self.rest
+        protocol = CONTRAST_WORD.search(rest) if series else None
+        if protocol and re.search(r"\d", rest[: protocol.start()]):
+            rest = rest[: protocol.start()]
         name = person_part(rest, self.volume)
         if not self.volume and not self.number:
             name = re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
@@ -284,10 +294,13 @@ class _Draft:
         if not self.known:
             whole = rf"(?<![a-z0-9]){re.escape(self.subject)}(?![a-z0-9])"
             kind = re.sub(whole, "_", kind, count=1, flags=re.I) if self.subject else kind
+            kind = kind.strip("._- ").removeprefix(re.split(r"[._ -]", self.subject)[0])
         session, numbered = _session(texts), re.search(r"\d", self.tail)
         if numbered and not session:
             session, kind = self.tail, kind.replace(self.tail, "_")
         repeat = _first(REPEAT, "repeat", texts[:2])
+        if self.volume and (series := SERIES.search(self.stem)):
+            kind, repeat = kind.removesuffix(series["series"]), repeat or series["series"][1:]
         if not self.volume and self.tail and not numbered:
             repeat = "_".join(filter(None, [repeat, self.tail]))
         return Names(
@@ -299,8 +312,13 @@ class _Draft:
             group=next(reversed(self.groups or self._class_folders()), ""),
             kind=re.sub(r"[._ -]+", "_", kind).strip("_() "),
             augmented=self.augmented,
-            guessed=bool(self.tail and numbered),
+            guessed=bool(self.tail and numbered) or self._may_be_place_of(session),
         )
+
+    def _may_be_place_of(self, session: str) -> bool:
+        """Tells whether `Leiden_S01`, read as a scan of one person, may be of many."""
+        numbered = self.known or re.search(r"\d", self.subject)
+        return self.volume and not numbered and bool(re.fullmatch(r"s\d+", session, re.I))
 
     def _split(self) -> str:
         """Returns the ready-made split: a folder inside a person's is a session, not a split."""
@@ -366,6 +384,19 @@ def is_class(folder: str) -> bool:
     return False
 
 
+def may_name_kind(folder: str) -> bool:
+    """Tells whether a folder's name may be that of a kind of image, and of nothing else."""
+    words = f"_{_words_apart(folder)}"
+    others = SESSION.search(words) or REPEAT.search(words) or PLACE.fullmatch(folder)
+    numbered = re.search(r"\d", re.sub(r"t[12]", "", folder, flags=re.I))
+    return not (others or numbered or is_class(folder) or _is_split(folder))
+
+
+def _is_split(folder: str) -> bool:
+    """Tells whether a folder's name says a split, and no kind before it as `x_train` does."""
+    return bool(SPLIT_FOLDER.fullmatch(folder)) and not re.match(r"[xy][_-]", folder, re.I)
+
+
 def _words_apart(name: str) -> str:
     """Returns a name with blanks in it where a capital begins a word: `NonDemented`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -415,7 +446,10 @@ def _keep_who_is_called_like_a_session(drafts: list[_Draft]) -> None:
     if all(draft.volume and not any(name for _, name in draft.parts) for draft in drafts):
         for draft in drafts:
             match = SESSION.search(draft.stem) or REPEAT.search(draft.stem)
-            draft.parts[-1] = len(draft.folders), match[0] if match else ""
+            name = match[0] if match else ""
+            if is_class(person_part(draft.rest, True)):  # `AD_S01` and `HC_S01` are two
+                name = "_".join(filter(None, [person_part(draft.rest, True), name]))
+            draft.parts[-1] = len(draft.folders), name
             draft.stem = draft.rest
 
 

@@ -59,7 +59,7 @@ REPEAT = whole_words(
     r"(?<=[._ -])(?:S\d{3,6}|I\d{4,8}|[ec]\d))"
 )
 AUGMENTED = whole_words(
-    r"(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
+    r"(?<!desc-)(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
     r"mirrored|rot|rotated?|rotation|shift|shifted|translated?|translation|(?:gaussian_)?noise|"
     r"noisy|blur|blurred|bright|brightness|gamma|contrast(?=[._ -]?\d)|clahe|histeq|zoom|zoomed|"
     r"crop|cropped|shear|sheared|scaled?(?=[._ -]?\d)|elastic|transposed?|mixup|synthetic|copy|"
@@ -77,7 +77,8 @@ LABELS = (
     r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"
     r"ribbon|pve\w*|pves|parc|parcellations?|aparc(?:\+aseg)?|wmparc|tissues?|roi|lesions?|annot|"
     r"[lr]h|warp|warps|warpfield|xfm|transforms?|jacobian|displacement|deformation|"
-    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask"
+    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask|gr[ae]y_?matter|white_?matter|"
+    r"jacobians|thickness|curv|sulc|dartelinput|prob(?:ability)?_?maps?|probability"
 )
 IMAGES = (
     r"slices?|axial|axl|ax|tra|trans|transversal|coronal|cor|sagittal|sag|images?(?:tr|ts)?|img|im|"
@@ -85,7 +86,9 @@ IMAGES = (
     r"orig|original|norm|aligned|preproc|stripped|skullstripped|[137](?:\.5)?t"
 )
 KIND = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})(?=$|[._ ()-]|\d+$)", re.I)
-KIND_OF_VOLUME = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}", re.I)
+KIND_OF_VOLUME = re.compile(
+    rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}|[._ -]b(?:0|[1-9]\d?[05]0){END}", re.I
+)
 # Words that may also say where or of whom a brain is.
 DOUBTFUL_LABEL = whole_words(
     r"[lr]h|gm|wm|csf|filled|tissues?|roi|lesions?|tumou?rs?|manual|gt|labels?|masks?"
@@ -158,9 +161,16 @@ SPLIT_PREFIX = re.compile(
 )
 LABEL_FOLDER = re.compile(
     r"(?:labels?|masks?|seg(?:s|mentations?)?|infer|pred(?:s|ict(?:ed|ions?))?)(?:_?t[rs])?|"
-    r"annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt",
+    r".+[._ -](?:labels|masks|segs|segmentations)|annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt|"
+    r"[gw]m|csf|(?:gr[ae]y|white)[_ -]?matter|jac(?:obians?)?|thickness|y[_-](?:train|val|test)\w*",
     re.I,
 )
+# What is drawn of other images.
+DRAWN_WORD = whole_words(
+    r"overlays?|edges?|thumb(?:nail)?s?|mosaics?|montages?|previews?|snapshots?|screenshots?|"
+    r"heat_?maps?|grad-?cam"
+)
+COLLECTION = re.compile(r"(?P<name>.+)[._ -](?:volumes|images|scans|subjects|data)", re.I)
 IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel in each name
 CHANNEL = re.compile(r"(?:^|_)(0\d{3})$")
 # Places and times that hold several persons.
