@@ -228,6 +228,8 @@ class Slices(Folder):
 class Volumes(Folder):
     """A folder of volumes, cut into slices; the repeats of a session are averaged."""
 
+    whole_heads = True
+
     def _slices(self, entries: list[Entry]) -> int:
         size = self.headers[id(entries[0])].shape[AXES[self.config.plane]]
         low, high = self.config.slice_range
@@ -251,6 +253,11 @@ class Volumes(Folder):
         # FreeSurfer's own images may be cut off at 255, and are even where they are.
         if looks_like_labels(volume.voxels, FEW_LABELS if is_freesurfer(entry) else None):
             raise VolumeError(LABELS.format(entry.path))
+        if volume.voxels.size and volume.voxels.min() == volume.voxels.max():
+            raise VolumeError(
+                f"{entry.path}: every voxel is {volume.voxels.min():g}, so it shows no head. Fetch "
+                "the file again, or take it out of the folder"
+            )
         return volume
 
 

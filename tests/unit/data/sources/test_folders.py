@@ -160,3 +160,20 @@ def test_an_image_of_freesurfer_that_is_cut_off_is_no_label_map(tmp_path, random
     for folder in ("else", "mask"):
         with pytest.raises(DatasetError, match="looks like a label map"):
             open_folder(tmp_path / folder, tmp_path)
+
+
+def test_a_volume_of_one_value_is_a_bad_scan(tmp_path, random):
+    for number in range(30):
+        voxels = random.random((20, 24, 22)) if number else np.full((20, 24, 22), 7)
+        write_volume(tmp_path / f"in/P{number:02d}.nii.gz", voxels.astype(np.float32))
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    assert dataset.table["subject"].nunique() == 29
+    assert "every voxel is 7" in str(dataset.description["bad_scans"])
+
+
+def test_slices_of_one_volume_are_one_head_by_likeness(tmp_path, random):
+    for number in range(4):
+        write_volume(tmp_path / f"in/P{number}.nii.gz", random.random((40, 48, 44)))
+    options = {"persons": "by-likeness", "slices_per_volume": 6}
+    table = open_folder(tmp_path / "in", tmp_path, **options).table
+    assert list(table.groupby("subject", sort=False).size()) == [6, 6, 6, 6]
