@@ -161,7 +161,8 @@ SPLIT_PREFIX = re.compile(
 )
 LABEL_FOLDER = re.compile(
     r"(?:labels?|masks?|seg(?:s|mentations?)?|infer|pred(?:s|ict(?:ed|ions?))?)(?:_?t[rs])?|"
-    r".+[._ -](?:labels|masks|segs|segmentations)|annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt|"
+    r".+[._ -](?:labels|masks|segs|segmentations)|annotations?|"
+    r"contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt|"
     r"[gw]m|csf|(?:gr[ae]y|white)[_ -]?matter|jac(?:obians?)?|thickness|"
     r"y[_-](?:train|val|test)\w*",
     re.I,

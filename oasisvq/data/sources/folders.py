@@ -253,7 +253,7 @@ class Volumes(Folder):
         # FreeSurfer's own images may be cut off at 255, and are even where they are.
         if looks_like_labels(volume.voxels, FEW_LABELS if is_freesurfer(entry) else None):
             raise VolumeError(LABELS.format(entry.path))
-        if volume.voxels.size and volume.voxels.min() == volume.voxels.max():
+        if volume.voxels.size and 0 < volume.voxels.min() == volume.voxels.max():
             raise VolumeError(
                 f"{entry.path}: every voxel is {volume.voxels.min():g}, so it shows no head. Fetch "
                 "the file again, or take it out of the folder"

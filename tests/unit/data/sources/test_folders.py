@@ -84,7 +84,7 @@ def test_other_options_and_changed_files_make_their_own(coronal, tmp_path):
 def test_the_data_of_an_analyze_pair_are_watched(tmp_path):
     (tmp_path / "in").mkdir()
     path = tmp_path / "in/brain_1.hdr"
-    voxels = np.ones((12, 14, 16), "<i2")
+    voxels = np.arange(12 * 14 * 16, dtype="<i2").reshape(12, 14, 16)
     nibabel.save(nibabel.AnalyzeImage(voxels, None), path)
     first = open_folder(tmp_path / "in", tmp_path)
     os.utime(path.with_suffix(".img"), ns=(1, 1))
@@ -103,7 +103,9 @@ def test_a_sheet_with_numbers_for_names_is_joined(tmp_path):
 def test_of_an_oasis_disc_the_masked_atlas_volumes_are_taken(tmp_path):
     folder = tmp_path / "disc1/OAS1_0001_MR1"
     folder.mkdir(parents=True)
-    voxels = np.ones((12, 14, 12), ">i2")  # so is the raw one, whose axes are A, S, L
+    voxels = np.arange(12 * 14 * 12, dtype=">i2").reshape(
+        12, 14, 12
+    )  # so is the raw one, whose axes are A, S, L
     stem = "OAS1_0001_MR1_mpr"
     for name in ("n4_anon_111_t88_gfc", "n4_anon_111_t88_masked_gfc", "-1_anon"):
         name = f"{stem}_{name}".replace("_-", "-")
