@@ -37,6 +37,7 @@ from oasisvq.data.volumes import (
     read_volume,
 )
 
+FEW_PICTURES = 10
 MOST_KINDS = 6  # that a line names
 LABELS = "{}: looks like a label map: few numbers, in even areas. Leave it out with --exclude"
 
@@ -151,6 +152,15 @@ class Folder(Source):
             lines.append(
                 f"Last numbers read as scans of one person: {counted(len(guessed), 'name')}. "
                 f"{guessed[0].relative} is scan {names.session} of {names.subject}. {remedy}"
+            )
+        pictures = [entry for entry in taken if not entry.volume]
+        persons = {entry.names.subject for entry in pictures}
+        numbered = [e for e in pictures if len(re.findall(r"\d+", e.stem)) > 1]
+        if 2 * len(persons) > len(pictures) >= FEW_PICTURES and 2 * len(numbered) > len(pictures):
+            lines.append(
+                f"Nearly every picture is a person of its own: {counted(len(persons), 'person')}, "
+                f"as {numbered[0].names.subject} of {numbered[0].relative}. If several show one "
+                "person, say what is the person with --subject-pattern"
             )
         places = [e for e in taken if e.names.repeat == e.relative.parent.as_posix()]
         if places:
