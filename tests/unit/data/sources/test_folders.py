@@ -183,7 +183,7 @@ def test_slices_of_one_volume_are_one_head_by_likeness(tmp_path, random):
 
 def test_pictures_that_are_all_persons_of_their_own_are_said(tmp_path):
     for number in range(12):
-        write_png(tmp_path / f"in/P{number:02d}_{70 + number}.png", np.full((16, 16), number))
+        write_png(tmp_path / f"in/P{number:02d}_{70 + number}.png", np.full((16, 16), 9 + number))
     (line,) = (
         n for n in open_folder(tmp_path / "in", tmp_path).description["remarks"] if "own" in n
     )
