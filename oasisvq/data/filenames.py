@@ -26,6 +26,7 @@ from oasisvq.data.name_words import (
     CONTRAST_WORD,
     COPY_OF,
     DOWNLOAD,
+    FOLLOW_UP,
     IMAGE_FOLDER,
     JOINED,
     KIND,
@@ -199,6 +200,8 @@ class _Draft:
         self.augmented = any(map(AUGMENTED.search, [self.stem, *folders]))
         self.augmented |= bool(COPY_OF.match(plain))
         self.stem = DOWNLOAD.sub("", self.stem) if volume else JOINED.sub("_", self.stem)
+        if not volume:  # the follow-up's slice, not a second follow-up
+            self.stem = FOLLOW_UP.sub(r"\g<visit>__", self.stem)
         self.known, self.groups = _find_known([*self.folders, self.stem]), []
         self.rest, self.number, self.tail, self.session = self.stem, "", "", ""
         self.subject, self.person, self.counted = "", len(self.folders), ""
@@ -454,10 +457,10 @@ def _keep_who_is_called_like_a_session(drafts: list[_Draft]) -> None:
 
 
 def _read_numbers_at_ends(drafts: list[_Draft]) -> None:
-    """Tells slices from visits in pictures' names as `P01_s90`, `P01_y4` and `P01_fu_90`.
+    """Tells slices from visits in pictures' names as `P01_s90` and `P01_y4`.
 
-    A number behind the follow-up, or beside a letter for an axis, is a slice's; so are numbers that
-    are larger than visits' and no multiples of three months. The person keeps its number.
+    A number beside a letter for an axis is a slice's; so are numbers that are larger than visits'
+    and no multiples of three months. The person keeps its number.
     """
     found = {
         id(draft): match
@@ -467,22 +470,21 @@ def _read_numbers_at_ends(drafts: list[_Draft]) -> None:
     numbers, read = collections.defaultdict(set), set()
     for draft in drafts:
         if match := found.get(id(draft)):
-            word = (match["word"] or "").lower()
+            word = match["word"].lower()
             numbers[word].add(int(match["number"]))
             if not draft.rest.endswith(match["number"]):
                 read.add(word)  # as a visit's, or a repeat's
     for draft in drafts:
         match = found.get(id(draft))
-        word = (match["word"] or "").lower() if match else ""
+        word = match["word"].lower() if match else ""
         if not match or word not in read:
             continue
         visits = max(numbers[word]) <= 12 or not any(number % 3 for number in numbers[word])
-        if word not in ("", "x", "y", "z") and visits:
+        if word not in ("x", "y", "z") and visits:
             draft.rest = f"{match['who']}_"
         else:
-            plain = "_".join(filter(None, [match["who"], match["visit"]]))
-            draft.rest = _without(plain, SESSION, REPEAT, AUGMENTED)
-            draft.stem = f"{plain}_z{match['number']}"
+            draft.rest = _without(match["who"], SESSION, REPEAT, AUGMENTED)
+            draft.stem = f"{match['who']}_z{match['number']}"
         draft.number = match["number"]
         draft.parts[-1] = draft.parts[-1][0], draft._who()
 
@@ -490,7 +492,10 @@ def _read_numbers_at_ends(drafts: list[_Draft]) -> None:
 def _find_slices_amid_names(drafts: list[_Draft]) -> None:
     """Finds the numbers of slices that are not the last word of pictures' names."""
     pictures = [draft for draft in drafts if not draft.volume and not draft.augmented]
-    places = [(*draft.folders, draft.subject) for draft in pictures]
+    places = [
+        (*d.folders, d.subject, _session([d.stem]), *CONTRAST_WORD.findall(d.stem))
+        for d in pictures
+    ]
     names = [f"{'p0_' if d.known else ''}{d.counted or d.rest}" for d in pictures]
     persons = [draft.rest if draft.known else draft.parts[-1][1] for draft in pictures]
     for number, field in find_slice_fields(names, places, persons).items():

@@ -12,13 +12,15 @@ from oasisvq.data.name_words import (
     JOINED_LETTER,
     JOINED_WORD,
     MONTH,
+    NOBODY,
     PLACE,
     YEAR,
 )
 
 WORD = re.compile(r"(?:(?<![^._ ()])[+-])?[^._ ()-]+")
-NUMBER = re.compile(r"([+-]?\d{1,4})(?:mm|[a-z])?", re.I)
-HASH = re.compile(r"\d+|[0-9a-f]{6,}", re.I)  # a counter, or what a computer makes up
+NUMBER = re.compile(r"(?P<word>[a-z]{0,6})(?P<digits>[+-]?\d{1,4})[a-z%]{0,2}", re.I)
+# A counter, or what a computer makes up.
+HASH = re.compile(r"\d+|[0-9a-f]{6,}|[a-z]{2,}\d{3,}", re.I)
 UNIQUE = 0.95  # of the values of a hash or counter; there may be two alike
 MOST_VISITS = 9
 DATE_TAIL = re.compile(rf"{YEAR}|\d\d{MONTH}{DAY}|{DAY}{MONTH}\d\d")
@@ -90,7 +92,9 @@ def _are_slices(
 ) -> bool:
     """Tells whether a column may hold the numbers of slices, several of each of few persons."""
     values, rest = columns[column], [n for n in range(len(columns)) if n not in {column, *dropped}]
-    if not rest or not all(map(NUMBER.fullmatch, values)):
+    matches = [match for match in map(NUMBER.fullmatch, values) if match]
+    words = {match["word"].casefold() for match in matches}
+    if not rest or len(matches) < len(values) or len(words) > 1:
         return False
     groups = collections.defaultdict(list)
     for number, value in enumerate(values):
@@ -99,15 +103,17 @@ def _are_slices(
     if 2 * len(groups) > len(values) or different < 0.9 * len(values):
         return False
     before, behind = [n for n in rest if n < column], [n for n in rest if n > column]
-    heads = {tuple(columns[n][number] for n in before) for number in range(len(values))}
-    if not any(_has_number(columns[n][0]) and not PLACE.fullmatch(columns[n][0]) for n in before):
+    wordy = behind and not any(map(NUMBER.fullmatch, columns[behind[0]]))
+    if not any(_is_person(columns[n][0]) for n in before):
         recurring = 2 * len(set(values)) <= len(values)
-        wordy = behind and not any(map(NUMBER.fullmatch, (columns[n][0] for n in behind)))
-        return bool(recurring and wordy and (before or _has_number(columns[behind[0]][0])))
+        person_behind = behind and not columns[behind[0]][0].isdecimal()
+        person_behind = person_behind and _has_number(columns[behind[0]][0])
+        return recurring and words == {""} and bool(before or person_behind)
     # `P01_2_90` is a visit, and a slice, unless there are many visits.
-    few = all(abs(int(match[1])) <= MOST_VISITS for match in map(NUMBER.fullmatch, values) if match)
-    numbered = behind and all(map(NUMBER.fullmatch, columns[behind[0]]))
-    return not (few and numbered and len(set(values)) <= len(heads))
+    heads = {tuple(columns[n][number] for n in before) for number in range(len(values))}
+    few = all(abs(int(match["digits"])) <= MOST_VISITS for match in matches)
+    named = any(map(NOBODY.fullmatch, words - {""}))
+    return not named and not (few and behind and not wordy and len(set(values)) <= len(heads))
 
 
 def _has_number(word: str) -> bool:
@@ -119,9 +125,9 @@ def _field(words: list[str], column: int, dropped: set[int]) -> Field:
     before = "_".join(word for n, word in enumerate(words[:column]) if n not in dropped)
     rest = [word for n, word in enumerate(words) if n > column and n not in dropped]
     match = NUMBER.fullmatch(words[column])
-    digits = match[1] if match else ""
-    letter = words[column][len(digits) :].removesuffix("mm")
-    behind = "_".join(filter(None, [letter, *rest]))
+    digits = match["digits"] if match else ""
+    letter = words[column][match.end("digits") :] if match else ""
+    behind = "_".join(filter(None, [letter.removesuffix("mm"), *rest]))
     numbered = any(_has_number(word) and not PLACE.fullmatch(word) for word in before.split("_"))
     person = before if numbered or (before and not _has_number(behind)) else f"{before}_{behind}"
     return Field(digits, before, behind, person)
@@ -162,7 +168,8 @@ def visits_in_front(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     several = {rest for rest, some in visits.items() if len(some) > 1}
     words = {visit for rest in several for visit in visits[rest]}
     dated = any(len(word) == 6 for word in words)
-    if 4 * len(several) < len(visits) or not (dated or len(words) <= len(visits)):
+    short = any(len(rest) < 3 for rest in visits)
+    if 4 * len(several) < len(visits) or not (dated or len(words) + short <= len(visits)):
         return {}
     return {name: (match["visit"], match["rest"]) for name, match in found.items()}
 

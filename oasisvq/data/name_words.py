@@ -42,7 +42,8 @@ DATE = (
     rf"(?:{DAY}(?P<point>[-._]?){MONTH}|{MONTH}(?P<other>[-._]?){DAY})[-._]?{YEAR}|"
     rf"(?:\d?\d[-._ ]?)?(?:{MONTHS})[-._ ]?{YEAR}|{YEAR}[-._ ]?(?:{MONTHS})(?:[-._ ]?\d?\d)?|"
     rf"\d?\d(?P<between>[-.])\d?\d(?P=between){YEAR}|{YEAR}[._ -]?Q[1-4]|"
-    rf"(?<![\d.]\.){DAY}(?P<dot>[-.]){MONTH}(?P=dot)\d\d(?!\.\d)"
+    rf"(?<![\d.]\.)(?:{DAY}(?P<dot>[-.]){MONTH}(?P=dot)|{MONTH}(?P<dash>[-.]){DAY}(?P=dash))\d\d"
+    r"(?!\.\d)"
 )
 VISIT = (
     r"(?:ses|sess|session|vis|visit|scan|tp|timepoint|time|month|year|yr|wave|day|week|wk|"
@@ -122,10 +123,9 @@ SLICE_BEFORE_PERSON = re.compile(r"^(?P<slice>\d+)[._ -]+(?=[a-z]+[._ -]?\d+$)",
 SLICE_IN_FRONT = re.compile(r"[xyz]\d", re.I)  # or a person: `X01`
 # A visit or repeat whose number, at the end of a picture's name, may be that of a slice.
 NUMBER_AT_END = re.compile(
-    r"(?P<who>.*(?:[a-z]|^)\d+)[._ -]+(?:(?P<visit>follow-?up|fu)[._ -]|(?P<word>[a-z]+)[._ -]?)"
-    r"(?P<number>\d{1,3})",
-    re.I,
+    r"(?P<who>.*(?:[a-z]|^)\d+)[._ -]+(?P<word>[a-z]+)[._ -]?(?P<number>\d{1,3})", re.I
 )
+FOLLOW_UP = re.compile(r"(?<=[._ -])(?P<visit>follow-?up|fu)[._ -](?=\d{1,3}(?!\d))", re.I)
 JOINED = re.compile(r"(?<=\d)(?=(?:ses|session|vis|visit|slice|[vz])\d)", re.I)
 # Visits that no separator parts from the person: `P01bl`, `P01V1`, `pre1`, `V1_P01`.
 JOINED_WORD = re.compile(
@@ -133,11 +133,13 @@ JOINED_WORD = re.compile(
     r"(?:follow-?up|fu|pre|post)\d{0,2})(?:$|[._ -]))",
     re.I,
 )
-JOINED_LETTER = re.compile(r"(?<=\d)(?<!\d{8})[mstvwy]\d{1,2}(?=$|[._ -])", re.I)
+JOINED_LETTER = re.compile(
+    r"(?<=\d)(?<!\d{8})[mstvwy]\d{1,2}(?=$|[._ -])|(?-i:(?<=[a-z])[MTVW]\d(?=$|[._ -]))", re.I
+)
 IN_FRONT = re.compile(r"(?:pre|post|bl|baseline|fu|follow-?up|before|after)(?=\d)", re.I)
 FRONT_VISIT = re.compile(
     rf"(?P<visit>[mstvwy]\d{{1,2}}|{YEAR}|\d\d{MONTH}{DAY})[._ -]+"
-    r"(?P<rest>[a-z]+[._ -]?\d[^._ -]*|\d{3,})",
+    r"(?P<rest>[a-z]+[._ -]?\d[^._ -]*|\d{3,}|(?<=^[vw]\d_)\d\d)",
     re.I,
 )
 # The number of a series behind the time of an exam, in the names that dcm2niix gives.
