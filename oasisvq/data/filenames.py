@@ -49,6 +49,7 @@ from oasisvq.data.name_words import (
     SPLIT_FOLDER,
     SPLIT_PREFIX,
     SUFFIXES,
+    TEMPLATE,
     UPLOAD,
     YEAR_MONTH,
 )
@@ -215,7 +216,7 @@ class _Draft:
         if not volume and not self.known:
             self._find_slice()
         parts = [
-            (depth, _part_of_folder(folder, volume))
+            (depth, _part_of_folder(folder, volume) or self._subject_folder(depth))
             for depth, folder in enumerate(self.folders)
             if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
             and person_part(_words_apart(folder), volume)  # else a wrapper, `OriginalDataset`
@@ -223,6 +224,12 @@ class _Draft:
         ]
         self.parts = [part for part in parts if part[1]]
         self.parts.append((len(self.folders), self._who()))
+
+    def _subject_folder(self, depth: int) -> str:
+        """Returns a folder `S01` that holds `S01_T1` or the like, and so is no visit; or `""`."""
+        folder, inner = self.folders[depth], [*self.folders, self.stem][depth + 1]
+        found = re.fullmatch(r"s\d+", folder, re.I) and re.match(rf"{folder}[._ -]", inner)
+        return folder if found else ""
 
     def _wraps(self, depth: int) -> bool:
         """Tells whether a folder holds others called like it: `OASIS-TRT-20_volumes`."""
@@ -298,7 +305,8 @@ class _Draft:
             whole = rf"(?<![a-z0-9]){re.escape(self.subject)}(?![a-z0-9])"
             kind = re.sub(whole, "_", kind, count=1, flags=re.I) if self.subject else kind
             kind = kind.strip("._- ").removeprefix(re.split(r"[._ -]", self.subject)[0])
-        session, numbered = _session(texts), re.search(r"\d", self.tail)
+        session = _session(texts)
+        numbered = re.search(r"\d", self.tail) and not TEMPLATE.fullmatch(self.tail)
         if numbered and not session:
             session, kind = self.tail, kind.replace(self.tail, "_")
         repeat = _first(REPEAT, "repeat", texts[:2])
@@ -677,6 +685,9 @@ def _is_wrapper(open_drafts: list[tuple[_Draft, list[tuple[int, str]]]]) -> bool
         return True
     name = open_drafts[0][1][0][1]
     volumes = all(draft.volume for draft, _ in open_drafts)
+    inmost = set().union(*deeper.values())
+    if volumes and len(deeper) == 1 and len(inmost) > 2:  # `LPBA40/delineation_space/S01`
+        return all(re.fullmatch(r"s\d+", name, re.I) for name in inmost)
     return volumes and len(deeper) > 2 and not re.search(r"\d", name)
 
 

@@ -457,3 +457,10 @@ def test_words_like_known_names_are_no_persons():
         "sub-set1/P0{p}_T1.nii",
     ):
         assert subjects(*(form.format(p=p) for p in (1, 2, 3))) == ["P01", "P02", "P03"]
+
+
+def test_folders_of_subjects_that_look_like_visits():
+    names = ("T1", "mask")
+    deep = [f"LPBA40/delineation_space/S0{p}/S0{p}.{k}.hdr" for p in (1, 2, 3) for k in names]
+    assert subjects(*deep) == ["S01", "S02", "S03"]
+    assert subjects(*(f"P0{p}/S1/S1_T1.nii" for p in (1, 2, 3))) == ["P01", "P02", "P03"]
