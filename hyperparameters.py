@@ -11,6 +11,7 @@ from oasisvq.core.errors import HyperparameterError
 
 DATA_DIR = "data"  # the folder for archives and prepared slices, unless another is given
 PIXEL_SIZES = (0.05, 20.0)  # mm; smaller pixels of a head would fill the memory
+MOST_WEIGHTS = 2**27  # of a model: half a gigabyte, and four times as much in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +245,24 @@ class Hyperparameters(Configuration):
     vqvae: VQVAEConfig = VQVAEConfig()
     prior: PriorConfig = PriorConfig()
     run: RunConfig = RunConfig()
+
+    def __post_init__(self):
+        vqvae, prior, codes = self.vqvae, self.prior, self.vqvae.num_embeddings
+        # About as many as there are; the kernels of residual blocks and of 7x7 have most of them.
+        weights = {
+            "--width, --residual-blocks, --num-embeddings or --embedding-dim": (
+                20 * (vqvae.residual_blocks + 1) * vqvae.width**2 + codes * vqvae.embedding_dim
+            ),
+            "--prior-filters, --prior-residual-blocks or --num-embeddings": (
+                (49 + 5 * prior.residual_blocks) * prior.filters**2 + 3 * codes * prior.filters // 2
+            ),
+        }
+        for flags, count in weights.items():
+            if count > MOST_WEIGHTS:
+                raise HyperparameterError(
+                    f"a model of about {count:,} weights. Expected at most {MOST_WEIGHTS:,}: lower "
+                    f"{flags}"
+                )
 
 
 # The values that `train.py --preset` changes; flags override them.

@@ -9,6 +9,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import shutil
 from pathlib import Path
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ from support.sources import SHEET, sessions, write_disc, write_png
 
 # A graph of TensorFlow is so many objects that a tenth of the time would go into collections.
 gc.set_threshold(100_000, 20, 20)
+
+# Hypothesis has a time for each example, which a busy machine exceeds.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

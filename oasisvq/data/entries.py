@@ -1,6 +1,7 @@
 """The images below a folder, each of them taken, or left out for a reason."""
 
 import dataclasses
+import math
 import os
 import re
 import stat
@@ -66,6 +67,7 @@ class Entry:
         names: Who and what it shows.
         reason: A key of `REASONS` if it is left out, else `""`.
         problem: A text if it cannot be read, else `""`.
+        pixels: Its pixels or voxels, as its header claims, once that has been read.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Entry:
     names: Names = Names("")
     reason: str = ""
     problem: str = ""
+    pixels: int = 0
 
     @property
     def taken(self) -> bool:
@@ -176,6 +179,7 @@ def leave_sizes(entries: list[Entry]) -> None:
     for entry in entries:
         try:
             sizes[id(entry)] = picture_size(entry.path)
+            entry.pixels = math.prod(sizes[id(entry)])
         except VolumeError as error:
             entry.problem = str(error)
     if not sizes:

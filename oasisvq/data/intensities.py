@@ -53,7 +53,7 @@ def ground_at_zero(
         if everywhere == 1 or at_border < min(1.2 * everywhere, 0.99):
             raise VolumeError(f"{name}: holds NaN voxels that are not its ground. {_REPAIR}")
         notes.append(f"{everywhere:.0%} of its voxels, outside of the head, are NaN and became 0")
-    padding, above = _padding(voxels[~missing], border)
+    padding, above = _padding(_known(voxels, missing), border)
     if padding < above:
         voxels, border = (np.where(x == padding, above, x) for x in (voxels, border))
         notes.append(f"its padding of {padding:.4g} became {above:.4g}, the next value")
@@ -77,7 +77,7 @@ def _shifted(
     voxels: np.ndarray, missing: np.ndarray, border: np.ndarray, name: object
 ) -> tuple[np.ndarray, str]:
     """Returns finite voxels with the ground at 0, and a note, see `ground_at_zero`."""
-    finite = voxels[~missing]
+    finite = _known(voxels, missing)
     masked = np.isnan(border).mean() >= 0.5  # what is not NaN is the head
     border = np.zeros(1) if masked else border[~np.isnan(border)]
     if masked:
@@ -113,6 +113,11 @@ def _shifted(
             "seen that could become 0. Save it with intensities from 0 up"
         )
     return _head_above_zero(voxels, inside, values, ground)
+
+
+def _known(voxels: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Returns the voxels that are not missing: without a copy if none is."""
+    return voxels[~missing] if missing.any() else voxels
 
 
 def _padding(finite: np.ndarray, border: np.ndarray) -> tuple[float, float]:
@@ -200,10 +205,12 @@ def ground_pictures(pictures: Sequence[np.ndarray], name: object) -> tuple[list[
     """Brings the ground of a scan's pictures `(H, W)` to 0, see `ground_at_zero`, all alike."""
     values = np.concatenate([picture.ravel() for picture in pictures])
     border = np.concatenate([border_values(picture) for picture in pictures])
+    shapes = [picture.shape for picture in pictures]
+    del pictures  # so that they do not stay in memory beside their copy
     grounded, note = ground_at_zero(values, name, border)
-    ends = np.cumsum([picture.size for picture in pictures])[:-1]
+    ends = np.cumsum([height * width for height, width in shapes])[:-1]
     parts = np.split(grounded, ends)
-    return [part.reshape(p.shape) for part, p in zip(parts, pictures, strict=True)], note
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)], note
 
 
 def looks_like_labels(voxels: np.ndarray, most: int | None = None) -> bool:
@@ -224,8 +231,8 @@ def looks_like_labels(voxels: np.ndarray, most: int | None = None) -> bool:
         return False
     found, counts = np.unique(sample, return_counts=True)
     if len(found) > FEW_LABELS:  # most brains are known by a small part of them
-        steps = _steps(voxels, found[counts.argmax()], stride)
-        if np.sum(steps == 0) < SURELY_UNEQUAL * len(steps):
+        pairs, equal, _ = _steps(voxels, found[counts.argmax()], stride)
+        if equal < SURELY_UNEQUAL * pairs:
             return False
     values, counts = np.unique(voxels, return_counts=True)
     if len(values) < 2:
@@ -235,10 +242,8 @@ def looks_like_labels(voxels: np.ndarray, most: int | None = None) -> bool:
     if len(values) > (most or len(values)) or not np.array_equal(values, np.round(values)):
         return False
     levels = np.searchsorted(values, voxels).astype(np.int32)
-    steps = _steps(levels, int(counts.argmax()))
-    equal, next_level = np.sum(steps == 0), np.sum(steps == 1)
-    changes = len(steps) - equal
-    if equal < EQUAL_NEIGHBOURS * len(steps) or next_level > NEXT_LEVEL * changes:
+    pairs, equal, next_level = _steps(levels, int(counts.argmax()))
+    if equal < EQUAL_NEIGHBOURS * pairs or next_level > NEXT_LEVEL * (pairs - equal):
         return False
     return len(values) <= MANY_LABELS or _are_compact(levels, counts)
 
@@ -250,9 +255,12 @@ def _are_compact(levels: np.ndarray, counts: np.ndarray) -> bool:
     return bool(np.median(counts / sizes) > COMPACT)
 
 
-def _steps(levels: np.ndarray, ground: float, stride: int = 1) -> np.ndarray:
-    """Returns by how much neighbours differ that are both not ground, of every `stride`-th pair."""
-    steps = []
+def _steps(levels: np.ndarray, ground: float, stride: int = 1) -> tuple[int, int, int]:
+    """Returns how many neighbours are both not ground, are equal, and differ by 1.
+
+    Only every `stride`-th pair is looked at.
+    """
+    pairs = equal = next_level = 0
     for axis, size in enumerate(levels.shape):
         places = [slice(None, None, stride)] * levels.ndim
         places[axis] = slice(0, size - 1, stride)
@@ -260,5 +268,8 @@ def _steps(levels: np.ndarray, ground: float, stride: int = 1) -> np.ndarray:
         places[axis] = slice(1, size, stride)
         second = levels[tuple(places)]
         both = (first != ground) & (second != ground)
-        steps.append(np.abs(first[both] - second[both]))
-    return np.concatenate(steps)
+        steps = np.abs(first[both] - second[both])
+        pairs += steps.size
+        equal += int(np.count_nonzero(steps == 0))
+        next_level += int(np.count_nonzero(steps == 1))
+    return pairs, equal, next_level

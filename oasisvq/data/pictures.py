@@ -9,11 +9,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from oasisvq.core.errors import VolumeError
 from oasisvq.data.intensities import ground_pictures
-from oasisvq.data.volumes import LARGEST_SCAN, LARGEST_SIDE, guarded, refuse_pointer
+from oasisvq.data.volumes import LARGEST_SIDE, guarded, refuse_pointer
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")  # of one slice, the first is taken
 FORMATS = ("PNG", "JPEG", "TIFF")  # Pillow's other decoders start programs, or are seldom tested
-LEAST_PACKED = 1 / 3  # bytes in the files per pixel of a scan above `LARGEST_SCAN`
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")  # grey, of more than 8 bits
 PHOTOMETRIC, MIN_IS_WHITE = 262, 0  # a tag of TIFF, and what it says if 0 is white
 
@@ -74,14 +73,7 @@ def read_pictures(paths: Sequence[Path], name: object) -> tuple[list[np.ndarray]
     """Reads the pictures of a scan, with their ground at 0, and notes on what was changed.
 
     Raises:
-        VolumeError: If one of them cannot be read, see `read_picture`, or has no usable ground, or
-            if all are too large together.
+        VolumeError: If one of them cannot be read, see `read_picture`, or has no usable ground.
     """
-    pixels = sum(width * height for width, height in map(picture_size, paths))
-    if pixels > max(LARGEST_SCAN, sum(path.stat().st_size for path in paths) / LEAST_PACKED):
-        raise VolumeError(
-            f"{paths[0]}: its scan has {len(paths)} pictures with {pixels:,} pixels. Expected at "
-            f"most {LARGEST_SCAN:,}; shrink them, or take some out with --exclude"
-        )
     pictures, note = ground_pictures([read_picture(path) for path in paths], name)
     return pictures, [note] if note else []

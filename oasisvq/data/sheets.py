@@ -23,6 +23,8 @@ HEADER_WITHIN = 10  # rows; some copies have a title above
 # A larger sheet is refused while it is read, before it fills the memory.
 LARGEST_FILE = 2**25  # bytes
 LARGEST_UNPACKED = 2**26  # bytes of an .xlsx file
+MOST_TAGS = 2**22  # in the XML of an .xlsx file: cells have up to four, of up to 300 bytes each
+MOST_OTHER_TAGS = 2**18  # in its parts without cells, which become larger objects
 MOST_COLUMNS = 2**12
 MOST_CELLS = 2**21  # with the blank ones that a table of these rows and columns has
 LARGEST_CELL = 2**15  # characters; Excel's are no longer
@@ -139,9 +141,7 @@ def _separator(text: str, is_key: Callable[[str], bool]) -> str:
 
 def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
     """Returns the rows of cells of each worksheet of an `.xlsx` file."""
-    with zipfile.ZipFile(path) as members:
-        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
-            raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED:,} bytes")
+    _check_parts(path)
     with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         # Read row by row, or a single far cell would fill the memory with blank ones.
         book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
@@ -155,6 +155,22 @@ def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
             return grids
         finally:
             book.close()
+
+
+def _check_parts(path: Path) -> None:
+    """Raises a `ValueError` if the parts of an `.xlsx` file would fill the memory."""
+    with zipfile.ZipFile(path) as members:
+        if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
+            raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED:,} bytes")
+        tags = {True: 0, False: 0}  # in parts with cells, and in others
+        for member in members.infolist():
+            with members.open(member) as part:
+                found = sum(piece.count(b"<") for piece in iter(lambda: part.read(2**20), b""))
+            tags[member.filename.startswith(("xl/worksheets/", "xl/sharedStrings"))] += found
+    if tags[True] > MOST_TAGS or tags[False] > MOST_OTHER_TAGS:
+        raise ValueError(
+            f"its parts have more than {MOST_TAGS:,} tags, or {MOST_OTHER_TAGS:,} without cells"
+        )
 
 
 def _texts(row: Iterable[Any]) -> list[str]:

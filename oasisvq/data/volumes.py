@@ -24,7 +24,7 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh")
 LARGEST_VOLUME = 2**28  # voxels; a header of 10 KB can claim gigabytes
 LARGEST_PACKED = 2**26  # voxels of up to 8 bytes in a packed file; more need bytes in the file
 LEAST_PACKED = 1 / 3  # bytes in the file per voxel above that
-LARGEST_SCAN = 2**26  # pixels of all slices of a scan
+LARGEST_SCAN = 2**26  # pixels of all slices, or voxels of all files, of a scan; more need bytes too
 LARGEST_SIDE = 4096  # pixels of a slice
 LARGEST_HEADER = 2**20  # bytes before the voxels, extensions included
 PIECE = 2**24  # bytes read at a time
@@ -154,6 +154,13 @@ def read_header(path: str | Path, axes: str = "", plane: str = "") -> Header:
             axes = ""
         _check_length(size, length, path)
         return _placed(header, path, axes, plane)[0]
+
+
+def bytes_of(path: Path) -> int:
+    """Returns the size of a file, or of the voxels beside a `.hdr` file; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        return (_image_beside(path) if path.suffix.lower() == ".hdr" else path).stat().st_size
+    return 0
 
 
 def _image_beside(path: Path) -> Path:

@@ -13,7 +13,7 @@ from oasisvq.core.errors import DatasetError, RunFolderError
 from oasisvq.data.prepare import fit_picture
 from oasisvq.data.splits import subject_split
 from oasisvq.training.stages import save_split
-from support.processes import TESTS, start_python
+from support.processes import HANG, TESTS, start_python
 from support.scripts import run_main
 from support.sources import choose, open_folder, write_png
 
@@ -204,7 +204,7 @@ def test_a_listing_is_written_only_where_one_is_asked_for(capfd, coronal, tmp_pa
 
 def test_help_answers_before_anything_heavy_is_imported():
     process = start_python("-X", "importtime", TESTS.parent / "dataset.py", "--help")
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=HANG)
     assert "--shard" in out
     imported = {line.split("|")[-1].strip() for line in errors.splitlines()}
     assert not imported & {"tensorflow", "keras", "pandas", "scipy", "nibabel", "matplotlib"}

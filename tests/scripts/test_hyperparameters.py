@@ -57,6 +57,27 @@ def test_pixels_are_as_large_as_those_of_scans(size):
         assert parse("--pixel-size", str(allowed)).data.pixel_size == allowed
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--width", "4096"],
+        ["--width", "2048", "--residual-blocks", "1"],
+        ["--num-embeddings", "65536", "--embedding-dim", "4096"],
+        ["--prior-filters", "4096"],
+        ["--prior-filters", "1024", "--prior-residual-blocks", "256"],
+        ["--prior-filters", "1500", "--num-embeddings", "65536"],
+    ],
+)
+def test_models_that_would_fill_the_memory_are_refused(flags):
+    with pytest.raises(HyperparameterError, match=rf"at most 134,217,728: lower .*{flags[0]}"):
+        parse(*flags)
+
+
+def test_models_of_a_few_hundred_channels_are_allowed():
+    parse("--width", "512", "--residual-blocks", "8", "--num-embeddings", "16384")
+    parse("--prior-filters", "512", "--prior-residual-blocks", "32")
+
+
 def test_a_configuration_of_before_a_field_existed_keeps_its_meaning():
     values = Hyperparameters().to_dictionary()
     for name in ("pixel_size", "include", "exclude", "suffix", "persons"):
@@ -186,6 +207,9 @@ def configurations(draw):
     values["slice_range"] = tuple(sorted(draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))))
     values["pixel_size"] = draw(st.one_of(st.just(0.0), st.floats(*PIXEL_SIZES)))
     values["discs"] = ",".join(map(str, draw(st.lists(st.integers(1, 12)))))
+    # Models of any number of blocks and codes are then small enough.
+    values["embedding_dim"] = draw(st.integers(1, 1024))
+    values["width"], values["prior_filters"] = draw(st.integers(2, 200)), draw(st.integers(2, 200))
     return values
 
 

@@ -31,6 +31,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from tests.stress import verdict
+from tests.stress.kills import ROOT
+
 FILES = (
     "config.json",
     "pixelcnn.json",
@@ -56,41 +59,64 @@ LONGEST = 300  # seconds for one mutation
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = verdict.parser(__doc__.splitlines()[0])
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--mutations", type=int, default=1000, help="of each file, to be opened")
     parser.add_argument("--count", type=int, default=20, help="of each file, to be used by scripts")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=USED, default=USED, metavar="FILE")
     parser.add_argument(
         "--data-dir", type=Path, help="of the training (default: data, beside the run)"
     )
     arguments = parser.parse_args()
-    problems, data_dir = [], arguments.data_dir or arguments.run_dir.parent / "data"
+    found = verdict.Verdict("hostile", arguments.seed)
+    data_dir = arguments.data_dir or arguments.run_dir.parent / "data"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "run"
+        copy = Path(folder, "in", "folders", "of", "its", "own", "run")
         shutil.copytree(arguments.run_dir, copy)
-        present = [name for name in arguments.only if (copy / name).is_file()]
-        for name in present:
-            done = []
-            if name in FILES and arguments.mutations:
-                done.append(attack(copy, [name], arguments.mutations, arguments.seed))
-            if arguments.count:
-                options = {"target": use_changed, "extra": (data_dir.resolve(),)}
-                done.append(attack(copy, [name], arguments.count, arguments.seed, **options))
-            for kind, (found, counts) in zip(("opened", "used")[-len(done) :], done, strict=True):
-                problems += found
-                refused, loaded = counts[name]["refused"], counts[name]["loaded"]
-                print(
-                    f"{name}, {kind}: {refused} refused, {loaded} loaded, {len(found)} problems",
-                    flush=True,
-                )
-    print("\n".join(problems) or "nothing else happened")
-    sys.exit(bool(problems))
+        score(copy)
+        before = files(folder)
+        for name in arguments.only:
+            if not (copy / name).is_file():
+                found.add("other", f"{name}: the run has no such file")
+            elif name in FILES and arguments.mutations:
+                try_file(found, "opened", copy, name, arguments.mutations)
+            if (copy / name).is_file() and arguments.count:
+                extra = {"target": use_changed, "extra": (data_dir.resolve(),)}
+                try_file(found, "used", copy, name, arguments.count, **extra)
+        for path in files(folder) - before:
+            found.add("outside", path)
+    found.end(arguments.report)
+
+
+def score(run):
+    """Runs similarity.py on a run, which writes its report there."""
+    command = [sys.executable, ROOT / "similarity.py", "--run-dir", run, "--panel-slices", "2"]
+    ended = verdict.run(command, LONGEST)
+    if ended.status:
+        sys.exit(f"similarity.py: status {ended.status}: {ended.errors}")
+
+
+def try_file(found, how, copy, name, count, **options):
+    """Changes a file so many times, and adds what went wrong to the `Verdict`."""
+    problems, counts = attack(copy, [name], count, found.seed, **options)
+    for kind, problem in problems:
+        found.add(kind, problem)
+    refused, loaded = counts[name]["refused"], counts[name]["loaded"]
+    found.tries += refused + loaded + len(problems)
+    print(
+        f"{name}, {how}: {refused} refused, {loaded} loaded, {len(problems)} problems", flush=True
+    )
+
+
+def files(folder):
+    """Returns the files below a folder, but not those of the run and its copy."""
+    paths = {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+    inside = re.compile(r"in/folders/of/its/own/(run/|used/|\.used\.)")
+    return {path for path in paths if not inside.match(path)}
 
 
 def attack(run, names, mutations, seed, target=None, extra=()):
-    """Returns what else happened than should, and how often which of the two did, by file.
+    """Returns what else happened than should, with its kind, and how often which of the two did.
 
     Args:
         run: The folder of a run, which is changed.
@@ -118,21 +144,23 @@ def attack(run, names, mutations, seed, target=None, extra=()):
             try:
                 untouched = ours.recv()
                 if untouched != "loaded":  # then no refusal would prove anything
-                    problems.append(f"{run}, as it was: {untouched}")
+                    problems.append(("other", f"{run}, as it was: {untouched}"))
                     next_one = len(tasks)
                 while next_one < len(tasks):
                     if not ours.poll(LONGEST):
-                        raise EOFError
+                        raise TimeoutError
                     outcome, (name, number) = ours.recv(), tasks[next_one]
                     if outcome in counts[name]:
                         counts[name][outcome] += 1
                     else:
-                        problems.append(f"{name}, mutation {number}: {outcome}")
+                        kind = "other" if ": status " in outcome else "tracebacks"
+                        problems.append((kind, f"{name}, mutation {number}: {outcome}"))
                     next_one += 1
                     bar.update()
-            except EOFError:
+            except (EOFError, TimeoutError) as error:
                 name, number = tasks[min(next_one, len(tasks) - 1)]
-                problems.append(f"{name}, mutation {number}: the process crashed or hung")
+                kind = "hangs" if isinstance(error, TimeoutError) else "signals"
+                problems.append((kind, f"{name}, mutation {number}: the process has ended or hung"))
                 next_one += 1
             child.kill()
             child.join()
@@ -192,8 +220,8 @@ def outcome(folder, build_features):
 
     try:
         run = open_run(folder, Hyperparameters)
-        if run.image_shape[0] * run.image_shape[1] > 2**18 or big(run.hyperparameters):
-            return "loaded"  # a configuration like any other, whose model would fill the memory
+        slices = open_test_slices(run)
+        slices.images(np.arange(min(2, len(slices.table))))
         load_vqvae(run)
         load_prior(run)
         run.load_weights(build_features(run.image_shape))
@@ -203,8 +231,6 @@ def outcome(folder, build_features):
         run.smoothing()
         run.mean_slices()
         run.training_facts()
-        slices = open_test_slices(run)
-        slices.images(np.arange(min(2, len(slices.table))))
     except RunFolderError as error:
         return "refused" if str(error) else "an error without a word"
     except BaseException as error:  # whatever it is, it should not be
@@ -235,7 +261,6 @@ def used(run, name, data_dir):
     import predict
     import similarity
     import train
-    from oasisvq.core.errors import UserError
     from oasisvq.runs.folder import PRIOR_FACTS, RECORDED, read_facts, sha256
 
     if name.startswith("kept_"):  # the training goes on from there
@@ -250,12 +275,6 @@ def used(run, name, data_dir):
     if name in RECORDED:
         facts = read_facts(run / PRIOR_FACTS) | {name: sha256(run / name)}
         (run / PRIOR_FACTS).write_text(json.dumps(facts))
-    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):
-        from hyperparameters import Hyperparameters
-
-        config = read_facts(run / "config.json")["hyperparameters"]
-        if big(Hyperparameters.from_dictionary(config)):
-            return "loaded"
     flags = ["--run-dir", str(run)]
     found = said(predict, *flags, "--num-samples", "2", "--num-reconstructions", "2")
     other = ["--output", str(run / "other.json")] if name == "similarity.json" else []
@@ -358,13 +377,6 @@ def changed_json(value, draw):
             value[key] = changed_json(value[key], draw)
         return value
     return draw.choice(VALUES)
-
-
-def big(chosen):
-    """Tells whether the models of a configuration would take too long to build."""
-    vqvae, prior = chosen.vqvae, chosen.prior
-    widths = vqvae.width, prior.filters, vqvae.num_embeddings * vqvae.embedding_dim / 64
-    return max(widths) > 512 or max(vqvae.residual_blocks, prior.residual_blocks) > 16
 
 
 def mutated(content, draw, text):

@@ -9,7 +9,6 @@ be those of the first bit by bit, and no half-written file may be left. With `--
 `TERM` they are asked to end, and must say so by their exit status.
 """
 
-import argparse
 import json
 import random
 import shlex
@@ -24,6 +23,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from oasisvq.core.files import PARTIAL
+from tests.stress import verdict
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = shlex.split(
     "--dataset demo --demo-subjects 12 --slices-per-volume 3 --epochs 3 --num-embeddings 64 "
@@ -35,26 +37,31 @@ LONGEST = 600  # seconds
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = verdict.parser(__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signal", choices=("KILL", "INT", "TERM"), default="KILL")
     arguments = parser.parse_args()
+    found = verdict.Verdict(f"kills, SIG{arguments.signal}", arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        problems = kill_and_compare(Path(folder), arguments)
-    print("\n".join(problems) or "every run ended as the one left alone")
-    sys.exit(bool(problems))
+        try:
+            kill_and_compare(found, Path(folder), arguments)
+        except subprocess.TimeoutExpired as error:
+            found.add("hangs", str(error))
+        for log in Path(folder).glob("*.log"):
+            if "Traceback (most recent call last)" in log.read_text():
+                found.add("tracebacks", f"{log.stem}: {log.read_text().splitlines()[-1]}")
+    found.end(arguments.report)
 
 
-def kill_and_compare(folder, arguments):
-    """Returns a sentence for each thing that went wrong."""
+def kill_and_compare(found, folder, arguments):
+    """Kills runs as often as was wanted, and adds what went wrong to the `Verdict`."""
     began = time.monotonic()
     start(folder, "alone").wait(LONGEST)
     length = time.monotonic() - began
     wanted = contents(folder, "alone")
     draw, number = random.Random(arguments.seed), signal.Signals[f"SIG{arguments.signal}"]
     expected = -number if number == signal.SIGKILL else 128 + number
-    problems, kills, runs = [], 0, 0
+    kills, runs = 0, 0
     with tqdm(total=arguments.kills, desc="Killing", unit="kill", disable=None) as bar:
         while kills < arguments.kills:
             name, status, began, before = f"run {runs}", None, time.monotonic(), kills
@@ -64,26 +71,28 @@ def kill_and_compare(folder, arguments):
                     last = kills == arguments.kills
                     status = process.wait(LONGEST if last else draw.uniform(0, length))
                 except subprocess.TimeoutExpired:
+                    if last:
+                        found.add("hangs", name)
                     process.send_signal(number)
                     status = process.wait(LONGEST)
                     kills += 1
                     bar.update()
                     if status not in (expected, 0):
-                        problems.append(f"{name}: ended with status {status} at a signal")
+                        found.add("other", f"{name}: ended with status {status} at a signal")
                         break
                 else:
                     if status:
-                        problems.append(f"{name}: failed, status {status}")
+                        kind = "signals" if status < 0 else "other"
+                        found.add(kind, f"{name}: failed, status {status}")
                         break
             if status == 0:
                 if kills == before:  # what else the machine does must not make kills come too late
                     length = min(length, time.monotonic() - began)
-                problems += [
-                    f"{name}: {what}" for what in differences(wanted, contents(folder, name))
-                ]
+                for what in differences(wanted, contents(folder, name)):
+                    found.add("half-written" if PARTIAL in what else "other", f"{name}: {what}")
             runs += 1
+    found.tries = kills
     print(f"{kills} kills, {runs} runs of {length:.0f} s each when left alone")
-    return problems
 
 
 def start(folder, name, *flags):

@@ -3,8 +3,11 @@
     pip install "cosmic-ray>=8.7"
     python -m tests.stress.run_all [--hours 3]
 
-Kills in write loops, small disks, kills of training, changed files, broken code. What has not ended
-after so many hours is stopped, with its children, and counts as failed.
+Kills in write loops, small disks, kills of training, changed files, hostile inputs, broken code.
+What has not ended after so many hours is stopped, with its children, and counts as failed. At the
+end stands a table: the rows are proofs, with the number of their tries and their seed, and the
+columns are what must not happen, all of which must be 0, and the highest peak memory of a process,
+which must be below 2 GB.
 """
 
 import argparse
@@ -16,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.stress import kills
+from tests.stress import kills, verdict
 
 
 def main():
@@ -24,7 +27,7 @@ def main():
     parser.add_argument("--hours", type=float, default=3.0)
     arguments = parser.parse_args()
     end = time.monotonic() + 3600 * arguments.hours
-    failed = []
+    verdicts, failed = [], []
     with tempfile.TemporaryDirectory() as folder:
         if kills.start(Path(folder), "run").wait(kills.LONGEST):
             sys.exit((Path(folder) / "run.log").read_text())
@@ -34,11 +37,18 @@ def main():
             ["kills"],
             ["kills", "--signal", "TERM", "--kills", "10"],
             ["hostile", "--run-dir", str(Path(folder) / "run")],
+            ["inputs"],
             ["mutants", "--each", "24"],
         ):
             print(f"\n{' '.join(proof)}", flush=True)
-            if not passes(proof, end - time.monotonic()):
+            report = Path(folder) / "report.json"
+            report.unlink(missing_ok=True)
+            counted = [] if proof[0] == "mutants" else ["--report", str(report)]
+            if not passes([*proof, *counted], end - time.monotonic()):
                 failed.append(proof[0])
+            if report.exists():
+                verdicts.append(verdict.read(report))
+    print("", *verdict.table(verdicts), sep="\n")
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
 

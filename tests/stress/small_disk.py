@@ -9,10 +9,8 @@ that is called "out of memory" is a failure, and so is the refusal of ready slic
 read-only. It takes about ten minutes on two cores.
 """
 
-import argparse
 import contextlib
 import ctypes
-import json
 import os
 import shlex
 import shutil
@@ -21,10 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import h5py
-import numpy as np
 from tqdm import tqdm
 
+from tests.stress import verdict
 from tests.stress.kills import ROOT
 
 DATA = ["--dataset", "demo", "--demo-subjects", "12", "--slices-per-volume", "2"]
@@ -49,7 +46,7 @@ LONGEST = 300  # seconds for one script
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = verdict.parser(__doc__.splitlines()[0], seed=False)
     parser.add_argument("--only", nargs="+", choices=tuple(DISKS), default=tuple(DISKS))
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux") or os.geteuid():
@@ -57,29 +54,23 @@ def main():
     ctypes.CDLL(None).unshare(CLONE_NEWNS)  # however it ends, its disks go with this process
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     tasks = [(script, disk) for script in arguments.only for disk in DISKS[script]]
-    problems, ended = [], {"well": 0, "with one line": 0}
+    found = verdict.Verdict("small_disk")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         prepare(folder, arguments.only)
         for script, disk in tqdm(tasks, desc="Filling", unit="disk", disable=None):
             with mounted(folder, disk, command_of(script, folder)[1]) as place:
-                found = outcome(script, folder, place)
-            if found in ended:
-                ended[found] += 1
-            else:
-                problems.append(f"{script} on {disk}: {found}")
-    print(", ".join(f"{count} ended {how}" for how, count in ended.items()))
-    print("\n".join(problems) or "no traceback, no signal, no half-written file")
-    sys.exit(bool(problems))
+                try_disk(found, script, disk, folder, place)
+    found.end(arguments.report)
 
 
 def prepare(folder, scripts):
     """Makes the slices, and the run that scripts use, on a disk with room."""
     (folder / "disk").mkdir()
     made = [*DATA, "--data-dir", str(folder / "data")]
-    run_script("dataset", made, check=True)
+    check_script("dataset", made)
     if {"predict", "similarity", "temporary"} & {*scripts}:
-        run_script("train", [*made, *TRAIN, "--run-dir", str(folder / "run")], check=True)
+        check_script("train", [*made, *TRAIN, "--run-dir", str(folder / "run")])
 
 
 def command_of(script, folder):
@@ -119,48 +110,35 @@ def mounted(folder, options, content):
         subprocess.run(["umount", str(place)], check=True)
 
 
-def run_script(name, flags, **options):
-    """Runs a script to its end."""
+def run_script(name, flags, **room):
+    """Runs a script to its end, with further variables of the environment."""
     command = [sys.executable, ROOT / f"{name}.py", *flags]
-    options = {"capture_output": True, "text": True, "timeout": LONGEST, **options}
-    return subprocess.run(command, cwd=ROOT, **{"check": False, **options})
+    return verdict.run(command, LONGEST, cwd=ROOT, env={**os.environ, **room})
 
 
-def outcome(script, folder, place):
-    """Runs a script on a disk: returns `"well"`, `"with one line"`, or what else happened."""
+def check_script(name, flags):
+    """Runs a script that must end well."""
+    ended = run_script(name, flags)
+    if ended.status:
+        sys.exit(f"{name}.py: status {ended.status}: {ended.errors}")
+
+
+def try_disk(found, script, disk, folder, place):
+    """Runs a script on a disk, and adds what went wrong to the `Verdict`."""
     name, _, flags = command_of(script, folder)
     room = {"TMPDIR": str(place)} if script == "temporary" else {}
-    try:
-        done = run_script(name, flags, env={**os.environ, **room})
-    except subprocess.TimeoutExpired:
-        return "hung"
-    broken = [str(path.relative_to(place)) for path in place.rglob("*") if half_written(path)]
-    if broken:
-        return f"half-written: {', '.join(broken)}"
-    if done.returncode == 0:
-        return "well"
-    lines = [line for line in done.stderr.splitlines() if line and "warning: " not in line]
-    last = lines[-1] if lines else ""
-    one = len(lines) == 1 and last.startswith(f"{name}.py: error: ") and "memory" not in last
-    if done.returncode == 1 and one and script != "read-only data":
-        return "with one line"
-    return f"status {done.returncode}, {len(lines)} lines: {last[:300]}"
-
-
-def half_written(path):
-    """Tells whether a path is a file that no script would leave."""
-    readers = {
-        ".json": lambda path: json.loads(path.read_text()),
-        ".npy": np.load,
-        ".npz": lambda path: dict(np.load(path)),
-        ".h5": lambda path: h5py.File(path).close(),
-    }
-    try:
-        if path.is_file():
-            readers.get(path.suffix, Path.read_bytes)(path)
-        return path.name.startswith(".partial")
-    except Exception:  # each reader has errors of its own
-        return True
+    ended = run_script(name, flags, **room)
+    found.tries += 1
+    lines = verdict.errors_of(ended) or [""]
+    told = f"{script} on {disk}: status {ended.status}, {len(lines)} lines: {lines[-1][:300]}"
+    statuses = (0,) if script == "read-only data" else (0, 1)
+    kind = verdict.trouble(ended, name, statuses)
+    if not kind and ended.status and "memory" in lines[-1]:  # it is the disk that has no room
+        kind = "other"
+    if kind:
+        found.add(kind, told)
+    for path in filter(verdict.half_written, place.rglob("*")):
+        found.add("half-written", f"{script} on {disk}: {path.relative_to(place)}")
 
 
 if __name__ == "__main__":

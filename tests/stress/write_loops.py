@@ -7,7 +7,6 @@ After each kill (SIGKILL) what a killed writer leaves is swept, as the start of 
 every file is read: it must be one of those written, and no other may lie there.
 """
 
-import argparse
 import itertools
 import json
 import random
@@ -25,6 +24,7 @@ from PIL import Image
 from oasisvq.core.arrays import write_array
 from oasisvq.core.files import PARTIAL, save_weights, sweep, whole_file, write_text
 from oasisvq.figures import save_picture
+from tests.stress import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = "from tests.stress.write_loops import write_forever; write_forever()"
@@ -33,16 +33,17 @@ LONGEST_PAUSE = 0.02  # seconds from the end of a file to a kill: a few more are
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = verdict.parser(__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    found = verdict.Verdict("write_loops", arguments.seed, arguments.kills)
     with tempfile.TemporaryDirectory() as folder:
-        litter = kill_writers(Path(folder), arguments.kills, arguments.seed)
-    print(
-        f"{arguments.kills} kills, {litter} of them in the middle of a file: every file was whole, "
-        "and nothing else was left after the sweep"
-    )
+        try:
+            litter = kill_writers(Path(folder), arguments.kills, arguments.seed)
+            print(f"{arguments.kills} kills, {litter} of them in the middle of a file")
+        except Exception as error:  # what reads a torn file has errors of its own
+            found.add("half-written", f"{type(error).__name__}: {error}")
+    found.end(arguments.report)
 
 
 def kill_writers(folder, kills, seed):

@@ -250,11 +250,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         if fault.drop is not None and fault.how == "stall":
-            self.server.ended.wait(60)
+            self.server.ended.wait()
 
     def send_body(self, body, framing):
         for start in range(0, len(body), BLOCK):
-            self.server.gate.wait(60)
+            self.server.gate.wait()
             block = body[start : start + BLOCK]
             framed = b"%x\r\n%s\r\n" % (len(block), block) if framing == "chunked" else block
             self.wfile.write(framed)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+HANG = 3600  # seconds: what takes longer hangs, on the busiest machine too
 TESTS = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
     **os.environ,
@@ -27,6 +28,6 @@ def start_python(*arguments, **environment):
 def run_python(*arguments, **environment):
     """Runs Python to its end, which must be a good one, and returns its standard output."""
     process = start_python(*arguments, **environment)
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     return out

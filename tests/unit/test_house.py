@@ -186,6 +186,24 @@ def docstrings_begin_with_a_sentence(root):
     ]
 
 
+def no_test_waits_for_a_time(root):
+    """Refuses clocks, and numbers of seconds: on a busy machine none is long enough but `HANG`."""
+    problems = []
+    for path in sources(root, "tests/unit", "tests/scripts", "tests/support"):
+        for call in ast.walk(parse(root, path)):
+            if not isinstance(call, ast.Call) or path.parts[0] != "tests":
+                continue
+            name = ast.unparse(call.func).rpartition(".")[2]
+            times = [word.value for word in call.keywords if word.arg in ("timeout", "deadline")]
+            times = [node for time in times for node in ast.walk(time)]
+            times += call.args if name in ("acquire", "join", "wait") else []
+            values = [time.value for time in times if isinstance(time, ast.Constant)]
+            numbers = [value for value in values if type(value) in (int, float)]
+            if name in ("monotonic", "perf_counter", "sleep") or any(numbers):
+                problems.append(f"{path}:{call.lineno}: {ast.unparse(call)}")
+    return problems
+
+
 CHECKS = [
     root_has_exactly_its_files,
     package_imports_no_root_file,
@@ -198,6 +216,7 @@ CHECKS = [
     few_imports_are_deferred,
     no_file_is_too_long,
     docstrings_begin_with_a_sentence,
+    no_test_waits_for_a_time,
 ]
 
 
@@ -269,6 +288,11 @@ FAULTS = [
         'class A:\n    def _f(self):\n        """A line\n        that is broken."""',
         f"{FILES}:2: A line",
     ),
+    *(
+        (no_test_waits_for_a_time, "tests/unit/test_figures.py", source, source)
+        for source in ("gate.wait(20)", "process.wait(timeout=60)", "get(timeout=(5, 0.5))")
+    ),
+    (no_test_waits_for_a_time, "tests/support/clock.py", "began = time.monotonic()", "clock.py:1"),
 ]
 
 

@@ -192,21 +192,32 @@ class Source(abc.ABC):
         return [pair for pair in shard.of(pairs) if pair[0] not in store]
 
 
-def in_parallel(function: Callable, items: Iterable) -> Iterator:
+def in_parallel(
+    function: Callable, items: Iterable, size: Callable[[Any], float] | None = None, room: float = 0
+) -> Iterator:
     """Yields `function(item)` in the order of the items, on all cores.
 
     Threads suffice: decompression and registration take most of the time and run outside of
     Python's lock. One item per thread, and one more, is in memory.
+
+    Args:
+        function: The function of an item.
+        items: The items.
+        size: The function that returns how much of the room an item takes. Default: none.
+        room: How much all items in memory may take, unless a single one takes more.
     """
     cores = min(os.cpu_count() or 1, MOST_THREADS)
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(cores) as pool:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            own = size(item) if size else 0
+            while waiting and own + sum(taken for _, taken in waiting) > room:
+                yield waiting.popleft()[0].result()
+            waiting.append((pool.submit(function, item), own))
             if len(waiting) > cores:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
 
 
 def registration() -> Any:

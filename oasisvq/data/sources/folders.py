@@ -3,6 +3,7 @@
 import abc
 import collections
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,11 @@ from oasisvq.data.sources.base import (
 )
 from oasisvq.data.volumes import (
     AXES,
+    LARGEST_SCAN,
+    LEAST_PACKED,
     Header,
     Volume,
+    bytes_of,
     choose_pixel_size,
     cut_volume,
     read_header,
@@ -172,7 +176,11 @@ class Folder(Source):
         return lines
 
     def scans(self, store: Any, shard: Shard = WHOLE) -> Iterator[Finding]:
-        yield from in_parallel(self._finding, self._missing(self.scans_of, store, shard))
+        scans = self._missing(self.scans_of, store, shard)
+        # Small files can claim much: of such scans no more than one of the largest is in memory.
+        yield from in_parallel(
+            self._finding, scans, lambda keyed: _unpacked_from_nothing(keyed[1]), LARGEST_SCAN
+        )
 
     def _finding(self, keyed: tuple[str, list[Entry]]) -> Finding:
         """Returns the slices of a scan, or why there are none."""
@@ -180,6 +188,7 @@ class Folder(Source):
         if entries[0].problem:
             return BadScan(key, entries[0].problem)
         try:
+            _check_sum(entries)
             plane, sides, slices, notes = self._read(entries)
         except VolumeError as error:
             return BadScan(key, str(error))
@@ -271,6 +280,24 @@ class Volumes(Folder):
         return volume
 
 
+def _unpacked_from_nothing(entries: list[Entry]) -> float:
+    """Returns how many pixels of a scan are more than files of their sizes hold of a real one."""
+    taken = [entry for entry in entries if entry.taken]
+    real = sum(bytes_of(entry.path) for entry in taken) / LEAST_PACKED
+    return max(sum(entry.pixels for entry in taken) - real, 0)
+
+
+def _check_sum(entries: list[Entry]) -> None:
+    """Raises a `VolumeError` if the files of a scan would unpack to more than any scan does."""
+    pixels = sum(entry.pixels for entry in entries)
+    if pixels > LARGEST_SCAN and _unpacked_from_nothing(entries):
+        raise VolumeError(
+            f"{entries[0].path}: the {len(entries)} files of its scan have {pixels:,} pixels or "
+            f"voxels, too many for files of their sizes. Expected at most {LARGEST_SCAN:,}; take "
+            "some out with --exclude"
+        )
+
+
 def _sides(volumes: list[Volume]) -> str:
     """Returns the sides of slices of volumes: those of their plane, unless a header has none."""
     oriented = all(volume.header and volume.header.oriented for volume in volumes)
@@ -317,7 +344,8 @@ def _headers(volumes: list[Entry]) -> dict[int, Header]:
     headers = {}
     for entry in volumes:
         try:
-            headers[id(entry)] = read_header(entry.path, plane=plane_of(entry.relative))
+            header = headers[id(entry)] = read_header(entry.path, plane=plane_of(entry.relative))
+            entry.pixels = math.prod(header.shape)
         except VolumeError as error:
             entry.problem = str(error)
     return headers

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oasisvq.core import signals
+from support.processes import HANG
 
 ROOT = Path(signals.__file__).parents[2]
 NUMBERS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -85,6 +86,6 @@ def test_a_second_signal_ends_it_at_once():
             process.send_signal(signal.SIGINT)
             assert process.stdout.readline() == "goes on\n"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 143
+            assert process.wait(HANG) == 143
         finally:
             process.kill()

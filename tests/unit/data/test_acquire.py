@@ -25,6 +25,7 @@ from oasisvq.data.acquire import (
 )
 from oasisvq.data.oasis import OASIS1, OASIS2
 from support.archive_builder import unpack, write_archive
+from support.processes import HANG
 
 DISC = "oasis_cross-sectional_disc{}.tar.gz"
 SHEET = "oasis_cross-sectional-5708aa0a98d82080.xlsx"
@@ -192,7 +193,7 @@ def test_a_caller_that_has_enough_ends_the_download(tmp_path, monkeypatch):
 
     def download(url, path, check, cancelled, **options):
         begun.set()
-        assert cancelled.wait(30)
+        assert cancelled.wait(HANG)
         ended.set()
         raise DownloadError("stopped")
 
@@ -200,10 +201,10 @@ def test_a_caller_that_has_enough_ends_the_download(tmp_path, monkeypatch):
     disc(tmp_path, 1)
     parts = supplied(choose_archives("oasis1", (1, 2), tmp_path), tmp_path)
     next(parts)
-    assert begun.wait(30)
+    assert begun.wait(HANG)
     assert not ended.is_set()
     parts.close()
-    assert ended.wait(30)
+    assert ended.wait(HANG)
 
 
 def test_an_archive_that_is_not_the_one_on_record_is_refused(tmp_path):

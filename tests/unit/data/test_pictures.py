@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from oasisvq.core.errors import VolumeError
-from oasisvq.data import pictures
 from oasisvq.data.pictures import read_picture, read_pictures
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
@@ -113,16 +112,6 @@ def test_other_formats_and_several_pictures_are_refused(tmp_path):
             read_picture(tmp_path / name)
     with pytest.raises(VolumeError, match="at most 4096"):
         read_picture(save(tmp_path / "d.png", np.zeros((1, 5000), np.uint8)))
-
-
-def test_the_pictures_of_a_scan_are_measured_before_they_are_read(tmp_path, monkeypatch):
-    paths = [tmp_path / f"{number}.png" for number in range(3)]
-    for path in paths:
-        Image.fromarray(np.zeros((50, 50), np.uint8)).save(path)
-    monkeypatch.setattr(pictures, "LARGEST_SCAN", 5000)
-    monkeypatch.setattr(pictures, "read_picture", None)
-    with pytest.raises(VolumeError, match="3 pictures with 7,500 pixels"):
-        read_pictures(paths, "a")
 
 
 def test_a_pipe_is_no_picture(tmp_path):

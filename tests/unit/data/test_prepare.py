@@ -17,6 +17,7 @@ from oasisvq.data.sources.base import Shard
 from oasisvq.training.stages import save_split
 from support.archive_builder import oasis1_session, phantom
 from support.disks import read_only
+from support.processes import HANG
 from support.sources import (
     SHEET,
     choose,
@@ -232,7 +233,7 @@ def test_a_killed_job_goes_on_and_two_at_once_make_one(data_dir, tmp_path):
         process.kill()
         process.communicate()
     both = [start_dataset("oasis1", other, *two_discs) for _ in range(2)]
-    ended = [(process.communicate(timeout=120), process.returncode) for process in both]
+    ended = [(process.communicate(timeout=HANG), process.returncode) for process in both]
     assert [status for _, status in ended] == [0, 0], ended
     (folder,) = other.glob("oasis1-*")
     assert contents(folder) == whole
@@ -333,7 +334,7 @@ def test_shards_and_a_whole_run_at_once(slices, tmp_path):
     whole = contents(prepare(config_of(slices, max_bad_scans=0.05), tmp_path / "whole"))
     flags = (["--shard", "1/2"], ["--shard", "2/2"], ["--shard", "2/2"], [])
     at_once = [start_dataset(slices, tmp_path / "data", *some) for some in flags]
-    ended = [(process.communicate(timeout=120), process.returncode) for process in at_once]
+    ended = [(process.communicate(timeout=HANG), process.returncode) for process in at_once]
     assert [status for _, status in ended] == [0] * 4, ended
     (folder,) = (tmp_path / "data").glob("slices-*")
     assert contents(folder) == whole
@@ -361,7 +362,7 @@ def test_a_whole_run_waits_for_shards_at_work(slices, tmp_path):
         line = process.stderr.readline()
         assert "Waiting for another process that prepares a shard" in line
         assert not list((tmp_path / "data").glob("slices-*"))
-    assert process.wait(60) == 0
+    assert process.wait(HANG) == 0
     assert list((tmp_path / "data").glob("slices-*"))
     process.communicate()
 

@@ -147,6 +147,16 @@ def test_a_far_cell_of_a_small_workbook_is_refused(tmp_path):
         read_sheets(path, is_key)
 
 
+@pytest.mark.parametrize("bound", ["MOST_TAGS", "MOST_OTHER_TAGS"])
+def test_a_workbook_of_very_many_tags_is_refused_before_it_is_parsed(bound, tmp_path, monkeypatch):
+    path = workbook(tmp_path / "a.xlsx", (2, 1, "a"))
+    read_sheets(path, is_key)
+    monkeypatch.setattr(sheets, bound, 5)
+    monkeypatch.setattr(sheets.openpyxl, "load_workbook", None)
+    with pytest.raises(DatasetError, match=r"a\.xlsx: .*its parts have more than .* tags"):
+        read_sheets(path, is_key)
+
+
 def test_a_workbook_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
     path = workbook(tmp_path / "a.xlsx", (2, 1, "a" * 20_000))
     read_sheets(path, is_key)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oasisvq.core.errors import DatasetError, WriteError
@@ -223,7 +223,6 @@ def rest(names, seed=0, validation=0.1, test=0.1):
     return options, [name for name in names if subject_split(name, config) == "train"]
 
 
-@settings(deadline=None)  # a slow disk is no fault
 @given(st.lists(subjects, min_size=3, unique=True), st.integers(0, 99), above_0, above_0)
 def test_of_three_persons_each_split_has_one_and_no_more_are_moved_than_needed(
     names, seed, validation, test
@@ -240,7 +239,6 @@ def test_of_three_persons_each_split_has_one_and_no_more_are_moved_than_needed(
     assert recorded == bool(moved) == bool(split.notes)
 
 
-@settings(deadline=None)
 @given(
     st.lists(subjects, min_size=4, max_size=20, unique=True), st.integers(0, 99), above_0, above_0
 )

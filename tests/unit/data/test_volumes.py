@@ -23,7 +23,7 @@ from oasisvq.data.volumes import (
     read_volume,
     slice_indices,
 )
-from support.processes import TESTS, start_python
+from support.processes import HANG, TESTS, start_python
 
 
 def phantom():
@@ -443,7 +443,7 @@ def test_mutated_headers_never_give_a_wrong_volume(tmp_path, name):
     )
     nibabel.save(image, path)
     process = start_python(TESTS / "support/header_fuzz.py", path, MUTATIONS, EVERY[name])
-    printed, errors = process.communicate(timeout=600)
+    printed, errors = process.communicate(timeout=HANG)
     assert (process.returncode, errors) == (0, "")
     read, refused, grown = map(int, printed.split())
     assert read + refused == MUTATIONS / EVERY[name]

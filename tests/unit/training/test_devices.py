@@ -9,7 +9,7 @@ import pytest
 
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.training.devices import slurm_config, start_strategy, worker_addresses
-from support.processes import start_python
+from support.processes import HANG, start_python
 from support.shared import made_once
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ def worker(*arguments, **environment):
 
 def finished(process):
     """Waits for a worker's end, and returns its history."""
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     (history,) = [line for line in out.splitlines() if line.startswith("{")]
     return json.loads(history)
@@ -85,7 +85,7 @@ def test_two_devices_resume_bit_by_bit(pair, tmp_path):
     history, weights = pair
     for steps in (6, 16):
         stopped = worker(tmp_path, 2, STOP_AFTER=str(steps))
-        _, errors = stopped.communicate(timeout=600)
+        _, errors = stopped.communicate(timeout=HANG)
         assert stopped.returncode == 143, errors
     resumed = finished(worker(tmp_path, 2))
     assert {name: values for name, values in resumed.items() if "pixelcnn" in name} == {
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_is_named(tmp_path):
     try:
         assert "training" in second.stdout.readline()
         second.send_signal(signal.SIGKILL)
-        _, errors = first.communicate(timeout=120)
+        _, errors = first.communicate(timeout=HANG)
     finally:
         first.kill()
         second.kill()

@@ -17,6 +17,7 @@ from oasisvq.data.sources.archives import Archives
 from oasisvq.data.sources.base import Shard
 from oasisvq.data.volumes import Volume
 from support.archive_builder import oasis1_session, oasis2_session, phantom, unpack, write_archive
+from support.processes import HANG
 from support.sources import (
     SHEET,
     choose_discs,
@@ -127,7 +128,7 @@ def test_discs_are_downloaded_while_earlier_ones_are_sliced(tmp_path, monkeypatc
     fetched, scan, fetch = threading.Event(), Archives._scan, acquire.download
 
     def waiting_scan(self, *arguments):
-        assert fetched.wait(30)  # the first disc is sliced only once the others are there
+        assert fetched.wait(HANG)  # the first disc is sliced only once the others are there
         return scan(self, *arguments)
 
     def telling_fetch(url, *arguments, **options):
@@ -156,7 +157,7 @@ def test_an_interrupt_does_not_wait_for_a_server_that_hangs(data_dir):
     process = start_dataset("oasis1", data_dir, "--discs", "1-3", mirror=address)
     connections = [server.accept() for _ in range(2)]  # how large it is; the file
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=HANG)
     assert (process.returncode, errors.splitlines()[-1]) == (130, "dataset.py: error: interrupted")
     assert len(connections) == 2
 

@@ -11,6 +11,7 @@ import pytest
 
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.data.sources.base import MOST_THREADS, WHOLE, BadScan, Scan, Shard, in_parallel
+from support.processes import HANG
 
 
 def test_shares_are_disjoint_and_all():
@@ -30,7 +31,7 @@ def test_as_many_scans_are_at_work_as_there_are_cores_and_no_more():
     at_work, most, lock = 0, 0, threading.Lock()
     taken = []
     cores = min(os.cpu_count(), MOST_THREADS)
-    all_at_work = threading.Barrier(cores, timeout=60)
+    all_at_work = threading.Barrier(cores, timeout=HANG)
 
     def work(item):
         nonlocal at_work, most
@@ -47,6 +48,16 @@ def test_as_many_scans_are_at_work_as_there_are_cores_and_no_more():
         assert len(taken) - result <= cores + 1  # nor is more of the archive in memory
     assert most == cores
     assert taken == list(range(count))
+
+
+def test_items_in_memory_take_no_more_than_the_room_unless_one_alone_does():
+    sizes = [3, 4, 3, 1, 20, 2, 9, 1, 1, 1]
+    taken = []
+    items = (taken.append(size) or size for size in sizes)
+    for done, _ in enumerate(in_parallel(lambda size: size, items, lambda size: size, 10)):
+        in_memory = taken[done:-1]  # the last one taken waits for room
+        assert sum(in_memory) <= 10 or len(in_memory) == 1
+    assert taken == sizes
 
 
 def test_the_facts_of_a_scan_are_all_but_its_pictures_as_json_knows_them():

@@ -8,7 +8,8 @@ import pytest
 
 from oasisvq.core.errors import DatasetError, VolumeError
 from oasisvq.data.pictures import read_picture
-from support.sources import open_folder, write_png, write_volume
+from oasisvq.data.sources import folders
+from support.sources import choose, open_folder, write_png, write_volume
 
 
 def test_oasis_names_give_subject_session_and_index(coronal, tmp_path):
@@ -190,3 +191,33 @@ def test_pictures_that_are_all_persons_of_their_own_are_said(tmp_path):
     assert line.startswith(
         "Nearly every picture is a person of its own: 12 persons, as P00 of P00_70"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "thickness"),
+    [("P1_{}.png", 1), ("sub-P1_run-{}_T1w.nii.gz", 10)],
+)
+def test_the_files_of_a_scan_are_measured_together_before_they_are_read(
+    name, thickness, tmp_path, monkeypatch
+):
+    for number in range(3):
+        path = tmp_path / "in" / name.format(number + 1)
+        if name.endswith("png"):
+            write_png(path, np.zeros((50, 50)))
+        else:
+            write_volume(path, np.zeros((50, 50, thickness), np.uint8))
+    monkeypatch.setattr(folders, "LARGEST_SCAN", 7500 * thickness - 1)
+    for reader in ("read_pictures", "read_volume"):
+        monkeypatch.setattr(folders, reader, None)
+    with pytest.raises(DatasetError, match=f"the 3 files of its scan have {7500 * thickness:,}"):
+        open_folder(tmp_path / "in", tmp_path)
+
+
+def test_what_unpacks_from_nothing_is_more_than_files_of_that_size_hold(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32))
+    for number in range(4):
+        write_png(tmp_path / f"in/sub-P{number}_1.png", noise)
+        write_png(tmp_path / f"in/sub-Q{number}_1.png", np.pad(noise[:2, :2], 15))
+    scans = folders.open_folder(choose(tmp_path / "in")).scans_of
+    sizes = {scan[0].path.name: folders._unpacked_from_nothing(scan) for scan in scans}
+    assert {name for name, size in sizes.items() if size} == {f"sub-Q{n}_1.png" for n in range(4)}
