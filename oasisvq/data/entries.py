@@ -39,6 +39,7 @@ REASONS = {  # why an image is left out
     "variant": "another variant of an image that is taken",
     "plane": "another plane than --plane",
     "augmented": "an augmented copy",
+    "drawn": "drawn of other images",
     "template": "a template of many heads",
     "again": "the same scan, processed again",
     "second": "a second file of the same image",

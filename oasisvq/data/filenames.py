@@ -4,19 +4,29 @@ import collections
 import dataclasses
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data.name_fields import (
+    find_slice_fields,
+    part_joined_visits,
+    scan_tails,
+    visits_in_front,
+)
 from oasisvq.data.name_words import (
     AUGMENTED,
     BESIDE_CLASS,
+    BESIDE_NAME,
     CHANNEL,
     CLASS_WORD,
+    COLLECTION,
     CONTRAST_WORD,
     COPY_OF,
     DOWNLOAD,
+    FOLLOW_UP,
     IMAGE_FOLDER,
     JOINED,
     KIND,
@@ -26,17 +36,22 @@ from oasisvq.data.name_words import (
     LABEL_WORD,
     MADE_UP,
     NOBODY,
+    NUMBER_AT_END,
     NUMBERED_CLASS,
     PERSON_WORD,
     PLACE,
     REPEAT,
+    SERIES,
     SESSION,
     SLICE,
     SLICE_BEFORE_PERSON,
+    SLICE_IN_FRONT,
     SPLIT_FOLDER,
     SPLIT_PREFIX,
     SUFFIXES,
+    TEMPLATE,
     UPLOAD,
+    YEAR_MONTH,
 )
 
 MOST_SERIES = 9  # numbered folders in a person's; more are persons
@@ -131,12 +146,19 @@ def read_names(
     Raises:
         DatasetError: If `pattern` does not match, or finds no subject.
     """
-    drafts = [_Draft(path, volume) for path, volume in zip(paths, volumes, strict=True)]
+    pairs = list(zip(paths, volumes, strict=True))
     if pattern is not None:
-        return [_by_pattern(draft, pattern) for draft in drafts]
+        return [_by_pattern(_Draft(path, volume), pattern) for path, volume in pairs]
+    parted = part_joined_visits(name for path in paths for name in _names_of(path))
+    drafts = [
+        _Draft(PurePath(*(parted[name] for name in _names_of(p))), volume) for p, volume in pairs
+    ]
     unknown = [draft for draft in drafts if not draft.known]
     _keep_who_is_called_like_a_session(unknown)
+    _read_numbers_at_ends(unknown)
+    _find_slices_amid_names(drafts)
     _find_copies(unknown)
+    _take_off_fronts(unknown)
     _take_off_tails(unknown)
     _choose_persons(unknown)
     _take_off_visits(unknown)
@@ -155,6 +177,7 @@ class _Draft:
         known: The match of a known name of a person and the depth of its folder, or `()`.
         rest: The stem without session, repeat and known name.
         number: The digits of the slice's number, or `""`.
+        counted: The rest with that number, where it is known from a word beside it, or `""`.
         tail: Words that were taken off the name, because they recur behind several persons.
         session: A session that no word tells: a folder that holds persons who are in others too.
         parts: Lists of what may be the person, outermost first: the depth of a folder, or of the
@@ -167,15 +190,22 @@ class _Draft:
 
     def __init__(self, relative: PurePath, volume: bool):
         self.relative, self.volume = relative, volume
-        self.folders = [SUFFIXES.sub("", name) or name for name in relative.parts[:-1]]
+        self.folders = [
+            YEAR_MONTH.sub(r"\g<year>-\g<month>", SUFFIXES.sub("", name) or name)
+            for name in relative.parts[:-1]
+        ]
         plain = UPLOAD.sub("", SUFFIXES.sub("", relative.name) or relative.name)
-        self.stem = COPY_OF.sub("", plain)
+        plain = YEAR_MONTH.sub(r"\g<year>-\g<month>", plain) if volume else plain
+        self.stem = BESIDE_NAME.sub("", COPY_OF.sub("", plain))
         folders = map(_words_apart, self.folders)
-        self.augmented = any(map(AUGMENTED.search, [self.stem, *folders])) or self.stem != plain
+        self.augmented = any(map(AUGMENTED.search, [self.stem, *folders]))
+        self.augmented |= bool(COPY_OF.match(plain))
         self.stem = DOWNLOAD.sub("", self.stem) if volume else JOINED.sub("_", self.stem)
+        if not volume:  # the follow-up's slice, not a second follow-up
+            self.stem = FOLLOW_UP.sub(r"\g<visit>__", self.stem)
         self.known, self.groups = _find_known([*self.folders, self.stem]), []
         self.rest, self.number, self.tail, self.session = self.stem, "", "", ""
-        self.subject, self.person = "", len(self.folders)
+        self.subject, self.person, self.counted = "", len(self.folders), ""
         if self.known:
             self._take_known_name()
         else:
@@ -186,13 +216,25 @@ class _Draft:
         if not volume and not self.known:
             self._find_slice()
         parts = [
-            (depth, person_part(_without(f"_{folder}", SESSION, REPEAT), volume))
+            (depth, _part_of_folder(folder, volume) or self._subject_folder(depth))
             for depth, folder in enumerate(self.folders)
             if not any(w.fullmatch(folder) for w in (SPLIT_FOLDER, LABEL_FOLDER, AUGMENTED))
             and person_part(_words_apart(folder), volume)  # else a wrapper, `OriginalDataset`
+            and not self._wraps(depth)
         ]
         self.parts = [part for part in parts if part[1]]
         self.parts.append((len(self.folders), self._who()))
+
+    def _subject_folder(self, depth: int) -> str:
+        """Returns a folder `S01` that holds `S01_T1` or the like, and so is no visit; or `""`."""
+        folder, inner = self.folders[depth], [*self.folders, self.stem][depth + 1]
+        found = re.fullmatch(r"s\d+", folder, re.I) and re.match(rf"{folder}[._ -]", inner)
+        return folder if found else ""
+
+    def _wraps(self, depth: int) -> bool:
+        """Tells whether a folder holds others called like it: `OASIS-TRT-20_volumes`."""
+        match, inner = COLLECTION.fullmatch(self.folders[depth]), self.folders[depth + 1 :]
+        return bool(match and inner and inner[0].startswith(match["name"]))
 
     def _take_known_name(self) -> None:
         """Takes the person from a known name, which is no part of the rest."""
@@ -207,14 +249,29 @@ class _Draft:
     def _find_slice(self) -> None:
         """Finds the number of a slice where it is not at the end of a picture's name."""
         for word in (SLICE, SLICE_BEFORE_PERSON):
-            if match := word.search(self.rest):
+            match = word.search(self.rest)
+            if match and not self._is_person_in_front(match):
                 self.number = next(filter(None, match.groups()))
-                self.rest = f"{self.rest[: match.start()]}_{self.rest[match.end() :]}"
+                before, behind = self.rest[: match.start()], self.rest[match.end() :]
+                self.rest, self.counted = f"{before}_{behind}", f"{before}_{self.number}_{behind}"
                 return
+
+    def _is_person_in_front(self, match: re.Match) -> bool:
+        """Tells whether `Y01` at the start of a name is a person: no other one is behind it."""
+        if match.start() or not SLICE_IN_FRONT.match(match[0]):
+            return False
+        behind = person_part(self.rest[match.end() :], self.volume)
+        named = re.search(r"[a-z]\d", behind, re.I) or PERSON_WORD.search(behind)
+        return bool(re.search(r"\d", self.rest[match.end() :])) and not named
 
     def _who(self) -> str:
         """Returns what of the file's name may be the person."""
-        name = person_part(self.rest, self.volume)
+        series = SERIES.search(self.stem) if self.volume else None
+        rest = self.rest.removesuffix(series["series"]) if series else self.rest
+        protocol = CONTRAST_WORD.search(rest) if series else None
+        if protocol and re.search(r"\d", rest[: protocol.start()]):
+            rest = rest[: protocol.start()]
+        name = person_part(rest, self.volume)
         if not self.volume and not self.number:
             name = re.sub(r"[._ (-]*\d+[)]?$", "", name).strip("._- ")
         nobody = NOBODY.fullmatch(name) or is_class(name)
@@ -245,11 +302,16 @@ class _Draft:
             number = last[1] if last and len(last[1]) < 10 else ""
             kind = "_".join(self.rest.rpartition(number)[::2]) if number else self.rest
         if not self.known:
-            kind = kind.replace(self.subject, "_", 1) if self.subject else kind
-        session, numbered = _session(texts), re.search(r"\d", self.tail)
+            whole = rf"(?<![a-z0-9]){re.escape(self.subject)}(?![a-z0-9])"
+            kind = re.sub(whole, "_", kind, count=1, flags=re.I) if self.subject else kind
+            kind = kind.strip("._- ").removeprefix(re.split(r"[._ -]", self.subject)[0])
+        session = _session(texts)
+        numbered = re.search(r"\d", self.tail) and not TEMPLATE.fullmatch(self.tail)
         if numbered and not session:
             session, kind = self.tail, kind.replace(self.tail, "_")
         repeat = _first(REPEAT, "repeat", texts[:2])
+        if self.volume and (series := SERIES.search(self.stem)):
+            kind, repeat = kind.removesuffix(series["series"]), repeat or series["series"][1:]
         if not self.volume and self.tail and not numbered:
             repeat = "_".join(filter(None, [repeat, self.tail]))
         return Names(
@@ -261,8 +323,13 @@ class _Draft:
             group=next(reversed(self.groups or self._class_folders()), ""),
             kind=re.sub(r"[._ -]+", "_", kind).strip("_() "),
             augmented=self.augmented,
-            guessed=bool(self.tail and numbered),
+            guessed=bool(self.tail and numbered) or self._may_be_place_of(session),
         )
+
+    def _may_be_place_of(self, session: str) -> bool:
+        """Tells whether `Leiden_S01`, read as a scan of one person, may be of many."""
+        numbered = self.known or re.search(r"\d", self.subject)
+        return self.volume and not numbered and bool(re.fullmatch(r"s\d+", session, re.I))
 
     def _split(self) -> str:
         """Returns the ready-made split: a folder inside a person's is a session, not a split."""
@@ -284,6 +351,11 @@ def _find_known(texts: list[str]) -> tuple:
     return ()
 
 
+def _names_of(path: PurePath) -> list[str]:
+    """Returns the names of a path's folders and file in one spelling of accented letters."""
+    return [unicodedata.normalize("NFC", name) for name in path.parts]
+
+
 def _without(name: str, *words: re.Pattern) -> str:
     """Returns a name with some words taken out."""
     for word in words:
@@ -299,6 +371,16 @@ def person_part(name: str, volume: bool) -> str:
     return re.sub(r"_{2,}", "_", name).strip("._- ")
 
 
+def _part_of_folder(name: str, volume: bool) -> str:
+    """Returns what of a folder's name may be the person; `S01` is a visit only if it is alone."""
+    series = SERIES.search(name)
+    name = name.removesuffix(series["series"]) if series else name
+    part = person_part(_without(f"_{name}", SESSION, REPEAT), volume)
+    if part or not SESSION.search(name):
+        return part
+    return person_part(_without(name, SESSION, REPEAT), volume)
+
+
 def is_class(folder: str) -> bool:
     """Tells whether a folder's name is known for a class, as `AD` or `1_NonDemented`."""
     if PERSON_WORD.match(folder):
@@ -311,6 +393,19 @@ def is_class(folder: str) -> bool:
         if all(map(CLASS_WORD.fullmatch, named)):
             return True
     return False
+
+
+def may_name_kind(folder: str) -> bool:
+    """Tells whether a folder's name may be that of a kind of image, and of nothing else."""
+    words = f"_{_words_apart(folder)}"
+    others = SESSION.search(words) or REPEAT.search(words) or PLACE.fullmatch(folder)
+    numbered = re.search(r"\d", re.sub(r"t[12]", "", folder, flags=re.I))
+    return not (others or numbered or is_class(folder) or _is_split(folder))
+
+
+def _is_split(folder: str) -> bool:
+    """Tells whether a folder's name says a split, and no kind before it as `x_train` does."""
+    return bool(SPLIT_FOLDER.fullmatch(folder)) and not re.match(r"[xy][_-]", folder, re.I)
 
 
 def _words_apart(name: str) -> str:
@@ -362,8 +457,74 @@ def _keep_who_is_called_like_a_session(drafts: list[_Draft]) -> None:
     if all(draft.volume and not any(name for _, name in draft.parts) for draft in drafts):
         for draft in drafts:
             match = SESSION.search(draft.stem) or REPEAT.search(draft.stem)
-            draft.parts[-1] = len(draft.folders), match[0] if match else ""
+            name = match[0] if match else ""
+            if is_class(person_part(draft.rest, True)):  # `AD_S01` and `HC_S01` are two
+                name = "_".join(filter(None, [person_part(draft.rest, True), name]))
+            draft.parts[-1] = len(draft.folders), name
             draft.stem = draft.rest
+
+
+def _read_numbers_at_ends(drafts: list[_Draft]) -> None:
+    """Tells slices from visits in pictures' names as `P01_s90` and `P01_y4`.
+
+    A number beside a letter for an axis is a slice's; so are numbers that are larger than visits'
+    and no multiples of three months. The person keeps its number.
+    """
+    found = {
+        id(draft): match
+        for draft in drafts
+        if not draft.volume and not draft.number and (match := NUMBER_AT_END.fullmatch(draft.stem))
+    }
+    numbers, read = collections.defaultdict(set), set()
+    for draft in drafts:
+        if match := found.get(id(draft)):
+            word = match["word"].lower()
+            numbers[word].add(int(match["number"]))
+            if not draft.rest.endswith(match["number"]):
+                read.add(word)  # as a visit's, or a repeat's
+    for draft in drafts:
+        match = found.get(id(draft))
+        word = match["word"].lower() if match else ""
+        if not match or word not in read:
+            continue
+        visits = max(numbers[word]) <= 12 or not any(number % 3 for number in numbers[word])
+        if word not in ("x", "y", "z") and visits:
+            draft.rest = f"{match['who']}_"
+        else:
+            draft.rest = _without(match["who"], SESSION, REPEAT, AUGMENTED)
+            draft.stem = f"{match['who']}_z{match['number']}"
+        draft.number = match["number"]
+        draft.parts[-1] = draft.parts[-1][0], draft._who()
+
+
+def _find_slices_amid_names(drafts: list[_Draft]) -> None:
+    """Finds the numbers of slices that are not the last word of pictures' names."""
+    pictures = [draft for draft in drafts if not draft.volume and not draft.augmented]
+    places = [
+        (*d.folders, d.subject, _session([d.stem]), *CONTRAST_WORD.findall(d.stem))
+        for d in pictures
+    ]
+    names = [f"{'p0_' if d.known else ''}{d.counted or d.rest}" for d in pictures]
+    persons = [draft.rest if draft.known else draft.parts[-1][1] for draft in pictures]
+    for number, field in find_slice_fields(names, places, persons).items():
+        draft = pictures[number]
+        before = field.before.removeprefix("p0") if draft.known else field.before
+        draft.rest = "_".join(filter(None, [before, field.behind]))
+        draft.number = field.digits
+        draft.parts[-1] = draft.parts[-1][0], person_part(field.person, draft.volume)
+        if is_class(field.behind) and not draft._class_folders():
+            draft.groups.append(field.behind)
+
+
+def _take_off_fronts(drafts: list[_Draft]) -> None:
+    """Takes visits off that stand before the persons, as in `V1_P01`."""
+    fronts = visits_in_front(name for draft in drafts for _, name in draft.parts)
+    for draft in drafts:
+        for number, (depth, name) in enumerate(draft.parts):
+            if name in fronts:
+                draft.session, person = fronts[name]
+                draft.parts[number] = depth, person
+                draft.rest = draft.rest.replace(name, person)
 
 
 def _find_copies(drafts: list[_Draft]) -> None:
@@ -409,10 +570,11 @@ def _take_off_tails(drafts: list[_Draft]) -> None:
 def _take_off_visits(drafts: list[_Draft]) -> None:
     """Takes last words with numbers off persons that are folders, see `_idle_words`."""
     folders = [draft for draft in drafts if draft.person < len(draft.folders)]
-    idle = _idle_words([draft.subject for draft in folders])
+    names = {draft.subject for draft in folders}
+    idle = _idle_words(names)
     for draft in folders:
         head, tail = _head_and_tail(draft.subject)
-        if tail in idle and re.search(r"\d", tail):
+        if tail in idle and (head in names or re.search(r"\d", tail)):
             draft.subject, draft.tail = head, tail
 
 
@@ -423,13 +585,15 @@ def _idle_words(names: Iterable[str]) -> set[str]:
     `P01_orig` and `P01_bfc` are two kinds of image. If there are more of such words than names
     before them, the words are the persons: `A_001` to `A_050` and `B_001` to `B_050`.
     """
-    heads = collections.defaultdict(set)
-    for name in set(names):
+    names, heads = set(names), collections.defaultdict(set)
+    for name in names:
         head, tail = _head_and_tail(name)
         if head:
             heads[head].add(tail)
     several = {head for head, tails in heads.items() if len(tails) > 1}
     counts = collections.Counter(tail for head in several for tail in heads[head])
+    if scans := set(scan_tails(heads, names)):
+        return scans
     common = {tail for tail, count in counts.items() if count >= max(2, len(heads) // 4)}
     numbered = sum(bool(re.search(r"\d", head)) for head in several)
     most = len(several) if 2 * numbered > len(several) else len(several) // 2
@@ -487,10 +651,24 @@ def _choose_persons(drafts: list[_Draft]) -> None:
                 remaining.append((draft, parts[1:]))
             else:
                 draft.person, draft.subject = parts[0]
-                told = re.search(r"[a-z]|\d{5}", draft.subject, re.I)
-                if draft.volume and not told and not draft.groups:
-                    draft.subject = _numbered(draft.rest) or draft.subject
         open_drafts = remaining
+    _choose_numbers(drafts)
+
+
+def _choose_numbers(drafts: list[_Draft]) -> None:
+    """Takes the person's number from volumes' names if they lie in folders of numbers.
+
+    A name that stands in several of them is no person's, as `001/mprage_1` and `002/mprage_1`.
+    """
+    numbered = collections.defaultdict(list)
+    for draft in drafts:
+        told = re.search(r"[a-z]|\d{5}", draft.subject, re.I)
+        if draft.volume and not told and not draft.groups and (name := _numbered(draft.rest)):
+            numbered[name].append(draft)
+    if all(len({draft.subject for draft in found}) == 1 for found in numbered.values()):
+        for name, found in numbered.items():
+            for draft in found:
+                draft.subject = name
 
 
 def _is_wrapper(open_drafts: list[tuple[_Draft, list[tuple[int, str]]]]) -> bool:
@@ -507,6 +685,9 @@ def _is_wrapper(open_drafts: list[tuple[_Draft, list[tuple[int, str]]]]) -> bool
         return True
     name = open_drafts[0][1][0][1]
     volumes = all(draft.volume for draft, _ in open_drafts)
+    inmost = set().union(*deeper.values())
+    if volumes and len(deeper) == 1 and len(inmost) > 2:  # `LPBA40/delineation_space/S01`
+        return all(re.fullmatch(r"s\d+", name, re.I) for name in inmost)
     return volumes and len(deeper) > 2 and not re.search(r"\d", name)
 
 
@@ -609,7 +790,9 @@ def _forget_names_of_classes(drafts: list[_Draft]) -> None:
 
 
 def _spell_alike(drafts: list[_Draft]) -> None:
-    """Gives one spelling to persons whose names differ in capitals only."""
-    first: dict[str, str] = {}
+    """Gives one spelling to persons whose names differ in capitals, separators and zeros only."""
+    first: dict[tuple[str, ...], str] = {}
     for draft in drafts:
-        draft.subject = first.setdefault(draft.subject.casefold(), draft.subject)
+        words = re.findall(r"\d+|[^\W\d_]+|[^\w ._-]+", draft.subject.casefold())
+        key = tuple(word.lstrip("0") or "0" for word in words) or (draft.subject,)
+        draft.subject = first.setdefault(key, draft.subject)

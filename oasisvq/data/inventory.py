@@ -3,19 +3,26 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
 from oasisvq.core.errors import DatasetError, VolumeError
 from oasisvq.data.entries import Entry, find_entries, readable
-from oasisvq.data.filenames import compile_pattern, is_wanted, matches_glob, read_names
+from oasisvq.data.filenames import (
+    compile_pattern,
+    is_wanted,
+    matches_glob,
+    may_name_kind,
+    read_names,
+)
 from oasisvq.data.intensities import looks_like_labels
 from oasisvq.data.name_words import (
     CHANNEL,
     CLASS_WORD,
     CONTRAST_WORD,
     DOUBTFUL_LABEL,
+    DRAWN_WORD,
     IMAGE_FOLDER,
     IMAGE_WORD,
     KNOWN_NAMES,
@@ -36,6 +43,8 @@ from oasisvq.data.volumes import VOLUME_SUFFIXES, read_volume
 BIDS = re.compile(r"sub-[^_]+(?:_[a-z]+-[^_]+)*_(?P<suffix>[a-z0-9]+)", re.I)
 # Entities of BIDS that tell parts of one image apart, not scans.
 PARTS = re.compile(r"(?:^|_)(?:inv|echo|part|flip|mt|chunk)_\w", re.I)
+MEANT = {"ann": "annot"}  # by folders that hold what others hold too; alone, Ann is a person
+NO_MRI = re.compile(r"ct|pet", re.I)
 SEGMENTATION = re.compile(r"seg[_-]", re.I)  # that a file's name begins with
 LOOKED_AT = 5  # images with a name like a label map's whose content is looked at
 # The images of OASIS by their names alone, as they lie about in other folders, and where the axes
@@ -75,7 +84,10 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
         entry.names = dataclasses.replace(names, kind=kind)
         if prefix and SPM_TISSUE.match(entry.stem):
             entry.reason = "label"
-    rules = _leave_oasis_kinds, _leave_templates, _leave_augmented, _leave_labels, _leave_contrasts
+    if pattern is None:
+        _name_kinds_by_folders(images)
+    rules = _leave_oasis_kinds, _leave_templates, _leave_augmented, _leave_drawn, _leave_labels
+    rules = *rules, _leave_contrasts
     for rule in (*rules, _name_the_nameless, _leave_planes, _leave_kinds):
         rule([entry for entry in images if entry.taken], folder, config)
     _leave_seconds([entry for entry in images if entry.taken])
@@ -161,6 +173,39 @@ def _sessions(entries: Iterable[Entry]) -> dict[tuple, list[Entry]]:
     return sessions
 
 
+def _name_kinds_by_folders(entries: list[Entry]) -> None:
+    """Adds a folder to the kind of images that lie in several, as `raw/P01` and `bet/P01`.
+
+    These are folders of a word that says neither a visit nor a place nor a class.
+    """
+    folders = collections.defaultdict(set)
+    for entry in entries:
+        for depth, key in _places_of(entry):
+            folders[key].add(entry.relative.parts[depth].casefold())
+    several = [found for found in folders.values() if len(found) > 1]
+    words = {word for found in several for word in found} if len(several) > 1 else set()
+    for entry in entries:
+        for depth, _ in _places_of(entry):
+            folder = entry.relative.parts[depth]
+            if folder.casefold() in words:
+                names = entry.names
+                entry.names = dataclasses.replace(
+                    names,
+                    kind=f"{MEANT.get(folder.casefold(), folder)}_{names.kind}".strip("_"),
+                    session="" if names.session == folder else names.session,
+                    group="" if names.group == folder else names.group,
+                )
+
+
+def _places_of(entry: Entry) -> Iterator[tuple[int, tuple]]:
+    """Yields the depth of each folder that may name a kind, and the path without its name."""
+    *folders, _ = entry.relative.parts
+    for depth, folder in enumerate(folders):
+        if may_name_kind(folder) and folder.casefold() != entry.names.subject.casefold():
+            key = (*folders[:depth], "", *folders[depth + 1 :], entry.stem)
+            yield depth, (entry.volume, key)
+
+
 def oasis_kind(path: Path) -> str:
     """Returns which image of OASIS a file is by its name, or `""`."""
     return next((kind for kind, name in NAMED.items() if name.fullmatch(path.name)), "")
@@ -215,6 +260,24 @@ def _leave_templates(entries: list[Entry], folder: Path, config: Any) -> None:
             TEMPLATE.fullmatch(word) or TEMPLATE_REST.fullmatch(word) for word in words
         ):
             entry.reason = "template"
+    # What all have of persons who are folders is theirs: `001/T1_MNI152`, `002/T1_MNI152`.
+    if entries and all(e.reason and e.names.subject in e.relative.parts[:-1] for e in entries):
+        for entry in entries:
+            entry.reason = ""
+
+
+def _leave_drawn(entries: list[Entry], folder: Path, config: Any) -> None:
+    """Leaves out overlays, thumbnails and the like, by their names or folders."""
+    drawn = [
+        entry
+        for entry in entries
+        if DRAWN_WORD.search(entry.names.kind.replace("_", " "))
+        or any(map(DRAWN_WORD.fullmatch, entry.relative.parts[:-1]))
+    ]
+    kept = _named_by_include(entries, drawn, config)
+    for entry in drawn:
+        if len(drawn) < len(entries) and id(entry) not in kept:
+            entry.reason = "drawn"
 
 
 def _leave_augmented(entries: list[Entry], folder: Path, config: Any) -> None:
@@ -310,6 +373,10 @@ def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
         return
     contrasts = {id(entry): _contrast(entry) for entry in entries}
     found = set(contrasts.values()) - {""}
+    if found and all(map(NO_MRI.fullmatch, found)) and "" in contrasts.values():  # `MR` and `CT`
+        for entry in entries:
+            entry.reason = "contrast" if contrasts[id(entry)] else ""
+        found = set()
     wanted = "T1" if "T1" in found else "UNIT1"  # MP2RAGE's image that looks like T1
     if len(found) > 1 and wanted not in found:
         raise DatasetError(
@@ -452,7 +519,8 @@ def _leave_kinds(entries: list[Entry], folder: Path, config: Any) -> None:
         )
         raise DatasetError(
             f"{folder}: the sessions hold several kinds of image, and none is known for the plain "
-            f"one. Choose one of {', '.join(glob for glob, _ in globs.most_common(6))}"
+            f"one. Choose one of {', '.join(glob for glob, _ in globs.most_common(6))}. If they "
+            "are visits or persons, say so with --subject-pattern"
         )
     family = next((kinds for kinds in (STRIPPED, HEADS) if choice in kinds), (choice,))
     for together, kinds in mixed:

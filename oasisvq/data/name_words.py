@@ -13,6 +13,8 @@ def whole_words(pattern: str) -> re.Pattern:
     return re.compile(f"{START}(?:{pattern}){END}", re.I)
 
 
+# Words that begin as BIDS' names of persons do, but name nobody.
+PART = r"sub-(?:(?:set|group|cohort|sample)s?\d?|sampled|cortical)(?![^_./])"
 # Names of persons that are known wherever they stand in a path: OASIS, ADNI, IXI, BraTS, BIDS, …
 KNOWN_NAMES = [
     re.compile(pattern, re.I)
@@ -20,24 +22,28 @@ KNOWN_NAMES = [
         r"(?P<subject>OAS[12]_\d{4})(?:_(?P<session>MR\d+))?",
         r"(?:sub-)?(?P<subject>OAS3\d{4})(?:_(?P<session>MR_d\d+))?",
         r"(?P<subject>\d{3}_S_\d{4,5})",
-        r"(?P<subject>IXI\d{3})",
+        r"(?P<subject>IXI\d{3})(?!\d|Space)",
         r"(?P<subject>BraTS\d\d_(?:CBICA|TCIA\d*|2013)_[A-Z0-9]+_\d)(?![A-Z0-9])",
         r"(?P<subject>BraTS\d*(?:[-_][A-Z]{2,5})?[-_]\d{3,5})(?:-(?P<session>\d{3})(?!\d))?",
         r"(?P<subject>miriad_\d{3})(?:_[A-Z]+_[FM]_(?P<session>\d\d))?",
         r"(?<!\d)(?P<subject>\d{7})_\d{5}_(?P<session>\d_\d)(?!\d)",  # UK Biobank
         r"(?P<subject>case_\d+)",
-        r"(?P<subject>sub-[^_./]+)",
+        rf"(?!{PART})(?:^|(?<=[._ ])(?=[^_./]*\d))(?P<subject>sub-[^_./]+)",
     )
 ]
 
 # Sessions: dates, and visits counted, in time after the first, or by name. A single letter is a
 # visit's only behind something else, for `S01_90.png` is a person.
 YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 TIME = r"(?:[-_T ]?\d\d[-_:.]?\d\d[-_:.]?\d\d(?:\.?\d+)?)?"
 DATE = (
     rf"{YEAR}(?P<mark>[-_.]?){MONTH}(?P=mark){DAY}|{YEAR}-\d?\d-\d?\d|(?<=[._ -]){YEAR}-\d\d|"
     rf"(?:{DAY}(?P<point>[-._]?){MONTH}|{MONTH}(?P<other>[-._]?){DAY})[-._]?{YEAR}|"
-    rf"(?:{DAY})?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*{YEAR}"
+    rf"(?:\d?\d[-._ ]?)?(?:{MONTHS})[-._ ]?{YEAR}|{YEAR}[-._ ]?(?:{MONTHS})(?:[-._ ]?\d?\d)?|"
+    rf"\d?\d(?P<between>[-.])\d?\d(?P=between){YEAR}|{YEAR}[._ -]?Q[1-4]|"
+    rf"(?<![\d.]\.)(?:{DAY}(?P<dot>[-.]){MONTH}(?P=dot)|{MONTH}(?P<dash>[-.]){DAY}(?P=dash))\d\d"
+    r"(?!\.\d)"
 )
 VISIT = (
     r"(?:ses|sess|session|vis|visit|scan|tp|timepoint|time|month|year|yr|wave|day|week|wk|"
@@ -54,7 +60,7 @@ REPEAT = whole_words(
     r"(?<=[._ -])(?:S\d{3,6}|I\d{4,8}|[ec]\d))"
 )
 AUGMENTED = whole_words(
-    r"(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
+    r"(?<!desc-)(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
     r"mirrored|rot|rotated?|rotation|shift|shifted|translated?|translation|(?:gaussian_)?noise|"
     r"noisy|blur|blurred|bright|brightness|gamma|contrast(?=[._ -]?\d)|clahe|histeq|zoom|zoomed|"
     r"crop|cropped|shear|sheared|scaled?(?=[._ -]?\d)|elastic|transposed?|mixup|synthetic|copy|"
@@ -72,7 +78,8 @@ LABELS = (
     r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"
     r"ribbon|pve\w*|pves|parc|parcellations?|aparc(?:\+aseg)?|wmparc|tissues?|roi|lesions?|annot|"
     r"[lr]h|warp|warps|warpfield|xfm|transforms?|jacobian|displacement|deformation|"
-    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask"
+    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask|gr[ae]y_?matter|white_?matter|"
+    r"jacobians|thickness|curv|sulc|dartelinput|prob(?:ability)?_?maps?|probability"
 )
 IMAGES = (
     r"slices?|axial|axl|ax|tra|trans|transversal|coronal|cor|sagittal|sag|images?(?:tr|ts)?|img|im|"
@@ -80,7 +87,9 @@ IMAGES = (
     r"orig|original|norm|aligned|preproc|stripped|skullstripped|[137](?:\.5)?t"
 )
 KIND = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})(?=$|[._ ()-]|\d+$)", re.I)
-KIND_OF_VOLUME = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}", re.I)
+KIND_OF_VOLUME = re.compile(
+    rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}|[._ -]b(?:0|[1-9]\d?[05]0){END}", re.I
+)
 # Words that may also say where or of whom a brain is.
 DOUBTFUL_LABEL = whole_words(
     r"[lr]h|gm|wm|csf|filled|tissues?|roi|lesions?|tumou?rs?|manual|gt|labels?|masks?"
@@ -106,12 +115,37 @@ PLANES = {
 # The number of a slice that is not at the end of a picture's name.
 SLICE = re.compile(
     rf"{START}(?:(?:slice|slc)[._ -]?(?P<slice>\d+)(?:_of_\d+)?|"
-    rf"[xyz](?P<place>\d+)|[xyz](?P<mm>[+-]\d+)mm){END}|\[(?P<bracket>\d+)\]$",
+    rf"(?P<of>\d+)[._ -]?of[._ -]?\d+|(?<=[_ ])(?P<signed>[+-]\d+)mm|"
+    rf"[xyz](?P<place>[+-]?\d+)|[xyz](?P<mm>[+-]\d+)mm){END}|\[(?P<bracket>\d+)\]$",
     re.I,
 )
 SLICE_BEFORE_PERSON = re.compile(r"^(?P<slice>\d+)[._ -]+(?=[a-z]+[._ -]?\d+$)", re.I)
+SLICE_IN_FRONT = re.compile(r"[xyz]\d", re.I)  # or a person: `X01`
+# A visit or repeat whose number, at the end of a picture's name, may be that of a slice.
+NUMBER_AT_END = re.compile(
+    r"(?P<who>.*(?:[a-z]|^)\d+)[._ -]+(?P<word>[a-z]+)[._ -]?(?P<number>\d{1,3})", re.I
+)
+FOLLOW_UP = re.compile(r"(?<=[._ -])(?P<visit>follow-?up|fu)[._ -](?=\d{1,3}(?!\d))", re.I)
 JOINED = re.compile(r"(?<=\d)(?=(?:ses|session|vis|visit|slice|[vz])\d)", re.I)
+# Visits that no separator parts from the person: `P01bl`, `P01V1`, `pre1`, `V1_P01`.
+JOINED_WORD = re.compile(
+    r"(?<=\d)(?=(?:(?:ses|sess|session|vis|visit|scan|tp|time|timepoint|wave)\d+|baseline|bl|"
+    r"(?:follow-?up|fu|pre|post)\d{0,2})(?:$|[._ -]))",
+    re.I,
+)
+JOINED_LETTER = re.compile(
+    r"(?<=\d)(?<!\d{8})[mstvwy]\d{1,2}(?=$|[._ -])|(?-i:(?<=[a-z])[MTVW]\d(?=$|[._ -]))", re.I
+)
+IN_FRONT = re.compile(r"(?:pre|post|bl|baseline|fu|follow-?up|before|after)(?=\d)", re.I)
+FRONT_VISIT = re.compile(
+    rf"(?P<visit>[mstvwy]\d{{1,2}}|{YEAR}|\d\d{MONTH}{DAY})[._ -]+"
+    r"(?P<rest>[a-z]+[._ -]?\d[^._ -]*|\d{3,}|(?<=^[vw]\d_)\d\d)",
+    re.I,
+)
+# The number of a series behind the time of an exam, in the names that dcm2niix gives.
+SERIES = re.compile(r"\d{14}(?P<series>_\d{1,4}[a-z]?)$")
 SUFFIXES = re.compile(r"(?:\.(?:nii|gz|mg[hz]|nifti|png|jpe?g|tiff?|hdr|img))+$", re.I)
+YEAR_MONTH = re.compile(rf"(?<=[._ -])(?P<year>{YEAR})_(?P<month>{MONTH})(?=$|[._ -])")
 UPLOAD = re.compile(r"_(?:Br|Raw)_\d{14,}", re.I)  # when ADNI got an image, not when it was taken
 DOWNLOAD = re.compile(r" ?\(\d+\)$")  # what a browser adds to the name of a second download
 COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de) ", re.I)
@@ -129,14 +163,23 @@ SPLIT_PREFIX = re.compile(
 )
 LABEL_FOLDER = re.compile(
     r"(?:labels?|masks?|seg(?:s|mentations?)?|infer|pred(?:s|ict(?:ed|ions?))?)(?:_?t[rs])?|"
-    r"annotations?|contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt",
+    r".+[._ -](?:labels|masks|segs|segmentations)|annotations?|"
+    r"contours?|rois?|lesions?|tumou?rs?|manual|ground[_ -]?truths?|gt|"
+    r"[gw]m|csf|(?:gr[ae]y|white)[_ -]?matter|jac(?:obians?)?|thickness|"
+    r"y[_-](?:train|val|test)\w*",
     re.I,
 )
+# What is drawn of other images.
+DRAWN_WORD = whole_words(
+    r"overlays?|edges?|thumb(?:nail)?s?|mosaics?|montages?|previews?|snapshots?|screenshots?|"
+    r"heat_?maps?|grad-?cam"
+)
+COLLECTION = re.compile(r"(?P<name>.+)[._ -](?:volumes|images|scans|subjects|data)", re.I)
 IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel in each name
 CHANNEL = re.compile(r"(?:^|_)(0\d{3})$")
 # Places and times that hold several persons.
 PLACE = re.compile(
-    r"(?:site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
+    r"(?:sub-?set|sub-?group|sub-?cohort|site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
     r"[._ -]?\w*|(?:19|20)\d\d",
     re.I,
 )
@@ -164,4 +207,6 @@ PERSON_WORD = re.compile(
     r"(?:sub|subj|subject|pat|patient|person|case|participant|volunteer|id)[ ._-]?\w*\d", re.I
 )
 # Names that computers make up name nobody.
-MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,64}", re.I)
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+MADE_UP = re.compile(rf"{UUID}|[0-9a-f]{{16,64}}", re.I)
+BESIDE_NAME = re.compile(rf"^{UUID}[._ -]+|[._ -]+{UUID}$", re.I)

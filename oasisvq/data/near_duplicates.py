@@ -222,7 +222,7 @@ def _add_similar_pairs(found: dict, slices: np.ndarray, table: Any) -> dict[str,
     return figures
 
 
-def group_heads(slices: np.ndarray) -> Heads:
+def group_heads(slices: np.ndarray, scans: np.ndarray | None = None) -> Heads:
     """Groups pictures without any names into heads, by their likeness.
 
     A picture belongs to the group of each that it is more alike than other heads' pictures are.
@@ -231,6 +231,7 @@ def group_heads(slices: np.ndarray) -> Heads:
 
     Args:
         slices: uint8 array `(N, H, W)`; may be memory-mapped.
+        scans: Integer array `(N,)`, the volume of each slice: all slices of one are one head's.
 
     Returns:
         `Heads`. Every picture of less than 32 pixels is taken for another head.
@@ -243,7 +244,9 @@ def group_heads(slices: np.ndarray) -> Heads:
         numbers = alone[start : start + BLOCK, None]
         tally.add(alike, numbers < alone, start)
     figures = tally.figures(count)
-    _, groups = _join(tally.pairs(figures["threshold"]), MOST_PICTURES)
+    known = _pairs_of_scans(scans) if scans is not None else []
+    pairs = itertools.chain(known, tally.pairs(figures["threshold"]))
+    _, groups = _join(pairs, MOST_PICTURES)
     firsts = np.array([min(groups.get(number, [number])) for number in alone], int)
     numbers = np.unique(firsts, return_inverse=True)[1]
     doubted = {
@@ -255,6 +258,12 @@ def group_heads(slices: np.ndarray) -> Heads:
     counts = {"pictures": count, "heads": len(np.unique(numbers)), "doubt": len(doubted)}
     sizes = np.bincount(numbers, minlength=1)
     return Heads(numbers, figures | counts | {"alone": int((sizes == 1).sum())})
+
+
+def _pairs_of_scans(scans: np.ndarray) -> list[tuple[int, int, float]]:
+    """Returns each slice of a scan with the scan's first one, and 1.0."""
+    _, firsts, numbers = np.unique(scans, return_index=True, return_inverse=True)
+    return [(int(firsts[scan]), slice_, 1.0) for slice_, scan in enumerate(numbers)]
 
 
 def name_heads(slices: np.ndarray, numbers: np.ndarray) -> list[str]:

@@ -380,7 +380,8 @@ def _assemble(
     slices = np.load(folder / "slices.npy", mmap_mode="r")
     remarks = source.describe() if source.inventory() else []
     if options.get("persons") == "by-likeness":
-        heads = group_heads(slices)
+        numbers = [number for number, scan in enumerate(scans) for _ in scan["sizes"]]
+        heads = group_heads(slices, np.array(numbers, int) if source.whole_heads else None)
         table = table.assign(subject=name_heads(slices, heads.numbers))
         splits, notes = split_heads(table)
         table, remarks = table.assign(split=splits), [f"Persons by likeness: {heads}", *notes]

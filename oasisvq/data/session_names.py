@@ -3,6 +3,7 @@
 import collections
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -117,7 +118,8 @@ def respellings(sessions: Sequence[Session]) -> Iterator[list[Callable[[str], st
 
 def _tokens(text: str) -> list[str]:
     """Returns the words and numbers of a name in small letters, without `sub-`."""
-    text = SUFFIXES.sub("", re.sub(r"^(\d+)\.0+$", r"\1", text.strip())).casefold()
+    text = unicodedata.normalize("NFC", text.strip())
+    text = SUFFIXES.sub("", re.sub(r"^(\d+)\.0+$", r"\1", text)).casefold()
     return re.findall(r"\d+|[^\W\d_]+", PREFIX.sub("", text, count=1))
 
 

@@ -143,6 +143,7 @@ class Source(abc.ABC):
         fingerprint: List of texts that changes with the data.
         count: Number of scans; `None` if it is unknown before they are read.
         pixel_size: Size of a pixel of all slices in mm; `None` if it is unknown.
+        whole_heads: Whether all slices of a scan were cut from one volume, and so show one head.
         strict_sheets: Whether a subject sheet that cannot be read is an error.
     """
 
@@ -150,6 +151,7 @@ class Source(abc.ABC):
     fingerprint: list[str]
     count: int | None
     pixel_size: float | None = None
+    whole_heads: ClassVar[bool] = False
     strict_sheets: ClassVar[bool] = False
 
     @abc.abstractmethod

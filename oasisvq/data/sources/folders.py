@@ -41,6 +41,7 @@ from oasisvq.data.volumes import (
     read_volume,
 )
 
+FEW_PICTURES = 10
 MOST_KINDS = 6  # that a line names
 LABELS = "{}: looks like a label map: few numbers, in even areas. Leave it out with --exclude"
 
@@ -156,6 +157,15 @@ class Folder(Source):
                 f"Last numbers read as scans of one person: {counted(len(guessed), 'name')}. "
                 f"{guessed[0].relative} is scan {names.session} of {names.subject}. {remedy}"
             )
+        pictures = [entry for entry in taken if not entry.volume]
+        persons = {entry.names.subject for entry in pictures}
+        numbered = [e for e in pictures if len(re.findall(r"\d+", e.stem)) > 1]
+        if 2 * len(persons) > len(pictures) >= FEW_PICTURES and 2 * len(numbered) > len(pictures):
+            lines.append(
+                f"Nearly every picture is a person of its own: {counted(len(persons), 'person')}, "
+                f"as {numbered[0].names.subject} of {numbered[0].relative}. If several show one "
+                "person, say what is the person with --subject-pattern"
+            )
         places = [e for e in taken if e.names.repeat == e.relative.parent.as_posix()]
         if places:
             lines.append(
@@ -237,6 +247,8 @@ class Slices(Folder):
 class Volumes(Folder):
     """A folder of volumes, cut into slices; the repeats of a session are averaged."""
 
+    whole_heads = True
+
     def _slices(self, entries: list[Entry]) -> int:
         size = self.headers[id(entries[0])].shape[AXES[self.config.plane]]
         low, high = self.config.slice_range
@@ -260,6 +272,11 @@ class Volumes(Folder):
         # FreeSurfer's own images may be cut off at 255, and are even where they are.
         if looks_like_labels(volume.voxels, FEW_LABELS if is_freesurfer(entry) else None):
             raise VolumeError(LABELS.format(entry.path))
+        if volume.voxels.size and 0 < volume.voxels.min() == volume.voxels.max():
+            raise VolumeError(
+                f"{entry.path}: every voxel is {volume.voxels.min():g}, so it shows no head. Fetch "
+                "the file again, or take it out of the folder"
+            )
         return volume
 
 

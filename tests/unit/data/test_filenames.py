@@ -334,3 +334,133 @@ def test_a_folder_that_wraps_classes_or_persons_of_any_names_is_nobody():
     volumes = [f"Heads/{name}/brain.nii.gz" for name in ("NA", "None", "anna", "-1")]
     assert len(subjects(*volumes)) == 4
     assert subjects("anna/left/a.nii.gz", "anna/right/a.nii.gz") == ["anna"]
+
+
+def code(*numbers):
+    """Returns six hexadecimal digits that differ from one picture to the next."""
+    return f"{sum(7919 ** (n + 2) * number for n, number in enumerate(numbers)) % 16**6:06x}"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("P{p:02d}_{z}_{c}", "{p:03d}_{z}_{c}", "P{p:02d}_slice_{z}_{c}", "{c}/P{p:02d}_{z}_{c}"),
+        *("sub-{p:02d}_{z}_{c}", "P{p:02d}_{z}_{s}", "P{p:02d}_{z}_resized", "P{p:02d}_{z}_{h}"),
+        *("{n:05d}_P{p:02d}_{z}", "{h}-P{p:02d}_{z}", "P{p:02d}_{z}_512", "P{p:02d}_{z}_0"),
+        *("1{p:02d}_{z}_{o}", "1{p:02d}_{z}_{a}", "P{p:02d}_{z}of176", "P{p:02d}_{z}_of_176"),
+        *("P{p:02d}_{z}mm", "P{p:02d}_{z}a", "P{p:02d}_{z}_256x256", "P{p:02d}_{z}-176"),
+        "P{p:02d}_{z}_{h}ab-1111-4111-8111-000000{h}",
+    ],
+)
+@pytest.mark.parametrize("persons", [range(1, 7), range(1, 21)])
+def test_the_slices_number_may_stand_anywhere(form, persons):
+    numbers = range(72, 102, 3)
+    pairs = [(p, z) for p in persons for z in numbers]
+    words = {"c": ["CN", "AD"], "s": "MF", "a": range(50, 90)}
+    paths = [
+        form.format(
+            p=p,
+            z=z,
+            h=code(p, z),
+            n=100 * p + z,
+            o=z % 2,
+            **{k: w[p % len(w)] for k, w in words.items()},
+        )
+        for p, z in pairs
+    ]
+    names = found(*(f"{path}.png" for path in paths))
+    assert len({n.subject for n in names}) == len(persons)
+    assert {n.index for n in names} == set(numbers)
+
+
+def test_letters_of_persons_are_no_axes():
+    for form in ("Y{p:02d}_{z:03d}", "Z{p:02d}/Z{p:02d}_{z}", "X{p:02d}_T1_{z}", "X{p:02d}_MR_{z}"):
+        paths = [f"{form.format(p=p, z=z)}.png" for p in (1, 2, 3) for z in (72, 90, 95)]
+        names = found(*paths)
+        assert len({n.subject for n in names}) == 3
+        assert {n.index for n in names} == {72, 90, 95}
+
+
+@pytest.mark.parametrize(
+    "form", ["{p}_y{z}", "{p}_s{z}", "{p}-m{z}", "{p}_scan_{z}", "{p}_vol_{z}"]
+)
+def test_numbers_of_slices_beside_a_visits_word(form):
+    numbers = (-4, 4, 8) if "y" in form else (90, 94, 101)
+    paths = [f"{form.format(p=p, z=z)}.png" for p in ("P01", "P02", "P03") for z in numbers]
+    names = found(*paths)
+    assert {n.subject for n in names} == {"P01", "P02", "P03"}
+    assert {n.index for n in names} == set(numbers)
+    assert not any(n.session or n.repeat for n in names)
+
+
+def test_a_follow_up_has_slices_as_the_baseline_has():
+    for visits in (("bl", "fu"), ("baseline", "followup")):
+        paths = [f"P0{p}_{v}_{z}.png" for p in (1, 2) for v in visits for z in (9, 54)]
+        names = found(*paths)
+        assert {(n.subject, n.session) for n in names} == {
+            (f"P0{p}", visit) for p in (1, 2) for visit in visits
+        }
+        assert {n.index for n in names} == {9, 54}
+    months = found(*(f"P0{p}_M{m:02d}.png" for p in (1, 2) for m in (0, 6, 36)))
+    assert {(n.subject, n.session) for n in months[:3]} == {
+        ("P01", f"M{m}") for m in ("00", "06", "36")
+    }
+
+
+VISITS = [
+    *("{p}V{v}", "{p}bl|{p}fu", "{p}pre|{p}post", "S{n}M00|S{n}M12", "subj{n}visit{v}"),
+    *("pre{n}|post{n}", "V{v}_{p}", "2017_{p}|2019_{p}", "W{v}_{p}", "m00_{p}|m12_{p}"),
+    *(
+        "{p}_17011{n}|{p}_19022{n}",
+        "{p}_1-{n}-2017|{p}_2-{n}-2018",
+        "{p}_1{n}.04.17|{p}_1{n}.04.18",
+    ),
+    *(
+        "{p}_2017_0{n}|{p}_2018_0{n}",
+        "{p}_2017-May-0{n}|{p}_2018-May-0{n}",
+        "{p}_M_6{n}|{p}_M_7{n}",
+    ),
+    *("{p}_E1203{n}|{p}_E1374{n}", "{p}_201{n}|{p}_202{n}", "{p}_2017Q1|{p}_2017Q2"),
+    "{p}_MPRAGE_20170{n}10101112_{n}|{p}_MPRAGE_20190{n}10101112_1{n}",
+    "{p}_t1_mprage_sag_p2_iso_20170{n}10101112_2|{p}_t1_mprage_sag_p2_iso_ND_20170{n}10101112_{n}",
+]
+
+
+@pytest.mark.parametrize("form", VISITS)
+def test_visits_are_told_by_the_persons_that_recur(form):
+    forms = form.split("|") * (2 // len(form.split("|")))
+    names = [f.format(p=f"P0{n}", n=n, v=v) for n in range(1, 7) for v, f in enumerate(forms, 1)]
+    assert len(names) == 12
+    assert len(subjects(*(f"{name}.nii.gz" for name in names))) == 6
+    assert len(subjects(*(f"{name}/T1.nii.gz" for name in names))) == 6
+
+
+def test_persons_spelled_in_two_ways_are_one():
+    for one, other in (("P01", "P-01"), ("P01", "P1"), ("Jos\xe9", "Jose\u0301")):
+        assert len(subjects(f"visit1/{one}/T1.nii", f"visit2/{other}/T1.nii")) == 1
+    assert len(subjects("s1_11.nii", "s11_1.nii")) == 2
+
+
+def test_folders_of_numbers_are_persons_if_their_files_are_called_alike():
+    for name in ("mprage_1", "T1_1mm", "scan3T", "3D_T1_series5", "T1_MNI152"):
+        assert subjects(*(f"00{p}/{name}.nii.gz" for p in (1, 2, 3))) == ["001", "002", "003"]
+    names = found(*(f"{p}/T{t}.nii" for p in (1, 2, 3) for t in (1, 2)))
+    assert {(n.subject, n.kind) for n in names} == {(p, f"T{t}") for p in "123" for t in (1, 2)}
+
+
+def test_words_like_known_names_are_no_persons():
+    space = [f"sub-0{p}_space-IXI549Space_T1w.nii" for p in (1, 2)]
+    assert subjects(*space) == ["sub-01", "sub-02"]
+    for form in (
+        "P0{p}/P0{p}_T1_sub-cortical.nii",
+        "P0{p}_sub-sampled.nii",
+        "sub-set1/P0{p}_T1.nii",
+    ):
+        assert subjects(*(form.format(p=p) for p in (1, 2, 3))) == ["P01", "P02", "P03"]
+
+
+def test_folders_of_subjects_that_look_like_visits():
+    names = ("T1", "mask")
+    deep = [f"LPBA40/delineation_space/S0{p}/S0{p}.{k}.hdr" for p in (1, 2, 3) for k in names]
+    assert subjects(*deep) == ["S01", "S02", "S03"]
+    assert subjects(*(f"P0{p}/S1/S1_T1.nii" for p in (1, 2, 3))) == ["P01", "P02", "P03"]

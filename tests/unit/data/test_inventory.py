@@ -258,3 +258,75 @@ def test_what_include_names_is_left_out_by_no_rule(tmp_path):
         "derived": 1,
     }
     assert len(taken(tmp_path / "bids", include=("*T1w.nii",))) == 3
+
+
+def test_words_behind_desc_are_no_changes_and_segm_is_a_label(tmp_path):
+    tissue = "sub-{n}_T1w_segm-graymatter_dartelinput.nii.gz"
+    clinica = persons("sub-{n}/t1/sub-{n}_desc-Crop_T1w.nii.gz", f"sub-{{n}}/spm/{tissue}")
+    assert reasons(tmp_path / "clinica", *clinica) == {"": 3, "label": 3}
+    thick = persons("sub-{n}_desc-crop_T1w.nii.gz", "sub-{n}_desc-smooth_thickness.nii.gz")
+    assert taken(tmp_path / "thick", *thick) == sorted(thick[::2])
+
+
+def test_a_persons_number_is_no_part_of_the_kind(tmp_path):
+    files = persons("{n}/T1.nii", "{n}/T1_1mm.nii", "{n}/T1_IR.nii", "{n}/T2.nii")
+    assert taken(tmp_path, *files) == files[::4]
+
+
+@pytest.mark.parametrize(
+    ("forms", "reason"),
+    [
+        (("brains/P{n}.nii", "gm/P{n}.nii", "thickness/P{n}.nii"), "label"),
+        (("P{n}/brain/i.nii", "P{n}/gm/i.nii", "P{n}/jacobian/i.nii"), "label"),
+        (("img/P{n}_90.jpg", "ann/P{n}_90.jpg"), "label"),
+        (("x_train/P{n}_90.png", "y_train/P{n}_90.png"), "label"),
+        (("Original/CC{n}.nii", "Skull-stripping-masks/STAPLE/CC{n}_staple.nii"), "label"),
+        (("images/P{n}_90.png", "overlays/P{n}_90.png", "thumbs/P{n}_90.png"), "drawn"),
+        (("P{n}/orig/90.png", "P{n}/edges/90.png"), "drawn"),
+        (("P{n}/P{n}_90.png", "P{n}/P{n}_mosaic.png"), "drawn"),
+        (("P{n}/MR/90.png", "P{n}/CT/90.png"), "contrast"),
+        (("MRI/P{n}.nii", "PET/P{n}.nii"), "contrast"),
+        (("T1w/P{n}.nii", "T1map/P{n}.nii", "MTR/P{n}.nii"), "kind"),
+        (("MPRAGE/P{n}_90.png", "SUSC/P{n}_90.png"), "kind"),
+        (("P{n}.nii", "P{n}_b1000.nii"), "variant"),
+        (("P{n}/P{n}.nii", "P{n}/P{n}_b1000.nii"), "variant"),
+    ],
+)
+def test_folders_tell_kinds(tmp_path, forms, reason):
+    files = persons(*forms)
+    assert taken(tmp_path, *files) == sorted(files[:: len(forms)])
+    assert set(reasons(tmp_path)) == {"", reason}
+    found = take_inventory(tmp_path, CONFIG)
+    assert len({entry.names.subject for entry in found if entry.taken}) == 3
+
+
+@pytest.mark.parametrize("folders", [("bet", "raw"), ("hippo", "scans"), ("in", "out")])
+def test_folders_of_unknown_kinds_are_refused_with_the_flag_for_each(tmp_path, folders):
+    for number, form in enumerate(("{f}/P{n}.nii", "P{n}/{f}/x.nii", "{f}/P{n}_90.png")):
+        forms = [form.replace("{f}", folder) for folder in folders]
+        place = touch_files(tmp_path / str(number), *persons(*forms))
+        with pytest.raises(DatasetError, match=rf"--include '\*{folders[0]}.*--subject-pattern"):
+            take_inventory(place, CONFIG)
+        assert taken(place, include=(f"*{folders[0]}*",)) == sorted(persons(forms[0]))
+
+
+def test_images_in_a_templates_space_are_persons(tmp_path):
+    assert len(taken(tmp_path, *persons("00{n}/T1_MNI152.nii.gz"))) == 3
+
+
+def test_folders_that_hold_others_called_alike_are_collections(tmp_path):
+    files = [f"{name}_volumes/{name}-{n}/t1.nii" for name in ("TRT-20", "RS-22") for n in (1, 2, 3)]
+    found = take_inventory(touch_files(tmp_path, *files), CONFIG)
+    assert len({entry.names.subject for entry in found}) == 6
+
+
+def test_scans_numbered_alike_in_two_groups(tmp_path):
+    groups = touch_files(tmp_path / "groups", *persons("AD_S0{n}.nii", "HC_S0{n}.nii"))
+    assert len({entry.names.subject for entry in take_inventory(groups, CONFIG)}) == 6
+    sites = touch_files(tmp_path / "sites", *persons("Leiden_S0{n}.nii", "Utrecht_S0{n}.nii"))
+    assert all(entry.names.guessed for entry in take_inventory(sites, CONFIG))
+
+
+def test_positions_on_both_sides_of_0_are_two_slices(tmp_path):
+    files = persons("P{n}_-2mm.png", "P{n}_2mm.png")
+    assert taken(tmp_path, *files) == sorted(files)

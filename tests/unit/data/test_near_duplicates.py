@@ -255,6 +255,11 @@ def test_neighbouring_slices_become_one_head(template):
     assert f"{found.figures['heads']} heads" in str(found)
 
 
+def test_slices_of_one_volume_are_one_head(brains):
+    found = group_heads(slices_of(brains), np.array([0, 0, 1, 2, 2, 1, 3, 3]))
+    assert list(found.numbers) == [0, 0, 1, 2, 2, 1, 3, 3]
+
+
 def test_pictures_of_different_heads_stay_alone(brains):
     found = group_heads(slices_of(brains))
     assert list(found.numbers) == list(range(8))

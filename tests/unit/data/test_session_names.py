@@ -24,6 +24,7 @@ def rows_of(names, sessions, visits=None, whole=False):
         ("Case 12", ("case_12", "visit2")),
         ("7.0", ("7", "")),
         ("Müller 3", ("müller_3", "")),
+        ("Jos\xe9", ("Jose\u0301", "")),
     ],
 )
 def test_spellings_do_not_matter(name, session):

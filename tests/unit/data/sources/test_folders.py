@@ -85,7 +85,7 @@ def test_other_options_and_changed_files_make_their_own(coronal, tmp_path):
 def test_the_data_of_an_analyze_pair_are_watched(tmp_path):
     (tmp_path / "in").mkdir()
     path = tmp_path / "in/brain_1.hdr"
-    voxels = np.ones((12, 14, 16), "<i2")
+    voxels = np.arange(12 * 14 * 16, dtype="<i2").reshape(12, 14, 16)
     nibabel.save(nibabel.AnalyzeImage(voxels, None), path)
     first = open_folder(tmp_path / "in", tmp_path)
     os.utime(path.with_suffix(".img"), ns=(1, 1))
@@ -104,7 +104,9 @@ def test_a_sheet_with_numbers_for_names_is_joined(tmp_path):
 def test_of_an_oasis_disc_the_masked_atlas_volumes_are_taken(tmp_path):
     folder = tmp_path / "disc1/OAS1_0001_MR1"
     folder.mkdir(parents=True)
-    voxels = np.ones((12, 14, 12), ">i2")  # so is the raw one, whose axes are A, S, L
+    voxels = np.arange(12 * 14 * 12, dtype=">i2").reshape(
+        12, 14, 12
+    )  # so is the raw one, whose axes are A, S, L
     stem = "OAS1_0001_MR1_mpr"
     for name in ("n4_anon_111_t88_gfc", "n4_anon_111_t88_masked_gfc", "-1_anon"):
         name = f"{stem}_{name}".replace("_-", "-")
@@ -161,6 +163,34 @@ def test_an_image_of_freesurfer_that_is_cut_off_is_no_label_map(tmp_path, random
     for folder in ("else", "mask"):
         with pytest.raises(DatasetError, match="looks like a label map"):
             open_folder(tmp_path / folder, tmp_path)
+
+
+def test_a_volume_of_one_value_is_a_bad_scan(tmp_path, random):
+    for number in range(30):
+        voxels = random.random((20, 24, 22)) if number else np.full((20, 24, 22), 7)
+        write_volume(tmp_path / f"in/P{number:02d}.nii.gz", voxels.astype(np.float32))
+    dataset = open_folder(tmp_path / "in", tmp_path)
+    assert dataset.table["subject"].nunique() == 29
+    assert "every voxel is 7" in str(dataset.description["bad_scans"])
+
+
+def test_slices_of_one_volume_are_one_head_by_likeness(tmp_path, random):
+    for number in range(4):
+        write_volume(tmp_path / f"in/P{number}.nii.gz", random.random((40, 48, 44)))
+    options = {"persons": "by-likeness", "slices_per_volume": 6}
+    table = open_folder(tmp_path / "in", tmp_path, **options).table
+    assert list(table.groupby("subject", sort=False).size()) == [6, 6, 6, 6]
+
+
+def test_pictures_that_are_all_persons_of_their_own_are_said(tmp_path):
+    for number in range(12):
+        write_png(tmp_path / f"in/P{number:02d}_{70 + number}.png", np.full((16, 16), 9 + number))
+    (line,) = (
+        n for n in open_folder(tmp_path / "in", tmp_path).description["remarks"] if "own" in n
+    )
+    assert line.startswith(
+        "Nearly every picture is a person of its own: 12 persons, as P00 of P00_70"
+    )
 
 
 @pytest.mark.parametrize(
