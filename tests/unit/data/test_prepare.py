@@ -69,7 +69,7 @@ def test_heads_found_by_likeness_keep_their_folders_split(brains, tmp_path):
     dataset = open_folder(tmp_path / "in", tmp_path, persons="by-likeness")
     counts = {"train": (4, 9), "validation": (2, 4), "test": (1, 2)}
     assert counts == {s: (len(dataset.subjects(s)), len(dataset.rows(s))) for s in counts}
-    assert "Moved to train: 1 pictures of 1 heads" in "".join(dataset.description["remarks"])
+    assert "Moved to train: 1 picture of 1 head" in "".join(dataset.description["remarks"])
 
 
 def test_a_head_whose_files_sort_first_moves_no_other(brains, tmp_path):
