@@ -18,6 +18,7 @@ from oasisvq.data.filenames import (
 )
 from oasisvq.data.intensities import looks_like_labels
 from oasisvq.data.name_words import (
+    B_VALUE,
     CHANNEL,
     CLASS_WORD,
     CONTRAST_WORD,
@@ -439,6 +440,8 @@ def _contrast(entry: Entry) -> str:
     name, *folders = reversed(entry.relative.parts)
     bids = BIDS.fullmatch(entry.stem)
     own = bids["suffix"] if bids else entry.names.kind.replace("_", " ")
+    if re.fullmatch(B_VALUE, own, re.I):
+        return own.lower()
     for text in (own, *(folder for folder in folders if not CLASS_WORD.fullmatch(folder))):
         word = CONTRAST_WORD.search(text) or CONTRAST_WORD.search(re.sub(r"[ _]", "-", text))
         if word and not (text is not own and T1_WORD.fullmatch(word[0]) and _is_odd(entry)):

@@ -86,9 +86,10 @@ IMAGES = (
     r"frame|z|mri|scans?|vol|volumes?|raw|anat|mpr|nifti|nii|png|jpe?g|dicom|data|dataset|brains?|"
     r"orig|original|norm|aligned|preproc|stripped|skullstripped|[137](?:\.5)?t"
 )
+B_VALUE = r"b(?:0|[1-9]\d?[05]0)"  # of diffusion
 KIND = re.compile(rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})(?=$|[._ ()-]|\d+$)", re.I)
 KIND_OF_VOLUME = re.compile(
-    rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}|[._ -]b(?:0|[1-9]\d?[05]0){END}", re.I
+    rf"(?:^|[._ -])(?:{CONTRAST}|{LABELS}|{IMAGES})\d*{END}|[._ -]{B_VALUE}{END}", re.I
 )
 # Words that may also say where or of whom a brain is.
 DOUBTFUL_LABEL = whole_words(
@@ -145,7 +146,10 @@ FRONT_VISIT = re.compile(
 # The number of a series behind the time of an exam, in the names that dcm2niix gives.
 SERIES = re.compile(r"\d{14}(?P<series>_\d{1,4}[a-z]?)$")
 SUFFIXES = re.compile(r"(?:\.(?:nii|gz|mg[hz]|nifti|png|jpe?g|tiff?|hdr|img))+$", re.I)
-YEAR_MONTH = re.compile(rf"(?<=[._ -])(?P<year>{YEAR})_(?P<month>{MONTH})(?=$|[._ -])")
+# In `Brats18_2013_10_1`, 2013 is a site.
+YEAR_MONTH = re.compile(
+    rf"(?<!brats\d\d[._ -])(?<=[._ -])(?P<year>{YEAR})_(?P<month>{MONTH})(?=$|[._ -])", re.I
+)
 UPLOAD = re.compile(r"_(?:Br|Raw)_\d{14,}", re.I)  # when ADNI got an image, not when it was taken
 DOWNLOAD = re.compile(r" ?\(\d+\)$")  # what a browser adds to the name of a second download
 COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de) ", re.I)

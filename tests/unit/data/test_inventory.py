@@ -300,6 +300,20 @@ def test_folders_tell_kinds(tmp_path, forms, reason):
     assert len({entry.names.subject for entry in found if entry.taken}) == 3
 
 
+def test_images_of_several_b_values_are_refused_with_the_flag(tmp_path):
+    files = persons("P{n}_b0.nii", "P{n}_b1000.nii")
+    with pytest.raises(DatasetError, match="several contrasts, b0, b1000, and no T1.*--suffix b0"):
+        taken(tmp_path, *files)
+    assert taken(tmp_path, suffix="b0") == sorted(files[::2])
+
+
+def test_the_sites_of_brats_are_no_dates(tmp_path):
+    names = ("2013_10_1", "2013_11_1", "CBICA_AAB_1", "TCIA01_401_1")
+    taken(tmp_path, *(f"HGG/Brats18_{name}/Brats18_{name}_t1.nii.gz" for name in names))
+    found = take_inventory(tmp_path, CONFIG)
+    assert {entry.names.subject for entry in found} == {f"brats18_{n.lower()}" for n in names}
+
+
 @pytest.mark.parametrize("folders", [("bet", "raw"), ("hippo", "scans"), ("in", "out")])
 def test_folders_of_unknown_kinds_are_refused_with_the_flag_for_each(tmp_path, folders):
     for number, form in enumerate(("{f}/P{n}.nii", "P{n}/{f}/x.nii", "{f}/P{n}_90.png")):
