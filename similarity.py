@@ -12,7 +12,7 @@ from oasisvq.core.configuration import Parser, add_run_dir, check_new_file
 from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
-from oasisvq.data.sources.base import check_dataset
+from oasisvq.data.sources.named import check_dataset
 from oasisvq.runs.finished import find_run
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.

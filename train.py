@@ -8,7 +8,7 @@ from hyperparameters import PRESETS, Hyperparameters, add_data_dir
 from oasisvq.core.configuration import Parser, add_run_dir
 from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.script import import_tensorflow_quietly, run_script
-from oasisvq.data.sources.base import check_dataset
+from oasisvq.data.sources.named import check_dataset
 
 
 def main():

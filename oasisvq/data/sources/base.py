@@ -11,27 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from oasisvq.core.errors import DatasetError, HyperparameterError
+from oasisvq.core.errors import HyperparameterError
 from oasisvq.core.words import counted
 
 if TYPE_CHECKING:  # `dataset.py --help` need not wait for nibabel
     from oasisvq.data.entries import Entry
 
 MOST_THREADS = 8  # a session of OASIS-2 takes half a gigabyte
-NAMES = ("oasis", "oasis1", "oasis2", "demo")  # of `--dataset`; others are paths of folders
-
-
-def check_dataset(dataset: str) -> None:
-    """Refuses a value of `--dataset` that is neither one of the names nor a folder.
-
-    Raises:
-        DatasetError: If so.
-    """
-    if dataset not in NAMES and not (dataset and Path(dataset).is_dir()):
-        raise DatasetError(
-            f"--dataset {dataset}: no such folder. Expected {', '.join(NAMES)}, or a folder of "
-            "slices (.png, .jpg, .tif) or of volumes (.nii, .nii.gz, .mgz, .hdr with .img)"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

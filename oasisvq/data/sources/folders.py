@@ -24,10 +24,10 @@ from oasisvq.data.sources.base import (
     Scan,
     Shard,
     Source,
-    check_dataset,
     in_parallel,
     registration,
 )
+from oasisvq.data.sources.named import check_dataset
 from oasisvq.data.volumes import (
     AXES,
     LARGEST_SCAN,

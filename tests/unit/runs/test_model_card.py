@@ -64,7 +64,7 @@ def test_an_empty_value_is_named(run):
 def test_scores_stand_with_their_intervals(run):
     write_report(run, INTERVAL)
     lines = read_card(run)
-    assert "| of | 1 test subjects, 2 slices |" in lines
+    assert "| of | 1 test subject, 2 slices |" in lines
     for name in ("ssim", "psnr", "no model: the mean training slice, ssim", "prior, bits per code"):
         assert f"| {name} | 0.9124 [0.9, 0.92] |" in lines
     assert "| prior, bits per pixel | 0.1891 |" in lines
