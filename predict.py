@@ -49,8 +49,8 @@ def main():
         conditions = slices.conditions(random.integers(len(slices.table), size=config.num_samples))
         chosen = {name: getattr(arguments, name) for name in ("position", "age", "sex", "cdr")}
         conditions = choose_conditions(conditions, chosen, trained, run.folder)
-        facts = {name: value for name, value in vars(config).items() if "reconstr" not in name}
-        facts["conditions"] = describe_conditions(conditions)
+        facts = dataclasses.asdict(config) | {"conditions": describe_conditions(conditions)}
+        del facts["num_reconstructions"]
         # What is on the left and on the right of each picture.
         facts["sides"] = " ".join(slices.common_sides).strip() or "unknown"
         samples = Path(arguments.output or choose_folder(run.folder, facts))

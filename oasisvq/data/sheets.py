@@ -174,12 +174,9 @@ def _separator(text: str, is_key: Callable[[str], bool]) -> str:
 
 def _read_worksheets(path: Path) -> dict[str, list[list[str]]]:
     """Returns the rows of cells of each worksheet of an `.xlsx` file."""
-    _check_parts(path)
-    with zipfile.ZipFile(path) as members:
-        parts = [name for name in members.namelist() if "worksheets/" in name]
-        formulas = any(re.search(rb"<(?:\w+:)?f[ />]", members.read(name)) for name in parts)
+    has_formulas = _look_at_parts(path)
     values = _read_cells(path, data_only=True)
-    if not formulas:
+    if not has_formulas:
         return values
     # A formula without a saved value stays a formula, so that it is no blank.
     written = _read_cells(path, data_only=False)
@@ -212,20 +209,26 @@ def _read_cells(path: Path, data_only: bool) -> dict[str, list[list[str]]]:
             book.close()
 
 
-def _check_parts(path: Path) -> None:
-    """Raises a `ValueError` if the parts of an `.xlsx` file would fill the memory."""
+def _look_at_parts(path: Path) -> bool:
+    """Returns whether an `.xlsx` file has formulas.
+
+    Raises:
+        ValueError: If its parts would fill the memory.
+    """
     with zipfile.ZipFile(path) as members:
         if sum(member.file_size for member in members.infolist()) > LARGEST_UNPACKED:
             raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED:,} bytes")
         tags = {True: 0, False: 0}  # in parts with cells, and in others
-        for member in members.infolist():
-            with members.open(member) as part:
-                found = sum(piece.count(b"<") for piece in iter(lambda: part.read(2**20), b""))
-            tags[member.filename.startswith(("xl/worksheets/", "xl/sharedStrings"))] += found
+        formulas = False
+        for name in members.namelist():
+            part = members.read(name)
+            tags[name.startswith(("xl/worksheets/", "xl/sharedStrings"))] += part.count(b"<")
+            formulas |= "worksheets/" in name and bool(re.search(rb"<(?:\w+:)?f[ />]", part))
     if tags[True] > MOST_TAGS or tags[False] > MOST_OTHER_TAGS:
         raise ValueError(
             f"its parts have more than {MOST_TAGS:,} tags, or {MOST_OTHER_TAGS:,} without cells"
         )
+    return formulas
 
 
 def _texts(row: Iterable[Any]) -> list[str]:

@@ -41,12 +41,14 @@ class VisitColumn:
         kind: `age` or `cdr`.
         base: Its name without that of the visit.
         visit: What matters of the visit's name, see `plain_visit`.
+        bare: Whether its name is a number alone, as in `age 2`.
     """
 
     name: str
     kind: str
     base: str
     visit: str
+    bare: bool
 
 
 def visit_columns(names: Iterable[str]) -> list[VisitColumn]:
@@ -54,10 +56,8 @@ def visit_columns(names: Iterable[str]) -> list[VisitColumn]:
     names = list(names)
     found = [column for name in names for column in _visit_column(name)]
     # Numbers alone may be powers of an age.
-    numbers = {column.visit for column in found if column.base.endswith("#")}
-    if not {"1", "2"} <= numbers:
-        found = [column for column in found if not column.base.endswith("#")]
-    found = [dataclasses.replace(column, base=column.base.rstrip("#")) for column in found]
+    if not {"1", "2"} <= {column.visit for column in found if column.bare}:
+        found = [column for column in found if not column.bare]
     plain = [pattern for kind in KINDS for pattern in COLUMNS[kind]]
     later = [c for c in found if c.visit not in ("m0", "1", "pre") or not named(plain, [c.name])]
     return found if later else []
@@ -69,9 +69,9 @@ def _visit_column(name: str) -> list[VisitColumn]:
     for match in LABELS.finditer(words if len(words) <= LONGEST_NAME else ""):
         rest = f"{words[: match.start()]} {words[match.end() :]}".split()
         base = PREPOSITIONS.sub("", " ".join(rest))
-        bare = "#" if re.fullmatch(r"\d", match[0]) else ""
+        visit, bare = _visit(match[0]), len(match[0]) == 1
         kinds = [kind for kind in KINDS if named(COLUMNS[kind], [base])]
-        found += [VisitColumn(name, kind, base + bare, _visit(match[0])) for kind in kinds]
+        found += [VisitColumn(name, kind, base, visit, bare) for kind in kinds]
     return found[:1]
 
 
@@ -104,13 +104,10 @@ def to_long(
     for kind in kinds:
         plain = named(COLUMNS[kind], fixed)
         fixed = fixed.drop(columns=plain)
-        if (
-            plain
-            and first is not None
-            and (kind, first) not in {(c.kind, c.visit) for c in columns}
-        ):
+        told = any((column.kind, column.visit) == (kind, first) for column in columns)
+        if plain and first is not None and not told:
             of_visits[first].update({name: name for name in plain})
-    of_visits[""] = of_visits.get("", {})
+    of_visits.setdefault("", {})
     tables, parts = [], []
     for visit, chosen in of_visits.items():
         table = fixed.assign(**{base: cells[name] for base, name in chosen.items()})

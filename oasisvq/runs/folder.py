@@ -343,11 +343,11 @@ def open_run(folder: str | Path | None, configuration: type[Configuration]) -> R
 def locked_run(folder: str | Path | None, configuration: type[Configuration]) -> Iterator[Run]:
     """Opens a finished run folder as `open_run` does, and locks it against other scripts.
 
-    It is opened again under the lock: another script may have replaced it before.
+    Its files are checked under the lock: another script may replace them before.
     """
-    run = open_run(folder, configuration)
-    with run.alone():
-        yield open_run(run.folder, configuration)
+    folder = find_run(folder)
+    with Run.read(folder, configuration).alone():
+        yield open_run(folder, configuration)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

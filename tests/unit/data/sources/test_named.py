@@ -3,7 +3,12 @@
 import pytest
 
 from oasisvq.core.errors import DatasetError
+from oasisvq.data.oasis import COLLECTIONS
 from oasisvq.data.sources.named import NAMES, check_dataset
+
+
+def test_the_names_are_those_of_all_sources():
+    assert {*NAMES} == {*COLLECTIONS, "demo"}
 
 
 def test_names_and_folders_are_sources(tmp_path):
