@@ -60,7 +60,8 @@ REPEAT = whole_words(
     r"(?<=[._ -])(?:S\d{3,6}|I\d{4,8}|[ec]\d))"
 )
 AUGMENTED = whole_words(
-    r"(?<!desc-)(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
+    r"(?<!desc-)(?:aug|augment|augmented|"
+    r"(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
     r"mirrored|rot|rotated?|rotation|shift|shifted|translated?|translation|(?:gaussian_)?noise|"
     r"noisy|blur|blurred|bright|brightness|gamma|contrast(?=[._ -]?\d)|clahe|histeq|zoom|zoomed|"
     r"crop|cropped|shear|sheared|scaled?(?=[._ -]?\d)|elastic|transposed?|mixup|synthetic|copy|"
@@ -162,7 +163,8 @@ SPLIT_FOLDER = re.compile(
     re.I,
 )
 SPLIT_PREFIX = re.compile(
-    r"^(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))[_-]",
+    r"^(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?)|"
+    r"(?P<test>test(?:ing)?))[_-]",
     re.I,
 )
 LABEL_FOLDER = re.compile(
@@ -183,27 +185,27 @@ IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel 
 CHANNEL = re.compile(r"(?:^|_)(0\d{3})$")
 # Places and times that hold several persons.
 PLACE = re.compile(
-    r"(?:sub-?set|sub-?group|sub-?cohort|site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
-    r"[._ -]?\w*|(?:19|20)\d\d",
+    r"(?:sub-?set|sub-?group|sub-?cohort|site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|"
+    r"part|dis[ck]|fold|release)[._ -]?\w*|(?:19|20)\d\d",
     re.I,
 )
 # Words of folders that say what somebody has, not who somebody is.
 CLASS_WORD = re.compile(
-    r"class|group|label|diagnosis|[es]?ad|ftl?d|[pd]lb|lbd|pd|als|ms|nc|cn|hc|ctrls?|[elps]?mci|smc|scd|"
-    r"scz?|asd|adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|possible|probable|"
-    r"healthy|normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|glioma|meningioma|"
-    r"pituitary|with|without|diseased?|positive|negative|young|old|elderly|male|female|men|women|"
-    r"patients?|controls?|(?:no|(?:very)?mild|moderate)?impair(?:ed|ment)|dementia|verymild|(?:no)?tumou?rs?|"
-    r"(?:non|very)?(?:mild|moderate)?dem(?:ented)?|cancer|stroke|schizophrenia|autism|depression|"
-    r"epilepsy|lesions?|cases|subjects|yes|stable|converters?|converted|progressive|and|vs",
+    r"class|group|label|diagnosis|[es]?ad|ftl?d|[pd]lb|lbd|pd|als|ms|nc|cn|hc|ctrls?|[elps]?mci|"
+    r"smc|scd|scz?|asd|adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|"
+    r"possible|probable|healthy|normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|"
+    r"glioma|meningioma|pituitary|with|without|diseased?|positive|negative|young|old|elderly|male|"
+    r"female|men|women|patients?|controls?|(?:no|(?:very)?mild|moderate)?impair(?:ed|ment)|"
+    r"dementia|verymild|(?:no)?tumou?rs?|(?:non|very)?(?:mild|moderate)?dem(?:ented)?|"
+    r"cancer|stroke|schizophrenia|autism|depression|epilepsy|lesions?|cases|subjects|yes|stable|"
+    r"converters?|converted|progressive|and|vs",
     re.I,
 )
 NUMBERED_CLASS = re.compile(
     r"(?:class|group|grade|label|cdr)[._ -]?\d(?:\.\d)?|[1-9]0-[1-9][09]|[1-9]0\+", re.I
 )
-BESIDE_CLASS = re.compile(
-    rf"{IMAGES}|final|augmented|sets?|new|my|\d", re.I
-)  # words beside a class's
+# Words beside those of a class.
+BESIDE_CLASS = re.compile(rf"{IMAGES}|final|augmented|sets?|new|my|\d", re.I)
 
 # Persons
 NOBODY = re.compile(r"sub|subj|subject|pat|patient|person|case|participant|volunteer|id|p|s", re.I)
