@@ -35,12 +35,13 @@ KNOWN_NAMES = [
 # Sessions: dates, and visits counted, in time after the first, or by name. A single letter is a
 # visit's only behind something else, for `S01_90.png` is a person.
 YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+NAMED_MONTH = f"(?:{'|'.join(MONTHS)})[a-z]*"
 TIME = r"(?:[-_T ]?\d\d[-_:.]?\d\d[-_:.]?\d\d(?:\.?\d+)?)?"
 DATE = (
     rf"{YEAR}(?P<mark>[-_.]?){MONTH}(?P=mark){DAY}|{YEAR}-\d?\d-\d?\d|(?<=[._ -]){YEAR}-\d\d|"
-    rf"(?:{DAY}(?P<point>[-._]?){MONTH}|{MONTH}(?P<other>[-._]?){DAY})[-._]?{YEAR}|"
-    rf"(?:\d?\d[-._ ]?)?(?:{MONTHS})[-._ ]?{YEAR}|{YEAR}[-._ ]?(?:{MONTHS})(?:[-._ ]?\d?\d)?|"
+    rf"(?:{DAY}[-._]?{MONTH}|{MONTH}[-._]?{DAY})[-._]?{YEAR}|"
+    rf"(?:\d?\d[-._ ]?)?{NAMED_MONTH}[-._ ]?{YEAR}|{YEAR}[-._ ]?{NAMED_MONTH}(?:[-._ ]?\d?\d)?|"
     rf"\d?\d(?P<between>[-.])\d?\d(?P=between){YEAR}|{YEAR}[._ -]?Q[1-4]|"
     rf"(?<![\d.]\.)(?:{DAY}(?P<dot>[-.]){MONTH}(?P=dot)|{MONTH}(?P<dash>[-.]){DAY}(?P=dash))\d\d"
     r"(?!\.\d)"
