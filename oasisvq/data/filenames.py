@@ -12,6 +12,7 @@ from typing import Any
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.name_fields import (
     find_slice_fields,
+    may_be_person,
     part_joined_visits,
     scan_tails,
     visits_in_front,
@@ -702,7 +703,7 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
         for name, parts in inner.items()
         if not is_class(name) and all(map(str.isdecimal, parts))
     }
-    places = [name for name in numbers if _may_be_place(name)]
+    places = [name for name in numbers if not may_be_person(name)]
     if 2 * len(places) < len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
         return set()
     known = [part for parts in numbers.values() for part in parts]
@@ -710,11 +711,6 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
     # Few and short numbers that recur may be series of one person.
     many = len(known) > MOST_SERIES * len(numbers) or any(len(number) > 2 for number in known)
     return set(numbers) if disjoint or many else set()
-
-
-def _may_be_place(name: str) -> bool:
-    """Tells whether a folder may hold several persons: mostly, a person's name has a number."""
-    return bool(PLACE.fullmatch(name)) or not re.search(r"\d", name)
 
 
 def _visits(inner: dict[str, set[str]]) -> set[str]:
@@ -765,7 +761,7 @@ def _groups(inner: dict[str, set[str]]) -> set[str]:
     numbered = sum(bool(re.search(r"\d", name)) for name in names) > len(names) / 2
     disjoint = len(set(names)) == len(names)
     few = len(others) <= 10 and len(several) == len(others)
-    places = len(others) == 1 or all(map(_may_be_place, others))
+    places = len(others) == 1 or not any(map(may_be_person, others))
     if spelled or (numbered and disjoint and few and places):
         groups |= set(others)
     return groups
