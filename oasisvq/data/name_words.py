@@ -124,6 +124,7 @@ SLICE = re.compile(
 )
 SLICE_BEFORE_PERSON = re.compile(r"^(?P<slice>\d+)[._ -]+(?=[a-z]+[._ -]?\d+$)", re.I)
 SLICE_IN_FRONT = re.compile(r"[xyz]\d", re.I)  # or a person: `X01`
+S_AND_NUMBER = re.compile(r"s\d+", re.I)  # a scan, a session or a subject
 # A visit or repeat whose number, at the end of a picture's name, may be that of a slice.
 NUMBER_AT_END = re.compile(
     r"(?P<who>.*(?:[a-z]|^)\d+)[._ -]+(?P<word>[a-z]+)[._ -]?(?P<number>\d{1,3})", re.I
