@@ -12,6 +12,7 @@ from typing import Any
 from oasisvq.core.errors import DatasetError
 from oasisvq.data.name_fields import (
     find_slice_fields,
+    may_be_person,
     part_joined_visits,
     scan_tails,
     visits_in_front,
@@ -41,6 +42,7 @@ from oasisvq.data.name_words import (
     PERSON_WORD,
     PLACE,
     REPEAT,
+    S_AND_NUMBER,
     SERIES,
     SESSION,
     SLICE,
@@ -55,6 +57,7 @@ from oasisvq.data.name_words import (
 )
 
 MOST_SERIES = 9  # numbered folders in a person's; more are persons
+MOST_VISITS = 12  # larger numbers are slices', but for those of months
 LEAST_NAMELESS = 5  # pictures in a class folder, all of one name, which is the class's
 
 
@@ -71,7 +74,8 @@ class Names:
         group: The innermost class folder that it lies in, or `""`.
         kind: What remains of the file's name: the kind of image, or `""`.
         augmented: Whether the name is that of an augmented copy.
-        guessed: Whether the session is a number that recurs behind several persons' names.
+        guessed: Whether the session may be none: it is a number that recurs behind several persons'
+            names, or the `S01` of `Leiden_S01`, which may be a person.
     """
 
     subject: str
@@ -190,19 +194,16 @@ class _Draft:
 
     def __init__(self, relative: PurePath, volume: bool):
         self.relative, self.volume = relative, volume
-        self.folders = [
-            YEAR_MONTH.sub(r"\g<year>-\g<month>", SUFFIXES.sub("", name) or name)
-            for name in relative.parts[:-1]
-        ]
-        plain = UPLOAD.sub("", SUFFIXES.sub("", relative.name) or relative.name)
-        plain = YEAR_MONTH.sub(r"\g<year>-\g<month>", plain) if volume else plain
+        self.folders = [_join_year_and_month(_without_suffix(n)) for n in relative.parts[:-1]]
+        plain = UPLOAD.sub("", _without_suffix(relative.name))
+        plain = _join_year_and_month(plain) if volume else plain
         self.stem = BESIDE_NAME.sub("", COPY_OF.sub("", plain))
-        folders = map(_words_apart, self.folders)
-        self.augmented = any(map(AUGMENTED.search, [self.stem, *folders]))
-        self.augmented |= bool(COPY_OF.match(plain))
-        self.stem = DOWNLOAD.sub("", self.stem) if volume else JOINED.sub("_", self.stem)
-        if not volume:  # the follow-up's slice, not a second follow-up
-            self.stem = FOLLOW_UP.sub(r"\g<visit>__", self.stem)
+        words = [self.stem, *map(_words_apart, self.folders)]
+        self.augmented = any(map(AUGMENTED.search, words)) or bool(COPY_OF.match(plain))
+        if volume:
+            self.stem = DOWNLOAD.sub("", self.stem)
+        else:  # what is behind a follow-up is the slice, not a second follow-up
+            self.stem = FOLLOW_UP.sub(r"\g<visit>__", JOINED.sub("_", self.stem))
         self.known, self.groups = _find_known([*self.folders, self.stem]), []
         self.rest, self.number, self.tail, self.session = self.stem, "", "", ""
         self.subject, self.person, self.counted = "", len(self.folders), ""
@@ -228,8 +229,8 @@ class _Draft:
     def _subject_folder(self, depth: int) -> str:
         """Returns a folder `S01` that holds `S01_T1` or the like, and so is no visit; or `""`."""
         folder, inner = self.folders[depth], [*self.folders, self.stem][depth + 1]
-        found = re.fullmatch(r"s\d+", folder, re.I) and re.match(rf"{folder}[._ -]", inner)
-        return folder if found else ""
+        inside = inner.startswith(tuple(folder + mark for mark in "._ -"))
+        return folder if inside and S_AND_NUMBER.fullmatch(folder) else ""
 
     def _wraps(self, depth: int) -> bool:
         """Tells whether a folder holds others called like it: `OASIS-TRT-20_volumes`."""
@@ -266,8 +267,8 @@ class _Draft:
 
     def _who(self) -> str:
         """Returns what of the file's name may be the person."""
-        series = SERIES.search(self.stem) if self.volume else None
-        rest = self.rest.removesuffix(series["series"]) if series else self.rest
+        series = _first(SERIES, "series", [self.stem]) if self.volume else ""
+        rest = self.rest.removesuffix(series)
         protocol = CONTRAST_WORD.search(rest) if series else None
         if protocol and re.search(r"\d", rest[: protocol.start()]):
             rest = rest[: protocol.start()]
@@ -310,8 +311,8 @@ class _Draft:
         if numbered and not session:
             session, kind = self.tail, kind.replace(self.tail, "_")
         repeat = _first(REPEAT, "repeat", texts[:2])
-        if self.volume and (series := SERIES.search(self.stem)):
-            kind, repeat = kind.removesuffix(series["series"]), repeat or series["series"][1:]
+        if self.volume and (series := _first(SERIES, "series", [self.stem])):
+            kind, repeat = kind.removesuffix(series), repeat or series[1:]
         if not self.volume and self.tail and not numbered:
             repeat = "_".join(filter(None, [repeat, self.tail]))
         return Names(
@@ -323,13 +324,13 @@ class _Draft:
             group=next(reversed(self.groups or self._class_folders()), ""),
             kind=re.sub(r"[._ -]+", "_", kind).strip("_() "),
             augmented=self.augmented,
-            guessed=bool(self.tail and numbered) or self._may_be_place_of(session),
+            guessed=bool(self.tail and numbered) or self._may_be_of_many(session),
         )
 
-    def _may_be_place_of(self, session: str) -> bool:
-        """Tells whether `Leiden_S01`, read as a scan of one person, may be of many."""
+    def _may_be_of_many(self, session: str) -> bool:
+        """Tells whether `S01` in `Leiden_S01`, read as a scan of one person, may be a person."""
         numbered = self.known or re.search(r"\d", self.subject)
-        return self.volume and not numbered and bool(re.fullmatch(r"s\d+", session, re.I))
+        return self.volume and not numbered and bool(S_AND_NUMBER.fullmatch(session))
 
     def _split(self) -> str:
         """Returns the ready-made split: a folder inside a person's is a session, not a split."""
@@ -356,6 +357,16 @@ def _names_of(path: PurePath) -> list[str]:
     return [unicodedata.normalize("NFC", name) for name in path.parts]
 
 
+def _without_suffix(name: str) -> str:
+    """Returns a name without suffixes, unless it is nothing else."""
+    return SUFFIXES.sub("", name) or name
+
+
+def _join_year_and_month(name: str) -> str:
+    """Returns a name in which a date without a day is one word: `2019-05` for `2019_05`."""
+    return YEAR_MONTH.sub(r"\g<year>-\g<month>", name)
+
+
 def _without(name: str, *words: re.Pattern) -> str:
     """Returns a name with some words taken out."""
     for word in words:
@@ -373,8 +384,7 @@ def person_part(name: str, volume: bool) -> str:
 
 def _part_of_folder(name: str, volume: bool) -> str:
     """Returns what of a folder's name may be the person; `S01` is a visit only if it is alone."""
-    series = SERIES.search(name)
-    name = name.removesuffix(series["series"]) if series else name
+    name = name.removesuffix(_first(SERIES, "series", [name]))
     part = person_part(_without(f"_{name}", SESSION, REPEAT), volume)
     if part or not SESSION.search(name):
         return part
@@ -470,29 +480,30 @@ def _read_numbers_at_ends(drafts: list[_Draft]) -> None:
     A number beside a letter for an axis is a slice's; so are numbers that are larger than visits'
     and no multiples of three months. The person keeps its number.
     """
-    found = {
-        id(draft): match
+    found = [
+        (draft, match, match["word"].lower())
         for draft in drafts
         if not draft.volume and not draft.number and (match := NUMBER_AT_END.fullmatch(draft.stem))
-    }
+    ]
     numbers, read = collections.defaultdict(set), set()
-    for draft in drafts:
-        if match := found.get(id(draft)):
-            word = match["word"].lower()
-            numbers[word].add(int(match["number"]))
-            if not draft.rest.endswith(match["number"]):
-                read.add(word)  # as a visit's, or a repeat's
-    for draft in drafts:
-        match = found.get(id(draft))
-        word = match["word"].lower() if match else ""
-        if not match or word not in read:
+    for draft, match, word in found:
+        numbers[word].add(int(match["number"]))
+        if not draft.rest.endswith(match["number"]):
+            read.add(word)  # as a visit's, or a repeat's
+    slices = {
+        word
+        for word in read
+        if word in ("x", "y", "z")
+        or (max(numbers[word]) > MOST_VISITS and any(number % 3 for number in numbers[word]))
+    }
+    for draft, match, word in found:
+        if word not in read:
             continue
-        visits = max(numbers[word]) <= 12 or not any(number % 3 for number in numbers[word])
-        if word not in ("x", "y", "z") and visits:
-            draft.rest = f"{match['who']}_"
-        else:
+        if word in slices:
             draft.rest = _without(match["who"], SESSION, REPEAT, AUGMENTED)
             draft.stem = f"{match['who']}_z{match['number']}"
+        else:
+            draft.rest = f"{match['who']}_"
         draft.number = match["number"]
         draft.parts[-1] = draft.parts[-1][0], draft._who()
 
@@ -504,6 +515,7 @@ def _find_slices_amid_names(drafts: list[_Draft]) -> None:
         (*d.folders, d.subject, _session([d.stem]), *CONTRAST_WORD.findall(d.stem))
         for d in pictures
     ]
+    # A known name is no part of the rest; `p0` stands in its place as a person.
     names = [f"{'p0_' if d.known else ''}{d.counted or d.rest}" for d in pictures]
     persons = [draft.rest if draft.known else draft.parts[-1][1] for draft in pictures]
     for number, field in find_slice_fields(names, places, persons).items():
@@ -590,10 +602,10 @@ def _idle_words(names: Iterable[str]) -> set[str]:
         head, tail = _head_and_tail(name)
         if head:
             heads[head].add(tail)
-    several = {head for head, tails in heads.items() if len(tails) > 1}
-    counts = collections.Counter(tail for head in several for tail in heads[head])
     if scans := set(scan_tails(heads, names)):
         return scans
+    several = {head for head, tails in heads.items() if len(tails) > 1}
+    counts = collections.Counter(tail for head in several for tail in heads[head])
     common = {tail for tail, count in counts.items() if count >= max(2, len(heads) // 4)}
     numbered = sum(bool(re.search(r"\d", head)) for head in several)
     most = len(several) if 2 * numbered > len(several) else len(several) // 2
@@ -687,7 +699,7 @@ def _is_wrapper(open_drafts: list[tuple[_Draft, list[tuple[int, str]]]]) -> bool
     volumes = all(draft.volume for draft, _ in open_drafts)
     inmost = set().union(*deeper.values())
     if volumes and len(deeper) == 1 and len(inmost) > 2:  # `LPBA40/delineation_space/S01`
-        return all(re.fullmatch(r"s\d+", name, re.I) for name in inmost)
+        return all(map(S_AND_NUMBER.fullmatch, inmost))
     return volumes and len(deeper) > 2 and not re.search(r"\d", name)
 
 
@@ -702,7 +714,7 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
         for name, parts in inner.items()
         if not is_class(name) and all(map(str.isdecimal, parts))
     }
-    places = [name for name in numbers if _may_be_place(name)]
+    places = [name for name in numbers if not may_be_person(name)]
     if 2 * len(places) < len(numbers) or all(len(parts) == 1 for parts in numbers.values()):
         return set()
     known = [part for parts in numbers.values() for part in parts]
@@ -712,19 +724,15 @@ def _sites(inner: dict[str, set[str]]) -> set[str]:
     return set(numbers) if disjoint or many else set()
 
 
-def _may_be_place(name: str) -> bool:
-    """Tells whether a folder may hold several persons: mostly, a person's name has a number."""
-    return bool(PLACE.fullmatch(name)) or not re.search(r"\d", name)
-
-
 def _visits(inner: dict[str, set[str]]) -> set[str]:
     """Returns which folders of one level hold the same persons, and so are visits or kinds."""
+    folders = set(inner)
     others = {name: parts - {name} for name, parts in inner.items()}
-    wrapped = {k for k, parts in others.items() if 2 * len(parts & set(inner)) > len(inner[k])}
+    wrapped = {k for k, parts in others.items() if 2 * len(parts & folders) > len(inner[k])}
     if wrapped or len(inner) < 2 or any(is_class(name) for name in inner):
         return wrapped
     if all(map(PLACE.fullmatch, inner)) and any(map(_tells_persons, set().union(*inner.values()))):
-        return set(inner)
+        return folders
     common = set.intersection(*inner.values())
     persons = {name for name in common if re.search(r"[a-z].*\d|\d.*[a-z]|\d{5}", name, re.I)}
     everybody = set.union(*inner.values())
@@ -734,7 +742,7 @@ def _visits(inner: dict[str, set[str]]) -> set[str]:
         PERSON_WORD.fullmatch(name) or re.fullmatch(r"p\d+", name, re.I) for name in common
     )
     if (wordy or spelled) and len(persons) > 1 and 2 * len(persons) > len(everybody):
-        return set(inner)
+        return folders
     return set()
 
 
@@ -765,7 +773,7 @@ def _groups(inner: dict[str, set[str]]) -> set[str]:
     numbered = sum(bool(re.search(r"\d", name)) for name in names) > len(names) / 2
     disjoint = len(set(names)) == len(names)
     few = len(others) <= 10 and len(several) == len(others)
-    places = len(others) == 1 or all(map(_may_be_place, others))
+    places = len(others) == 1 or not any(map(may_be_person, others))
     if spelled or (numbered and disjoint and few and places):
         groups |= set(others)
     return groups

@@ -87,9 +87,17 @@ def take_inventory(folder: Path, config: Any) -> list[Entry]:
             entry.reason = "label"
     if pattern is None:
         _name_kinds_by_folders(images)
-    rules = _leave_oasis_kinds, _leave_templates, _leave_augmented, _leave_drawn, _leave_labels
-    rules = *rules, _leave_contrasts
-    for rule in (*rules, _name_the_nameless, _leave_planes, _leave_kinds):
+    for rule in (
+        _leave_oasis_kinds,
+        _leave_templates,
+        _leave_augmented,
+        _leave_drawn,
+        _leave_labels,
+        _leave_contrasts,
+        _name_the_nameless,
+        _leave_planes,
+        _leave_kinds,
+    ):
         rule([entry for entry in images if entry.taken], folder, config)
     _leave_seconds([entry for entry in images if entry.taken])
     return entries
@@ -179,32 +187,31 @@ def _name_kinds_by_folders(entries: list[Entry]) -> None:
 
     These are folders of a word that says neither a visit nor a place nor a class.
     """
+    places = [
+        (entry, folder, place) for entry in entries for folder, place in _folders_of_kinds(entry)
+    ]
     folders = collections.defaultdict(set)
-    for entry in entries:
-        for depth, key in _places_of(entry):
-            folders[key].add(entry.relative.parts[depth].casefold())
+    for _, folder, place in places:
+        folders[place].add(folder.casefold())
     several = [found for found in folders.values() if len(found) > 1]
-    words = {word for found in several for word in found} if len(several) > 1 else set()
-    for entry in entries:
-        for depth, _ in _places_of(entry):
-            folder = entry.relative.parts[depth]
-            if folder.casefold() in words:
-                names = entry.names
-                entry.names = dataclasses.replace(
-                    names,
-                    kind=f"{MEANT.get(folder.casefold(), folder)}_{names.kind}".strip("_"),
-                    session="" if names.session == folder else names.session,
-                    group="" if names.group == folder else names.group,
-                )
+    words = set().union(*several) if len(several) > 1 else set()
+    for entry, folder, _ in places:
+        if folder.casefold() in words:
+            names = entry.names
+            entry.names = dataclasses.replace(
+                names,
+                kind=f"{MEANT.get(folder.casefold(), folder)}_{names.kind}".strip("_"),
+                session="" if names.session == folder else names.session,
+                group="" if names.group == folder else names.group,
+            )
 
 
-def _places_of(entry: Entry) -> Iterator[tuple[int, tuple]]:
-    """Yields the depth of each folder that may name a kind, and the path without its name."""
+def _folders_of_kinds(entry: Entry) -> Iterator[tuple[str, tuple]]:
+    """Yields each folder that may name a kind, and the image's path without the folder's name."""
     *folders, _ = entry.relative.parts
     for depth, folder in enumerate(folders):
         if may_name_kind(folder) and folder.casefold() != entry.names.subject.casefold():
-            key = (*folders[:depth], "", *folders[depth + 1 :], entry.stem)
-            yield depth, (entry.volume, key)
+            yield folder, (entry.volume, *folders[:depth], "", *folders[depth + 1 :], entry.stem)
 
 
 def oasis_kind(path: Path) -> str:
@@ -261,23 +268,25 @@ def _leave_templates(entries: list[Entry], folder: Path, config: Any) -> None:
             TEMPLATE.fullmatch(word) or TEMPLATE_REST.fullmatch(word) for word in words
         ):
             entry.reason = "template"
-    # What all have of persons who are folders is theirs: `001/T1_MNI152`, `002/T1_MNI152`.
+    # If all are called so, in folders of persons, they are brains: `001/T1_MNI152` and so on.
     if entries and all(e.reason and e.names.subject in e.relative.parts[:-1] for e in entries):
         for entry in entries:
             entry.reason = ""
 
 
 def _leave_drawn(entries: list[Entry], folder: Path, config: Any) -> None:
-    """Leaves out overlays, thumbnails and the like, by their names or folders."""
+    """Leaves out overlays, thumbnails and the like by their names, unless all have such names."""
     drawn = [
         entry
         for entry in entries
         if DRAWN_WORD.search(entry.names.kind.replace("_", " "))
         or any(map(DRAWN_WORD.fullmatch, entry.relative.parts[:-1]))
     ]
+    if len(drawn) == len(entries):
+        return
     kept = _named_by_include(entries, drawn, config)
     for entry in drawn:
-        if len(drawn) < len(entries) and id(entry) not in kept:
+        if id(entry) not in kept:
             entry.reason = "drawn"
 
 
@@ -356,7 +365,8 @@ def _is_plain(entry: Entry) -> bool:
 def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
     """Leaves out all contrasts but the wanted one: `--suffix`, else T1, else the only one.
 
-    Beside T1 images, unknown kinds that are not more frequent are left out too.
+    CT and PET are left out beside images of no known contrast, which are then MRI, as in folders
+    `MR` and `CT`. Beside T1 images, unknown kinds that are not more frequent are left out too.
 
     Raises:
         DatasetError: If there are several, none is T1 and none is chosen, or that is not there.
@@ -374,7 +384,7 @@ def _leave_contrasts(entries: list[Entry], folder: Path, config: Any) -> None:
         return
     contrasts = {id(entry): _contrast(entry) for entry in entries}
     found = set(contrasts.values()) - {""}
-    if found and all(map(NO_MRI.fullmatch, found)) and "" in contrasts.values():  # `MR` and `CT`
+    if found and all(map(NO_MRI.fullmatch, found)) and "" in contrasts.values():
         for entry in entries:
             entry.reason = "contrast" if contrasts[id(entry)] else ""
         found = set()
@@ -435,7 +445,7 @@ def _contrast(entry: Entry) -> str:
     """Returns the contrast that an image's name, or else a folder, tells; or `""`.
 
     `"T1"` stands for all its spellings. Of several words the first one counts: `FLAIR_in_T1` is
-    FLAIR, and `T1_PD_07` may be of a person with Parkinson's disease.
+    FLAIR, and `T1_PD_07` may be of a person with Parkinson's disease. Each b-value is a contrast.
     """
     name, *folders = reversed(entry.relative.parts)
     bids = BIDS.fullmatch(entry.stem)

@@ -19,10 +19,11 @@ from oasisvq.data.name_words import (
 
 WORD = re.compile(r"(?:(?<![^._ ()])[+-])?[^._ ()-]+")
 NUMBER = re.compile(r"(?P<word>[a-z]{0,6})(?P<digits>[+-]?\d{1,4})[a-z%]{0,2}", re.I)
-# A counter, or what a computer makes up.
+# A counter, or a hash: what a computer makes up.
 HASH = re.compile(r"\d+|[0-9a-f]{6,}|[a-z]{2,}\d{3,}", re.I)
 UNIQUE = 0.95  # of the values of a hash or counter; there may be two alike
-MOST_VISITS = 9
+DIFFERENT = 0.9  # of slices' numbers beside the same other words; there may be two alike
+MOST_VISITS = 9  # smaller numbers, and this one, may be those of visits
 DATE_TAIL = re.compile(rf"{YEAR}|\d\d{MONTH}{DAY}|{DAY}{MONTH}\d\d")
 MOST_SCANS = 4  # of a person, on average, whose numbers do not recur behind others
 
@@ -50,12 +51,12 @@ def find_slice_fields(
 
     The slice's number is the last one of whose values several stand beside the same other words,
     hashes and counters apart: 72 in `P01_72_AD`, `P01_72_512`, `P01_72_3fa21b` and `00072_P01_72`.
-    Names with as many words are compared with one another. Names of which at least half are of
-    persons with several pictures each are left as they are.
+    Only names with the same number of words are compared. They are left as they are if they have
+    two pictures or more of each person, on average.
 
     Args:
         names: Names of files without suffixes, visits and the like.
-        places: The folders of each.
+        places: What else the pictures of one person and visit share: folders, session, contrast.
         persons: What would be taken for the person of each.
     """
     forms = collections.defaultdict(list)
@@ -100,20 +101,21 @@ def _are_slices(
     for number, value in enumerate(values):
         groups[places[number], *(columns[n][number] for n in rest)].append(value)
     different = sum(len(set(found)) for found in groups.values())
-    if 2 * len(groups) > len(values) or different < 0.9 * len(values):
+    if 2 * len(groups) > len(values) or different < DIFFERENT * len(values):
         return False
-    before, behind = [n for n in rest if n < column], [n for n in rest if n > column]
-    wordy = behind and not any(map(NUMBER.fullmatch, columns[behind[0]]))
-    if not any(_is_person(columns[n][0]) for n in before):
+    before = [n for n in rest if n < column]
+    behind = next((columns[n] for n in rest if n > column), ())  # the next column
+    if not any(may_be_person(columns[n][0]) for n in before):
         recurring = 2 * len(set(values)) <= len(values)
-        person_behind = behind and not columns[behind[0]][0].isdecimal()
-        person_behind = person_behind and _has_number(columns[behind[0]][0])
+        person_behind = behind and _has_number(behind[0]) and not behind[0].isdecimal()
         return recurring and words == {""} and bool(before or person_behind)
+    if any(map(NOBODY.fullmatch, words - {""})):
+        return False
     # `P01_2_90` is a visit, and a slice, unless there are many visits.
     heads = {tuple(columns[n][number] for n in before) for number in range(len(values))}
     few = all(abs(int(match["digits"])) <= MOST_VISITS for match in matches)
-    named = any(map(NOBODY.fullmatch, words - {""}))
-    return not named and not (few and behind and not wordy and len(set(values)) <= len(heads))
+    few = few and len(set(values)) <= len(heads)
+    return not (few and any(map(NUMBER.fullmatch, behind)))
 
 
 def _has_number(word: str) -> bool:
@@ -128,7 +130,7 @@ def _field(words: list[str], column: int, dropped: set[int]) -> Field:
     digits = match["digits"] if match else ""
     letter = words[column][match.end("digits") :] if match else ""
     behind = "_".join(filter(None, [letter.removesuffix("mm"), *rest]))
-    numbered = any(_has_number(word) and not PLACE.fullmatch(word) for word in before.split("_"))
+    numbered = any(map(may_be_person, before.split("_")))
     person = before if numbered or (before and not _has_number(behind)) else f"{before}_{behind}"
     return Field(digits, before, behind, person)
 
@@ -136,7 +138,8 @@ def _field(words: list[str], column: int, dropped: set[int]) -> Field:
 def part_joined_visits(names: Iterable[str]) -> dict[str, str]:
     """Returns names with `_` between person and visit: `P01V1` and `pre1` become `P01_V1`, `pre_1`.
 
-    A letter and a number are a visit only if several stand behind one name, or behind most.
+    A letter and a number are a visit only if several such stand behind one name; these are visits
+    behind the other names too.
     """
     names = set(names)
     letters, fronts = collections.defaultdict(set), collections.defaultdict(set)
@@ -168,8 +171,9 @@ def visits_in_front(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     several = {rest for rest, some in visits.items() if len(some) > 1}
     words = {visit for rest in several for visit in visits[rest]}
     dated = any(len(word) == 6 for word in words)
-    short = any(len(rest) < 3 for rest in visits)
-    if 4 * len(several) < len(visits) or not (dated or len(words) + short <= len(visits)):
+    # There are no fewer persons than visits, and more if persons have two digits: `V1_01`.
+    fewest = len(words) + any(len(rest) < 3 for rest in visits)
+    if 4 * len(several) < len(visits) or not (dated or len(visits) >= fewest):
         return {}
     return {name: (match["visit"], match["rest"]) for name, match in found.items()}
 
@@ -184,7 +188,7 @@ def scan_tails(heads: dict[str, set[str]], names: set[str]) -> Iterator[str]:
         heads: Of each name without its last word, the last words.
         names: All names.
     """
-    persons = {head: tails for head, tails in heads.items() if _is_person(head)}
+    persons = {head: tails for head, tails in heads.items() if may_be_person(head)}
     tails = [tail for found in persons.values() for tail in found]
     several = [found for found in persons.values() if len(found) > 1]
     if len(persons) > 1 and persons.keys() == heads.keys():
@@ -196,6 +200,6 @@ def scan_tails(heads: dict[str, set[str]], names: set[str]) -> Iterator[str]:
     yield from (word for word, count in behind.items() if count > 1)
 
 
-def _is_person(head: str) -> bool:
-    """Tells whether a name may be a person's: mostly, these have a number."""
-    return _has_number(head) and not PLACE.fullmatch(head)
+def may_be_person(name: str) -> bool:
+    """Tells whether a name may be a person's, not a place's: mostly, persons have a number."""
+    return _has_number(name) and not PLACE.fullmatch(name)

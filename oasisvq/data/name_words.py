@@ -35,12 +35,13 @@ KNOWN_NAMES = [
 # Sessions: dates, and visits counted, in time after the first, or by name. A single letter is a
 # visit's only behind something else, for `S01_90.png` is a person.
 YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+NAMED_MONTH = f"(?:{'|'.join(MONTHS)})[a-z]*"
 TIME = r"(?:[-_T ]?\d\d[-_:.]?\d\d[-_:.]?\d\d(?:\.?\d+)?)?"
 DATE = (
     rf"{YEAR}(?P<mark>[-_.]?){MONTH}(?P=mark){DAY}|{YEAR}-\d?\d-\d?\d|(?<=[._ -]){YEAR}-\d\d|"
-    rf"(?:{DAY}(?P<point>[-._]?){MONTH}|{MONTH}(?P<other>[-._]?){DAY})[-._]?{YEAR}|"
-    rf"(?:\d?\d[-._ ]?)?(?:{MONTHS})[-._ ]?{YEAR}|{YEAR}[-._ ]?(?:{MONTHS})(?:[-._ ]?\d?\d)?|"
+    rf"(?:{DAY}[-._]?{MONTH}|{MONTH}[-._]?{DAY})[-._]?{YEAR}|"
+    rf"(?:\d?\d[-._ ]?)?{NAMED_MONTH}[-._ ]?{YEAR}|{YEAR}[-._ ]?{NAMED_MONTH}(?:[-._ ]?\d?\d)?|"
     rf"\d?\d(?P<between>[-.])\d?\d(?P=between){YEAR}|{YEAR}[._ -]?Q[1-4]|"
     rf"(?<![\d.]\.)(?:{DAY}(?P<dot>[-.]){MONTH}(?P=dot)|{MONTH}(?P<dash>[-.]){DAY}(?P=dash))\d\d"
     r"(?!\.\d)"
@@ -60,7 +61,8 @@ REPEAT = whole_words(
     r"(?<=[._ -])(?:S\d{3,6}|I\d{4,8}|[ec]\d))"
 )
 AUGMENTED = whole_words(
-    r"(?<!desc-)(?:aug|augment|augmented|(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
+    r"(?<!desc-)(?:aug|augment|augmented|"
+    r"(?:[hv]|horizontal_|vertical_)?flip(?:ped|_?[hvlrud]{1,2})?|mirror|"
     r"mirrored|rot|rotated?|rotation|shift|shifted|translated?|translation|(?:gaussian_)?noise|"
     r"noisy|blur|blurred|bright|brightness|gamma|contrast(?=[._ -]?\d)|clahe|histeq|zoom|zoomed|"
     r"crop|cropped|shear|sheared|scaled?(?=[._ -]?\d)|elastic|transposed?|mixup|synthetic|copy|"
@@ -122,6 +124,7 @@ SLICE = re.compile(
 )
 SLICE_BEFORE_PERSON = re.compile(r"^(?P<slice>\d+)[._ -]+(?=[a-z]+[._ -]?\d+$)", re.I)
 SLICE_IN_FRONT = re.compile(r"[xyz]\d", re.I)  # or a person: `X01`
+S_AND_NUMBER = re.compile(r"s\d+", re.I)  # a scan, a session or a subject
 # A visit or repeat whose number, at the end of a picture's name, may be that of a slice.
 NUMBER_AT_END = re.compile(
     r"(?P<who>.*(?:[a-z]|^)\d+)[._ -]+(?P<word>[a-z]+)[._ -]?(?P<number>\d{1,3})", re.I
@@ -162,7 +165,8 @@ SPLIT_FOLDER = re.compile(
     re.I,
 )
 SPLIT_PREFIX = re.compile(
-    r"^(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))[_-]",
+    r"^(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id(?:ation)?)?)|"
+    r"(?P<test>test(?:ing)?))[_-]",
     re.I,
 )
 LABEL_FOLDER = re.compile(
@@ -183,27 +187,27 @@ IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel 
 CHANNEL = re.compile(r"(?:^|_)(0\d{3})$")
 # Places and times that hold several persons.
 PLACE = re.compile(
-    r"(?:sub-?set|sub-?group|sub-?cohort|site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|part|dis[ck]|fold|release)"
-    r"[._ -]?\w*|(?:19|20)\d\d",
+    r"(?:sub-?set|sub-?group|sub-?cohort|site|cent(?:er|re)|hospital|clinic|scanner|batch|cohort|"
+    r"part|dis[ck]|fold|release)[._ -]?\w*|(?:19|20)\d\d",
     re.I,
 )
 # Words of folders that say what somebody has, not who somebody is.
 CLASS_WORD = re.compile(
-    r"class|group|label|diagnosis|[es]?ad|ftl?d|[pd]lb|lbd|pd|als|ms|nc|cn|hc|ctrls?|[elps]?mci|smc|scd|"
-    r"scz?|asd|adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|possible|probable|"
-    r"healthy|normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|glioma|meningioma|"
-    r"pituitary|with|without|diseased?|positive|negative|young|old|elderly|male|female|men|women|"
-    r"patients?|controls?|(?:no|(?:very)?mild|moderate)?impair(?:ed|ment)|dementia|verymild|(?:no)?tumou?rs?|"
-    r"(?:non|very)?(?:mild|moderate)?dem(?:ented)?|cancer|stroke|schizophrenia|autism|depression|"
-    r"epilepsy|lesions?|cases|subjects|yes|stable|converters?|converted|progressive|and|vs",
+    r"class|group|label|diagnosis|[es]?ad|ftl?d|[pd]lb|lbd|pd|als|ms|nc|cn|hc|ctrls?|[elps]?mci|"
+    r"smc|scd|scz?|asd|adhd|td|bd|mdd|very|no|non|not|mild|moderate|severe|early|late|cdr|"
+    r"possible|probable|healthy|normals?|cognitive(?:ly)?|alzheimer'?s?|parkinson'?s?|brain|"
+    r"glioma|meningioma|pituitary|with|without|diseased?|positive|negative|young|old|elderly|male|"
+    r"female|men|women|patients?|controls?|(?:no|(?:very)?mild|moderate)?impair(?:ed|ment)|"
+    r"dementia|verymild|(?:no)?tumou?rs?|(?:non|very)?(?:mild|moderate)?dem(?:ented)?|"
+    r"cancer|stroke|schizophrenia|autism|depression|epilepsy|lesions?|cases|subjects|yes|stable|"
+    r"converters?|converted|progressive|and|vs",
     re.I,
 )
 NUMBERED_CLASS = re.compile(
     r"(?:class|group|grade|label|cdr)[._ -]?\d(?:\.\d)?|[1-9]0-[1-9][09]|[1-9]0\+", re.I
 )
-BESIDE_CLASS = re.compile(
-    rf"{IMAGES}|final|augmented|sets?|new|my|\d", re.I
-)  # words beside a class's
+# Words beside those of a class.
+BESIDE_CLASS = re.compile(rf"{IMAGES}|final|augmented|sets?|new|my|\d", re.I)
 
 # Persons
 NOBODY = re.compile(r"sub|subj|subject|pat|patient|person|case|participant|volunteer|id|p|s", re.I)

@@ -40,13 +40,16 @@ OTHERS = (
     "sex|gender|twin|sib|sibling|mother|father|parent|family|spouse|partner|rater|reader|site|"
     "scanner|cent(?:er|re)|group|match(?:ed)?|ethnic|race"
 )
-# A sex may be that of one of these persons.
-PERSONS = re.compile(
+# A sex may be that of one of these persons, not of the subject.
+OTHER_PERSON = re.compile(
     r".*\b(?:(?:care ?giver|carer|care ?taker|partner|spouse|husband|child|sibling|brother|sister|"
     r"co ?twin|twin|mother|father|parent|son|daughter|relative|friend|informant|proxy|companion|"
     r"rater|reader|examiner|interviewer|experimenter|assessor|observer|evaluator|clinician|doctor|"
     r"physician|therapist|operator|technician|donor|offspring|family|control|match)s?|wife|wives|"
     r"children|matched|maternal|paternal)\b.*"
+)
+OWNER = re.compile(
+    r"(?:sex|gender) of (?:(?:the|a|each|all) )?(\w+)|(\w+) s (?:sex|gender)\b"  # subject's sex
 )
 SUBJECT = re.compile(rf"(?:{PERSON}|individual|animal|infant|baby|birth|user|member)s?")
 OTHER_KEYS = (rf"(?!(?:.* )?(?:{OTHERS})\b)(?:.* )?[^\W_]*(?:id|key)",)
@@ -140,15 +143,16 @@ SCALED = re.compile(
     r"decades?",
     re.I,
 )
-TIME = re.compile(rf"{UNITS}|[ymwd]")
+UNIT = re.compile(rf"{UNITS}|[ymwd]")
 NUMBER = re.compile(r"[\d.]+")
-STATED = re.compile(  # in a description
+STATED = re.compile(  # a unit in a description
     rf"\b(?:in|en|as|number of)\s+(?:[^\W\d_]+\s+)?{UNITS}\b|[(,:;\[]\s*{UNITS}\s*(?:[)\],;.]|$)|"
     rf"^{UNITS}$|\b{UNITS}\s+(?:of age|old|since birth)\b",
     re.I,
 )
 NEGATIVE = re.compile(r"[-−–]\s*\d*[.,]?\d+")
 MISSING = re.compile(r"-(?:[14789]|([6-9])\1+)(?:\.0*)?")  # numbers that mean an unknown age
+ADULT = 18  # years; scaled ages are smaller numbers
 AGE = re.compile(  # 74.5, 018M as in DICOM, 74 years old, 74 Jahre, 74y6m
     r"(\d+(?:\.\d+)?|\.\d+)\s*(?:(?!jour)([ymwdja])[^\W\d_]*\.?(?: old)?)?"
     r"(?:[\s,]*(?:and )?(\d+)\s*([mwd])[a-z]*)?"
@@ -190,8 +194,8 @@ def _plain(text: str) -> str:
 
 def named(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
     """Returns the column names that fit a pattern, those of the first patterns first."""
-    names = list(names)
-    fitting = [name for p in patterns for name in names if re.fullmatch(p, words_of(name))]
+    words = [(name, words_of(name)) for name in names]
+    fitting = [name for p in patterns for name, text in words if re.fullmatch(p, text)]
     return list(dict.fromkeys(fitting))
 
 
@@ -270,13 +274,10 @@ def interpret(sheet: Sheet, originals: dict[str, str] | None = None) -> Columns:
 
 def _is_of_others(words: str) -> bool:
     """Tells whether the name of a column of sexes names another person than the subject."""
-    owner = re.search(
-        r"(?:sex|gender) of (?:(?:the|a|each|all) )?(\w+)|(\w+) s (?:sex|gender)\b", words
-    )
-    named_one = next(filter(None, owner.groups()), "") if owner else ""
-    return PERSONS.fullmatch(words) is not None or bool(
-        named_one and not SUBJECT.fullmatch(named_one)
-    )
+    if OTHER_PERSON.fullmatch(words):
+        return True
+    match = OWNER.search(words)
+    return match is not None and not SUBJECT.fullmatch(match[1] or match[2])
 
 
 def _numbers_if_all(texts: Any) -> Any:
@@ -300,17 +301,18 @@ def _read_ages(texts: list[str], name: str, facts: dict[str, Any]) -> list[str]:
     """Returns ages in years, as numbers or `""`, of texts such as `74.5`, `074Y` and `018M`."""
     unit = _age_unit(name, facts)
     matches = [AGE.fullmatch(text) for text in texts]
+    # Others than the NIMH keep such ages in years, see `_age_unit`.
     if "interview" in name.lower() and any(m and float(m[1]) > LARGEST_AGE for m in matches):
         unit = "m"
     # Standardised or centred ages have negative numbers; those above 0 are not years either.
     negative = [text for text in texts if NEGATIVE.fullmatch(text)]
     numbers = [float(m[1]) for m in matches if m and not m[2] and float(m[1]) <= LARGEST_AGE]
     coded = all(map(MISSING.fullmatch, negative)) and len(set(negative)) <= 2
+    scaled = negative and not (coded and statistics.median(numbers or [LARGEST_AGE]) > ADULT)
     levels, plain = facts.get("Levels"), {text for text in texts if NUMBER.fullmatch(text)}
-    if isinstance(levels, dict) and plain and plain <= set(levels):
-        matches = [None] * len(texts)  # groups of ages
-    if negative and not (coded and statistics.median(numbers or [LARGEST_AGE]) > 18):
-        matches = [None] * len(texts)
+    grouped = isinstance(levels, dict) and plain and plain <= set(levels)
+    if scaled or grouped:
+        return [""] * len(texts)
     ages = []
     for match in matches:
         own = (match[2] or unit) if match else ""
@@ -329,7 +331,7 @@ def _with_units(texts: list[str], name: str, cells: Any) -> list[str]:
     for pattern, sure in zip(AGE_UNIT, (True, False), strict=True):
         for column in named([pattern], cells):
             units = [_plain(text).casefold().strip(" .") for text in cells[column]]
-            others = [unit for unit in units if unit and not TIME.fullmatch(unit)]
+            others = [unit for unit in units if unit and not UNIT.fullmatch(unit)]
             if column != name and any(units) and (sure or not others):
                 return [
                     f"{text} {'?' if unit in others else UNIT_OF.get(unit, unit)}"
@@ -346,15 +348,15 @@ def _age_unit(name: str, facts: dict[str, Any]) -> str:
     described = [str(facts.get(key, "")) for key in ("LongName", "Description")]
     if any(map(SCALED.search, [stated, *described])):
         return ""
-    if TIME.fullmatch(stated.lower()):
-        return UNIT_OF.get(stated.lower(), stated.lower())
+    if stated.lower() in UNIT_OF.values():
+        return stated.lower()
     found = re.findall(rf"\b{UNITS}\b", _plain(stated).lower())
     if not found:
         found = re.findall(rf"\b{UNITS}\b", words_of(name))
         for text in described:
             found += [next(filter(None, match)) for match in STATED.findall(_plain(text))]
     if found:
-        units = {UNIT_OF[_plain(text).lower()] for text in found}
+        units = {UNIT_OF[text.lower()] for text in found}
         return units.pop() if len(units) == 1 else ""
     # The archive of the NIMH keeps `interview_age` in months.
     return "m" if words_of(name) == "interview age" else "y"
@@ -362,15 +364,16 @@ def _age_unit(name: str, facts: dict[str, Any]) -> str:
 
 def _read_sexes(texts: list[str], name: str, facts: dict[str, Any]) -> list[str]:
     """Returns `M`, `F` or `""`; a number has the meaning in the column's name or the code book."""
-    levels, description = facts.get("Levels"), facts.get("Description", "")
+    levels, described = facts.get("Levels"), [name, str(facts.get("Description", ""))]
     pairs = re.findall(r"(\w+)\s*[=:]\s*(\w+)", name.casefold())
     if isinstance(levels, dict):
         pairs += [(str(code).casefold(), str(text).casefold()) for code, text in levels.items()]
-        levels = ""
+    else:
+        described.append(str(levels))
     codes = {}
-    for text in (name, str(description), str(levels)):
+    for text in described:
         codes |= _sexes_in_words(text)
-    if isinstance(facts.get("Levels"), dict):  # a letter that means what is not understood
+    if isinstance(levels, dict):  # a letter that means what is not understood
         codes |= {
             code: ""
             for code, text in pairs

@@ -107,7 +107,7 @@ def match_sheet(sheet: Sheet, sessions: list[Session]) -> Match:
 
 
 def _match(sheet: Sheet, columns: Columns, sessions: list[Session]) -> Match:
-    """Returns what `match_sheet` does, for what the columns of the sheet say."""
+    """Finds the rows of each session, see `match_sheet`, and their values in `columns`."""
     cells = sheet.cells
     visits, optional, undated = _visit_texts(cells, sessions)
     choice = _choose(cells, visits, optional, sessions)
@@ -218,25 +218,29 @@ def _values(values: Any, rows: dict[Session, list[int]], names: list[str]) -> tu
 
     Rows without a name may go on with the one above, as merged cells do. They can contradict it,
     but give no values.
+
+    Args:
+        values: pandas table of the values in the sheet.
+        rows: Row numbers by session.
+        names: The names in the rows; `[]` if no row goes on with another.
     """
-    table, _ = _group(values, rows)
+    table = _group(values, rows).first()
     below = {}
     for session, found in rows.items():
         blank = (
             itertools.takewhile(lambda n: not names[n], range(n + 1, len(names))) for n in found
         )
         below[session] = [*found, *itertools.chain(*blank)]
-    differing = _group(values, below)[1]
+    differing = _group(values, below).nunique() > 1
     return table.mask(differing), differing
 
 
-def _group(values: Any, rows: dict[Session, list[int]]) -> tuple[Any, Any]:
-    """Returns the first value of each session, and whether its rows contradict one another."""
+def _group(values: Any, rows: dict[Session, list[int]]) -> Any:
+    """Returns the values of each session as a group of pandas."""
     sessions = [session for session, found in rows.items() for _ in found]
     numbers = [number for found in rows.values() for number in found]
     index = pandas.MultiIndex.from_arrays([[names[n] for names in sessions] for n in (0, 1)])
-    groups = values.iloc[numbers].set_axis(index).groupby(level=[0, 1], sort=False)
-    return groups.first(), groups.nunique() > 1
+    return values.iloc[numbers].set_axis(index).groupby(level=[0, 1], sort=False)
 
 
 def _by_subject(sessions: Iterable[Session]) -> dict[str, list[str]]:

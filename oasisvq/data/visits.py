@@ -4,11 +4,12 @@ import datetime
 import re
 from collections.abc import Sequence
 
-DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4,})?")
+from oasisvq.data.name_words import DAY, MONTH, MONTHS, YEAR
+
+DATE = re.compile(rf"{YEAR}{MONTH}{DAY}(?:\d{{4,}})?")
 YEAR_FIRST = re.compile(r"((?:19|20)\d\d)([-/._]?)(\d\d?)\2(\d\d?)(?:[t _].*)?", re.I)
 YEAR_LAST = re.compile(r"(\d\d?)([-/.])(\d\d?)\2((?:\d\d)?\d\d)(?:[t ].*)?", re.I)
 MONTH_NAMED = re.compile(r"(\d\d?)[-/. ]+([a-z]{3})[a-z]*[-/., ]+(\d{4})(?: .*)?", re.I)
-MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 FIRST_VISIT = re.compile(r"(?:ses[\W_]*)?(?:bl|base|screen|entry)", re.I)
 LATER_VISIT = re.compile(
     r"(?:ses[\W_]*)?(?:f[\W_]*u|follow|post|after|retest|final|last|later|second|third)", re.I
