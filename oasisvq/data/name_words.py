@@ -80,8 +80,9 @@ LABELS = (
     r"seg\d*|segs|segm|segmentations?|aseg|dseg|pseg|fseg|probseg|labels?|labelmap|lbl|masks?|"
     r"ribbon|pve\w*|pves|parc|parcellations?|aparc(?:\+aseg)?|wmparc|tissues?|roi|lesions?|annot|"
     r"[lr]h|warp|warps|warpfield|xfm|transforms?|jacobian|displacement|deformation|"
-    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask|gr[ae]y_?matter|white_?matter|"
-    r"jacobians|thickness|curv|sulc|dartelinput|prob(?:ability)?_?maps?|probability"
+    r"m?wc[1-6]|m?wp[0-3]|gm|wm|csf|filled|defacemask|brainmask|gr[ae]y[_ ]?matter|"
+    r"white[_ ]?matter|jacobians|thickness|curv|sulc|dartelinput|prob(?:ability)?[_ ]?maps?|"
+    r"probability"
 )
 IMAGES = (
     r"slices?|axial|axl|ax|tra|trans|transversal|coronal|cor|sagittal|sag|images?(?:tr|ts)?|img|im|"
@@ -180,7 +181,7 @@ LABEL_FOLDER = re.compile(
 # What is drawn of other images.
 DRAWN_WORD = whole_words(
     r"overlays?|edges?|thumb(?:nail)?s?|mosaics?|montages?|previews?|snapshots?|screenshots?|"
-    r"heat_?maps?|grad-?cam"
+    r"heat[_ ]?maps?|grad-?cam"
 )
 COLLECTION = re.compile(r"(?P<name>.+)[._ -](?:volumes|images|scans|subjects|data)", re.I)
 IMAGE_FOLDER = re.compile(r"images_?t[rs]", re.I)  # of nnU-Net, with a channel in each name

@@ -356,7 +356,7 @@ def _age_unit(name: str, facts: dict[str, Any]) -> str:
         for text in described:
             found += [next(filter(None, match)) for match in STATED.findall(_plain(text))]
     if found:
-        units = {UNIT_OF[text.lower()] for text in found}
+        units = {UNIT_OF.get(text.lower(), "") for text in found}
         return units.pop() if len(units) == 1 else ""
     # The archive of the NIMH keeps `interview_age` in months.
     return "m" if words_of(name) == "interview age" else "y"

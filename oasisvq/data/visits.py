@@ -61,15 +61,15 @@ def is_first(visit: str, visits: Sequence[str]) -> bool:
 
 
 def _days_in_name(visit: str) -> float | None:
-    """Returns the days from the year 0 to the date, month or year in a visit's name."""
+    """Returns the ordinal number of the day, month or year's first day in a visit's name."""
     visit = re.sub(r"^ses[\W_]*", "", visit)
     if dates := read_dates([visit]):
         return float(datetime.date.fromisoformat(dates[0][0]).toordinal())
     if not (match := YEAR_IN_NAME.search(visit)):
         return None
     year, month = int(match[1] or match[3]), (match[2] or match[4] or "").lower()
-    months = MONTHS.index(month) if month in MONTHS else int(month or 1) - 1
-    return (_century(match[1] or match[3]) + year + months / 12) * DAYS_PER_YEAR
+    number = MONTHS.index(month) + 1 if month in MONTHS else int(month or 1)
+    return float(datetime.date(_century(match[1] or match[3]) + year, number, 1).toordinal())
 
 
 def read_dates(texts: Sequence[str]) -> list[list[str]]:

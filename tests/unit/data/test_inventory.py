@@ -283,6 +283,8 @@ def test_a_persons_number_is_no_part_of_the_kind(tmp_path):
         (("Original/CC{n}.nii", "Skull-stripping-masks/STAPLE/CC{n}_staple.nii"), "label"),
         (("images/P{n}_90.png", "overlays/P{n}_90.png", "thumbs/P{n}_90.png"), "drawn"),
         (("P{n}/orig/90.png", "P{n}/edges/90.png"), "drawn"),
+        (("P{n}_90.png", "P{n}_heat_map_90.png"), "drawn"),
+        (("P{n}.nii", "P{n}_grey_matter.nii"), "label"),
         (("P{n}/P{n}_90.png", "P{n}/P{n}_mosaic.png"), "drawn"),
         (("P{n}/MR/90.png", "P{n}/CT/90.png"), "contrast"),
         (("MRI/P{n}.nii", "PET/P{n}.nii"), "contrast"),

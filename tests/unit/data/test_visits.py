@@ -78,3 +78,8 @@ def test_dates_and_times_in_names_have_many_forms(visits):
 )
 def test_the_order_of_day_and_month_is_told_from_the_whole_column(texts, readings):
     assert read_dates(texts) == readings
+
+
+def test_dates_months_and_years_are_counted_alike():
+    assert years_between(["20190503", "2019_05"]) < 0.01
+    assert years_between(["2017", "2019-01-01"]) == pytest.approx(2, abs=0.01)
