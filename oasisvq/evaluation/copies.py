@@ -1,94 +1,165 @@
-"""Finds generated slices that are copies of training slices."""
+"""Finds generated slices that are copies of training slices, whole or by half.
+
+A copy may be moved, turned, enlarged or mirrored a little: slices are compared by
+`near_duplicates.details`, which hardly feel that.
+"""
 
 import numpy as np
-import pandas
-from scipy.stats import mannwhitneyu
-from sklearn.metrics import pairwise_distances_argmin_min
+from scipy import ndimage
 
-from oasisvq.evaluation.image_scores import BACKGROUND
+from oasisvq.data.near_duplicates import CELLS, details
+from oasisvq.evaluation.planted import enlarged
 
-BLOCK = 512  # references compared at a time
-# A copy is closer than this share of the given quantile of the test slices' distances.
-COPY_SHARE, COPY_QUANTILE = 0.5, 0.05
-FINEST = 0.002  # half a level of uint8: smaller distances are rounding
-
-
-def find_nearest(images, references):
-    """Returns the nearest reference of each image, by the root of the mean squared difference.
-
-    Args:
-        images: Float array `(n, H, W, 1)` in [0, 1].
-        references: uint8 array `(m, H, W)`, which may be memory-mapped.
-
-    Returns:
-        Distances `(n,)`, and the rows `(n,)` of the references.
-
-    Raises:
-        ValueError: If sizes differ, or there is no reference.
-    """
-    if not len(references) or images.shape[1:3] != references.shape[1:3]:
-        raise ValueError(
-            f"expected references of the images' size. Received: {references.shape} for "
-            f"{images.shape}"
-        )
-    flat = _flat(images)  # (n, P)
-    least, rows = np.full(len(flat), np.inf), np.zeros(len(flat), int)
-    for start in range(0, len(references), BLOCK):  # tens of thousands do not fit in memory
-        block = _flat(references[start : start + BLOCK])
-        closest, distances = pairwise_distances_argmin_min(flat, block)
-        rows = np.where(distances < least, start + closest, rows)
-        least = np.minimum(distances, least)
-    # The distances above are differences of sums of squares, which are not exactly 0 for a copy.
-    pairs = zip(flat, rows, strict=True)
-    errors = [np.square(x - _flat(references[n : n + 1])).mean(dtype=np.float64) for x, n in pairs]
-    return np.sqrt(errors), rows
+BLOCK = 256  # slices described at a time
+FAINT = 25  # of 255: noise on the ground, however faint, would make a head look larger
+# Of real slices, this share is less alike to training slices than some likeness; a copy is more so
+# by this part of what is left to 1.
+USUAL, MARGIN = 0.995, 0.1
+SHIFT, TURN = 3, 2.0  # pixels and degrees: how planted copies differ
+PLANTED = 200  # copies of each kind
+HALVES = slice(0, CELLS // 2), slice(CELLS // 2, CELLS)
 
 
-def _flat(images):
-    """Returns images as float32 rows in [0, 1], `(n, P)`."""
-    pixels = np.asarray(images)
-    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
-    return pixels.reshape(len(pixels), -1).astype(np.float32) / scale
+def describe(images):
+    """Returns what tells one head from another, of slices in [0, 1] or uint8: `(n, 32, 32)`."""
+    parts = []
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        if block.dtype != np.uint8:
+            block = (np.clip(block, 0, 1) * 255).round().astype(np.uint8)
+        parts.append(details(np.where(block > FAINT, block, 0)))
+    return np.concatenate(parts).reshape(-1, CELLS, CELLS)
 
 
-def find_copies(generated, test, train, subjects):
-    """Returns whether generated slices are closer to training slices than test slices are.
-
-    A generated slice is a copy if its distance to a training slice is below half of the distance
-    of the closest 5% of the test slices; no other brain comes so close. Blurred slices are somewhat
-    closer to every brain, so a ratio just below 1 proves nothing, but copies do. Test slices that
-    show no brain are left out of the limit. If the limit is below the resolution of uint8, as with
-    test slices that were trained on, copies cannot be recognised.
+class References:
+    """Slices that others may be copies of.
 
     Args:
-        generated, test: Float arrays `(n, H, W, 1)` in [0, 1]; row i has the same conditions.
-        train: See `find_nearest`.
-        subjects: Sequence `(n,)`, the subjects of the test slices.
+        described: Float array `(m, 32, 32)`, see `describe`.
+        persons: Array `(m,)`, whom each shows. Default: nobody who is compared with them.
+    """
+
+    def __init__(self, described, persons=None):
+        self.persons = np.full(len(described), "") if persons is None else np.asarray(persons)
+        self.whole = _normalised(described)
+        self.halves = [_normalised(described[:, :, half]) for half in HALVES]
+
+    def most_alike(self, images, persons=None):
+        """Returns how alike each slice, or its mirror image, is to its most similar reference.
+
+        Args:
+            images: Array `(n, H, W)`, see `describe`.
+            persons: Array `(n,)`, whom each shows: references of the same person do not count.
+                Default: nobody among the references.
+
+        Returns:
+            Float array `(2, n)`, the highest correlation of whole slices and that of halves, and
+            the rows `(n,)` of the references that are most alike as a whole.
+        """
+        persons = np.full(len(images), None) if persons is None else np.asarray(persons)
+        parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
+        found = [self._most_alike(describe(images[part]), persons[part]) for part in parts]
+        return tuple(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
+
+    def _most_alike(self, described, persons):
+        orientations = described, described[:, :, ::-1]
+        own = persons[:, None] == self.persons  # (n, m)
+
+        def likeness(one, references):
+            return np.where(own, -1, _normalised(one) @ references.T)
+
+        whole = np.max([likeness(one, self.whole) for one in orientations], axis=0)  # (n, m)
+        halves = [
+            likeness(one[:, :, half], references).max(axis=1)
+            for one in orientations
+            for half, references in zip(HALVES, self.halves, strict=True)
+        ]
+        return np.stack([whole.max(axis=1), np.max(halves, axis=0)]), whole.argmax(axis=1)
+
+
+def _normalised(described):
+    """Returns rows `(n, cells)` of mean 0 and length 1; their products are correlations."""
+    rows = described.reshape(len(described), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def find_copies(generated, real, train, seed=0, persons=None, train_persons=None):
+    """Returns which generated slices are copies of training slices, and what the test can find.
+
+    Two limits, one for whole slices and one for halves, are set on real slices. What they find of
+    planted copies stands beside the verdict, and which share of real slices they take for copies if
+    they are set on others: either half of the slices is judged by the limits of the other half.
+
+    Args:
+        generated, real: Float arrays `(n, H, W)` and `(r, H, W)` in [0, 1]; the real slices of a
+            person lie next to one another.
+        train: uint8 array `(m, H, W)`, the training slices, which may lie on disk.
+        seed: Integer, draws the planted copies.
+        persons, train_persons: Arrays `(r,)` and `(m,)`, whom the real and the training slices
+            show, if some show the same: a slice is no copy of its own person's.
 
     Returns:
-        The report: `generated_median` and `test_median` of the distances, their `ratio`,
-        `copy_distance` (the limit), the number of `copies` (both `None` if copies cannot be
-        recognised), and `closer_p` of the one-sided Mann-Whitney test that generated slices are
-        closer, which takes the median of each subject's slices, because these are alike. And
-        `distances` and `rows` of the nearest training slices, and which slices are `copies`, `(n,)`
-        each.
+        The report: `copies` and `half_copies`, numbers of generated slices; `share`; `whole_limit`
+        and `half_limit`; `false_alarms`, the share of real slices that are flagged; and `found`,
+        the share found of each kind of planted copy. And for the figures `alike` `(n,)` and `rows`
+        `(n,)`, the most similar training slices, and `copies` `(n,)`, which are copies.
     """
-    distances, rows = find_nearest(generated, train)
-    expected, _ = find_nearest(test, train)
-    brains = expected[(test > BACKGROUND).any(axis=(1, 2, 3))]
-    limit = COPY_SHARE * np.quantile(brains, COPY_QUANTILE) if len(brains) else 0.0
-    known = limit > FINEST
-    copies = (distances < limit) & known
-    table = pandas.DataFrame({"generated": distances, "test": expected})
-    medians = table.groupby(np.asarray(subjects, dtype=str)).median()
-    closer = mannwhitneyu(medians["generated"], medians["test"], alternative="less")
-    own, usual = float(np.median(distances)), float(np.median(expected))
+    references = References(describe(train), train_persons)
+    of_real = references.most_alike(real, persons)[0]
+    limits = _limits(of_real)
+    parts = np.array_split(of_real, 2, axis=1)
+    false = [one > _limits(other) for one, other in (parts, parts[::-1])]
+    alike, rows = references.most_alike(generated)
+    flagged = alike > limits  # (2, n)
+    copies = flagged.any(axis=0)
     report = {
-        "generated_median": own,
-        "test_median": usual,
-        "ratio": own / usual if usual > 0 else None,
-        "closer_p": float(closer.pvalue),
-        "copy_distance": float(limit) if known else None,
-        "copies": int(copies.sum()) if known else None,
+        "copies": int(flagged[0].sum()),
+        "half_copies": int((copies & ~flagged[0]).sum()),
+        "share": float(copies.mean()),
+        "whole_limit": float(limits[0, 0]),
+        "half_limit": float(limits[1, 0]),
+        "false_alarms": float(np.concatenate(false, axis=1).any(axis=0).mean()),
+        "found": {
+            name: float((references.most_alike(images)[0] > limits).any(axis=0).mean())
+            for name, images in plant_copies(train, real, seed)
+        },
     }
-    return report, {"distances": distances, "rows": rows, "copies": copies}
+    return report, {"alike": alike[0], "rows": rows, "copies": copies}
+
+
+def _limits(alike):
+    """Returns the likeness above which a slice is a copy, `(2, 1)`, from real slices' `(2, n)`."""
+    usual = np.quantile(alike, USUAL, axis=1, keepdims=True)
+    return usual + MARGIN * (1 - usual)
+
+
+def plant_copies(train, others, seed):
+    """Yields the name of each kind of copy, and copies of training slices `(n, H, W)`.
+
+    Args:
+        train: uint8 array `(m, H, W)`.
+        others: Float array `(r, H, W)`, slices of persons who were not trained on; the other half
+            of a head comes from one of them.
+        seed: Integer.
+    """
+    random = np.random.default_rng([seed, 5])
+    rows = random.permutation(len(train))[:PLANTED]
+    images = train[rows] / np.float32(255)
+    yield "moved by up to 3 pixels", np.stack([_moved(image, random) for image in images])
+    yield "turned by 2 degrees", np.stack([_turned(image, random) for image in images])
+    yield "2% larger", np.stack([enlarged(image) for image in images])
+    yield "mirrored", images[:, :, ::-1]
+    strangers = others[random.integers(len(others), size=len(rows))]
+    middle, left = images.shape[2] // 2, random.random(len(rows)) < 0.5
+    columns = np.arange(images.shape[2]) < middle
+    copied = np.where(left[:, None, None], columns, ~columns)
+    yield "one half of a head", np.where(copied, images, strangers)
+
+
+def _moved(image, random):
+    return ndimage.shift(image, random.uniform(-SHIFT, SHIFT, 2), order=1)
+
+
+def _turned(image, random):
+    return ndimage.rotate(image, random.choice([-TURN, TURN]), reshape=False, order=1)
