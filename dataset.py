@@ -178,6 +178,10 @@ class OASIS:
         table = self.table.iloc[rows]
         return table.assign(position=table[self.position_column])
 
+    def persons(self, rows):
+        """Returns whom each slice shows, near-duplicates under one name: `(n,)` of text."""
+        return np.array([self.people.get(name, name) for name in self.table["subject"].iloc[rows]])
+
     def sides(self, rows):
         """Returns the letters on the left and the right of each slice, see `sides_of`."""
         return sides_of(self.table.iloc[rows])
@@ -202,6 +206,11 @@ class OASIS:
             "sha256 of slices.csv": sha256(self.folder / "slices.csv"),
             "sha256 of the split": hashlib.sha256(split).hexdigest(),
         }
+
+    @property
+    def pixel_size(self):
+        """Returns the side of a pixel in mm; `None` if it is unknown, as of pictures."""
+        return self.description.get("pixel_size_mm")
 
     def refitted(self, rows):
         """Returns how many of these slices had another size, and so were padded or shrunk."""

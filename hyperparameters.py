@@ -159,7 +159,7 @@ class VQVAEConfig(Part):
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig(Part):
-    """The third stage: the PixelCNN and its training.
+    """The second stage: the PixelCNN and its training.
 
     Attributes:
         filters: channels of the PixelCNN
@@ -194,7 +194,8 @@ class RunConfig(Part):
     """The settings of the whole run.
 
     Attributes:
-        feature_steps: training steps of the small network whose features similarity.py compares
+        feature_steps: training steps of each of the small networks whose features similarity.py
+            compares
         mixed_precision: layers compute in bfloat16; quantiser, softmax, losses and all weights
             stay float32
         deterministic: the same seed gives the same weights bit by bit on GPUs too, but training
@@ -204,7 +205,7 @@ class RunConfig(Part):
 
     title: ClassVar[str] = "run"
 
-    feature_steps: int = option(600, low=1, high=10_000_000)
+    feature_steps: int = option(300, low=1, high=10_000_000)
     mixed_precision: bool = option(False)
     deterministic: bool = option(False)
     seed: int = option(0, low=0, high=2**31 - 1)

@@ -9,12 +9,11 @@ from hyperparameters import DrawConfig, Hyperparameters
 from oasisvq.core.configuration import Configuration, Parser, add_run_dir, check_folder
 from oasisvq.core.files import read_json, write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
-from oasisvq.runs.finished import find_run
+from oasisvq.runs.finished import DRAWN, find_run
 
 MOST_IN_A_FIGURE = 64
 AGES, POSITIONS = 4, 5  # of the figure of conditions
 SAMPLES = "samples"
-DRAWN = "brains.json"  # how the brains in a folder were drawn
 
 
 @dataclasses.dataclass(frozen=True)

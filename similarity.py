@@ -1,4 +1,4 @@
-"""Scores a run: how close its reconstructions are to the originals, and how good its prior is."""
+"""Scores a run, its reconstructions and its prior, and judges new brains beside real ones."""
 
 import argparse
 import dataclasses
@@ -13,7 +13,7 @@ from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 from oasisvq.data.sources.named import check_dataset
-from oasisvq.runs.finished import find_run
+from oasisvq.runs.finished import DRAWN, find_run
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
@@ -21,42 +21,37 @@ SOURCE_FLAGS = [
     *("demo_subjects", "oasis1_image", "discs", "max_bad_scans", "pixel_size"),
     *("include", "exclude", "suffix", "persons"),
 ]
+# Each file of a folder of new brains is a brain; its name without the ending is also its name in a
+# sheet of ages.
+EACH_FILE = r"(?:.*/)?(?P<subject>[^/]+?)(?:\.nii)?\.\w+$"
 
 
 def main():
-    """Scores reconstructions and the prior, and compares new brains with real ones."""
+    """Scores a run's reconstructions and prior, and judges new brains beside real ones."""
     arguments = parse_flags()
-
     import_tensorflow_quietly()
-    import numpy as np
+    if arguments.generated is not None:
+        judge_folder(arguments)
+    else:
+        score_run(arguments)
 
+
+def score_run(arguments):
+    """Scores the reconstructions and the prior of a run, and judges the brains that it draws."""
     from dataset import OASIS, open_test_slices
     from modules import load_prior, load_vqvae
-    from oasisvq.core.arrays import array_on_disk
-    from oasisvq.core.checks import finite
     from oasisvq.core.tables import write_table
     from oasisvq.data.sides import common_sides
     from oasisvq.evaluation.code_scores import count_codes, frequencies_by_position
-    from oasisvq.evaluation.features import build_feature_network
-    from oasisvq.evaluation.run_scores import (
-        MIXED_COLUMNS,
-        choose_extremes,
-        choose_whole_subjects,
-        decode_into,
-        score_new_brains,
-        score_slices,
-    )
-    from oasisvq.evaluation.summary import print_panel, print_report
-    from oasisvq.figures import (
-        save_extremes,
-        save_histogram,
-        save_intensities,
-        save_pairs,
-        save_rows,
-    )
+    from oasisvq.evaluation.judgement import judge_brains
+    from oasisvq.evaluation.run_brains import draw_brains, tell_members, through_codes
+    from oasisvq.evaluation.run_scores import choose_extremes, score_slices
+    from oasisvq.evaluation.summary import print_judgement, print_report
+    from oasisvq.figures import save_extremes, save_histogram
+    from oasisvq.report.files import ReportFiles, save_brains
+    from oasisvq.report.page import write_page
     from oasisvq.runs.folder import locked_run
     from oasisvq.runs.model_card import write_model_card
-    from oasisvq.sampling.incremental import sample_code_grids
 
     with locked_run(arguments.run_dir, Hyperparameters) as run:
         slices = kept = open_test_slices(run)
@@ -66,8 +61,7 @@ def main():
             chosen = run.hyperparameters.replace(include=(), exclude=()).with_flags(arguments)
             config = chosen.data
             if not config.pixel_size:  # as large as those of the run
-                pixel_size = kept.description.get("pixel_size_mm") or 0.0
-                config = dataclasses.replace(config, pixel_size=pixel_size)
+                config = dataclasses.replace(config, pixel_size=kept.pixel_size or 0.0)
             slices = OASIS(config, arguments.data_dir, run.image_shape)
             for note in slices.split.notes:
                 print(note)
@@ -76,11 +70,9 @@ def main():
             raise DatasetError(
                 f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
             )
-        warn_of_training_subjects(run, slices, rows)
+        trained_on = warn_of_training_subjects(run, slices, rows)
         vqvae, prior = load_vqvae(run), load_prior(run)
-        network = run.load_weights(build_feature_network(run.image_shape))
-        codes = run.training_codes()  # (m, h, w)
-        counts = count_codes(codes, vqvae.num_embeddings)
+        counts = count_codes(run.training_codes(), vqvae.num_embeddings)
         frequencies = frequencies_by_position(counts, run.smoothing())
         mean_slices = run.mean_slices()
         conditions = known_conditions(slices, rows, kept)
@@ -90,78 +82,150 @@ def main():
         source = slices.description["source"]
         report = {"source": source, "split": arguments.split, **scores}
         if own and not arguments.output and not arguments.panel_slices:
-            # The panel of an earlier scoring of this run is still that of this run.
-            report |= {name: earlier for name, earlier in run.report().items() if name == "panel"}
+            # What an earlier scoring of this run said of its brains still holds.
+            earlier = run.report().items()
+            report |= {name: judged for name, judged in earlier if name == "judgement"}
 
         name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
         output = Path(arguments.output or run.folder / name)
-        folder = run.folder / "figures" if output.parent == run.folder else output.parent
-
-        def figure(name):
-            """Returns the path of a figure: in the run, or beside a report elsewhere."""
-            return folder / f"{output.stem}_{name}.png"
-
-        write_table(output.with_suffix(".csv"), table)
+        own_folder = output.parent == run.folder
+        files = ReportFiles(output, run.folder / "figures" if own_folder else output.parent)
+        write_table(files.slices, table)
         levels = {
             name.replace("_", " "): scores["ssim"]["mean"]
             for name, scores in report["baselines"].items()
         }
-        save_histogram(table["ssim"], levels, figure("histogram"))
+        save_histogram(table["ssim"], levels, files.figure("histogram"))
         chosen, titles = choose_extremes(table)
         originals = slices.images(rows[chosen])
         decoded = vqvae.decode(vqvae.encode(originals)).numpy()
-        extremes = figure("best_median_worst")
+        extremes = files.figure("best_median_worst")
         save_extremes(
             originals[..., 0], decoded[..., 0], titles, extremes, slices.sides(rows[chosen])
         )
-        write_text(output, report)
+        write_text(files.output, report)
         print_report(report)
+        pictures = {
+            "The best, the median and the worst reconstructions by SSIM": extremes,
+            "SSIM of all reconstructions": files.figure("histogram"),
+        }
 
-        if arguments.panel_slices:
-            # A new brain for the conditions of each of these slices, and the slice reconstructed.
-            owners = slices.table["subject"].iloc[rows].to_numpy()
-            rows = rows[choose_whole_subjects(owners, arguments.panel_slices, arguments.seed)]
-            real_codes = vqvae.encode_all(slices.images, rows)
-            uniforms = np.random.default_rng(arguments.seed).random(real_codes.shape)
-            conditions = known_conditions(slices, rows, kept)
-            new_codes = sample_code_grids(prior, uniforms, DrawConfig(), conditions)
-            generated = finite(vqvae.decode_all(new_codes), "pixels")
-            train = array_on_disk((len(codes), *run.image_shape))
-            decode_into(train, vqvae, codes)
-            report["panel"], shown = score_new_brains(
-                network,
-                slices.images(rows),
-                vqvae.decode_all(real_codes),
-                generated,
-                train,
-                slices.labels(rows),
-                slices.position_keys(rows),
-                arguments.seed,
+        if arguments.panel_slices and trained_on:
+            print("\nNew brains are not judged beside persons that the run was trained on")
+        elif arguments.panel_slices:
+            config = DrawConfig(num_samples=arguments.panel_slices, seed=arguments.seed)
+            new, known = draw_brains(run, vqvae, prior, config, arguments.quick)
+            raw, test = through_codes(vqvae, slices, rows)
+            report["judgement"], shown = judge_brains(
+                new,
+                test,
+                known,
+                raw=raw.images,
+                pixel_size=kept.pixel_size or 1.0,
+                steps=run.hyperparameters.run.feature_steps,
+                seed=arguments.seed,
+                quick=arguments.quick,
             )
-            new_brains, nearest, distances = shown["closest"]
-            names = [["generated"] * len(distances), [f"distance {d:.3f}" for d in distances]]
-            closest = figure("closest")
-            save_pairs(new_brains, names[0], nearest, names[1], closest, kept.common_sides)
-            histograms = shown["real_histograms"], shown["generated_histograms"]
-            save_intensities(*histograms, figure("intensities"))
-            starts = range(0, len(shown["mixed"]), MIXED_COLUMNS)
-            pictures, names = (
-                [shown[key][start:][:MIXED_COLUMNS] for start in starts]
-                for key in ("mixed", "mixed_names")
-            )
+            if own:
+                bits, persons = table["prior_bits_per_code"], raw.table["subject"]
+                members = tell_members(run, prior, bits, persons, arguments.seed)
+                report["judgement"]["membership"] = members
             # Letters that differ would tell the real slices from the new ones.
             sides = common_sides([slices.common_sides, kept.common_sides])
-            save_rows(pictures, names, figure("mixed"), sides)
-            write_text(output, report)
-            print_panel(report["panel"])
+            judged = report["judgement"], shown
+            pictures |= save_brains(*judged, new, test, known, files, sides, arguments.seed)
+            write_text(files.output, report)
+            print_judgement(report["judgement"])
+        curves = sorted((run.folder / "figures").glob("*_curves.png"))
+        pictures |= {f"Training: {path.stem.replace('_', ' ')}": path for path in curves}
+        facts = {"Run": str(run.folder), "Real slices": f"{source}, split {arguments.split}"}
+        write_page(files.page, f"New brains of {run.folder.name}", report, pictures, facts)
         write_model_card(run)
-        print(f"\nReport: {output}; each slice's scores: {output.with_suffix('.csv')}")
+        print(f"\nPage to read: {files.page}; report: {output}; each slice: {files.slices}")
+
+
+def judge_folder(arguments):
+    """Judges brains that any program made, in the files of a folder, beside real ones."""
+    import numpy as np
+
+    from dataset import OASIS
+    from oasisvq.data.sides import common_sides
+    from oasisvq.evaluation.judgement import (
+        QUICK_BRAINS,
+        QUICK_SLICES,
+        brains_of,
+        judge_brains,
+    )
+    from oasisvq.evaluation.summary import print_judgement
+    from oasisvq.report.files import ReportFiles, save_brains
+    from oasisvq.report.page import write_page
+
+    folder, config = Path(arguments.generated), Hyperparameters().with_flags(arguments).data
+    real = OASIS(config, arguments.data_dir)
+    config = dataclasses.replace(
+        config,
+        dataset=str(folder),
+        subject_pattern=EACH_FILE,
+        include=("brain_*.png",) if (folder / DRAWN).is_file() else (),  # beside other pictures
+        exclude=(),
+        suffix="",
+        persons="by-name",
+        pixel_size=real.pixel_size or 0.0,
+    )
+    made = OASIS(config, arguments.data_dir, real.image_shape)
+    new = brains_of(made, made.rows("all"), made.table["subject"].to_numpy(str))
+    known, splits = brains_of(real, real.rows("all")), real.table["split"]
+    if arguments.split == "all":  # half of the persons, at random
+        names = np.unique(known.table["subject"])
+        half = np.random.default_rng(arguments.seed).permutation(names)[: len(names) // 2]
+        compared = known.table["subject"].isin(half).to_numpy()
+    else:
+        compared = (splits == arguments.split).to_numpy()
+    test, others = (known.part(np.flatnonzero(some)) for some in (compared, ~compared))
+    if arguments.quick:
+        random = np.random.default_rng(arguments.seed)
+        new, known = new.at_most(QUICK_BRAINS, random), known.at_most(QUICK_SLICES, random)
+    judgement, shown = judge_brains(
+        new,
+        test,
+        others,
+        known,
+        pixel_size=real.pixel_size or 1.0,
+        seed=arguments.seed,
+        quick=arguments.quick,
+    )
+    report = {
+        "generated": str(folder),
+        "source": real.description["source"],
+        "split": arguments.split,
+        "refitted": made.refitted(made.rows("all")),
+        "judgement": judgement,
+    }
+    output = Path(arguments.output or f"runs/judged_{folder.resolve().name}/similarity.json")
+    files = ReportFiles(output, output.parent)
+    sides = common_sides([made.common_sides, real.common_sides])
+    pictures = save_brains(judgement, shown, new, test, known, files, sides, arguments.seed)
+    write_text(output, report)
+    facts = {
+        "New brains": str(folder),
+        "Real slices": f"{report['source']}, split {arguments.split}",
+    }
+    write_page(files.page, f"New brains in {folder.name}", report, pictures, facts)
+    print_judgement(judgement)
+    print(f"\nPage to read: {files.page}; report: {output}")
 
 
 def parse_flags():
     """Reads the flags, and refuses values out of range before any file is read."""
     parser = Parser(description=__doc__)
     add_run_dir(parser, "folder that train.py made (default: the newest in runs)")
+    parser.add_argument(
+        "--generated",
+        metavar="FOLDER",
+        help="judge the brains in a folder, which any program made, beside those of --dataset: "
+        "slices as pictures, or volumes, each file a brain, with a sheet of ages if there is one; "
+        "no run is needed",
+    )
     parser.add_argument(
         "--dataset",
         default=argparse.SUPPRESS,
@@ -170,22 +234,27 @@ def parse_flags():
     parser.add_argument(
         "--split",
         choices=("test", "validation", "train", "all"),
-        default="test",
-        help="subjects to score; scores of other splits than test are too good "
-        "(default: %(default)s)",
+        help="subjects to score; scores of other splits than test are too good (default: test, "
+        "and with --generated all: half of the subjects, at random, beside the other half)",
     )
     add_data_dir(parser)
     parser.add_argument(
         "--output",
-        help="the report; the .csv and the figures go beside it (default: similarity.json in the "
-        "run folder, or similarity_SOURCE_SPLIT.json for other slices)",
+        help="the report; page, tables and figures go beside it (default: similarity.json in the "
+        "run folder, similarity_SOURCE_SPLIT.json for other slices, or "
+        "runs/judged_FOLDER/similarity.json)",
     )
     parser.add_argument(
         "--panel-slices",
         type=int,
         default=500,
-        help="new brains are drawn for, and compared with, at least so many of the slices, all "
-        "slices of a subject or none; 0 draws no brains (default: %(default)s)",
+        help="so many new brains are drawn and judged; 0 draws none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a rough judgement of at most 150 new brains, with one feature network in place of "
+        "five, without a classifier; copies are searched among 500 real slices",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed gives other brains (default: %(default)s)"
@@ -206,25 +275,43 @@ def parse_flags():
     check_new_file("--output", arguments.output)
     if "dataset" in arguments:
         check_dataset(arguments.dataset)
-    arguments.run_dir = find_run(arguments.run_dir)
+    if arguments.generated is None:
+        arguments.split = arguments.split or "test"
+        arguments.run_dir = find_run(arguments.run_dir)
+        return arguments
+    arguments.split = arguments.split or "all"
+    if "dataset" not in arguments:
+        raise HyperparameterError(
+            "--generated: what are the brains compared with? Name real ones by --dataset"
+        )
+    if arguments.run_dir:
+        raise HyperparameterError("--generated judges without a run: leave out --run-dir")
+    if not arguments.generated or not Path(arguments.generated).is_dir():
+        raise HyperparameterError(f"--generated {arguments.generated}: is no folder")
     return arguments
 
 
 def warn_of_training_subjects(run, slices, rows):
-    """Warns on standard error if subjects were trained on, because their scores are too good."""
+    """Warns on standard error if subjects were used in training: their scores are too good.
+
+    Returns:
+        Whether some are training subjects, not only validation subjects.
+    """
 
     def person(subject):
         return slices.people.get(subject, subject)
 
-    known = {person(subject) for subject, split in run.split().items() if split != "test"}
+    splits = {person(subject): split for subject, split in run.split().items()}
     subjects = set(slices.table["subject"].iloc[rows])
-    seen = [subject for subject in subjects if person(subject) in known]
+    found = [splits.get(person(subject), "test") for subject in subjects]
+    seen = [split for split in found if split != "test"]
     if seen:
         print(
             f"similarity.py: warning: {len(seen)} of these subjects were used in training; their "
             "scores are too good",
             file=sys.stderr,
         )
+    return "train" in seen
 
 
 def known_conditions(slices, rows, kept):

@@ -37,7 +37,6 @@ def main():
         check_trainable,
         layer_precision,
         save_slices,
-        train_features,
         train_prior,
         train_vqvae,
     )
@@ -77,8 +76,6 @@ def main():
                 with layer_precision(settings.mixed_precision):
                     vqvae = build_vqvae(run)
                 train_vqvae(vqvae, dataset, run, **options)
-            if is_chief():
-                train_features(dataset, run)
             with devices_of(strategy):
                 keras.utils.set_random_seed(settings.seed)
                 with layer_precision(settings.mixed_precision):

@@ -163,32 +163,6 @@ def save_histogram(values, baselines, path):
     _save(figure, path)
 
 
-def save_intensities(real_histograms, generated_histograms, path):
-    """Draws the distribution of the brain's intensities: the median and 90% of the slices.
-
-    Args:
-        real_histograms, generated_histograms: Counts `(n, 256)` and `(m, 256)` of the pixels of
-            each slice at each level.
-        path: The PNG to write.
-    """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axis = figure.subplots()
-    bins = 64  # of four levels each: scaling leaves some levels empty
-    centres = (np.arange(bins) + 0.5) / bins
-    for name, counts in (("real", real_histograms), ("generated", generated_histograms)):
-        counts = np.reshape(counts, (len(counts), bins, -1)).sum(axis=2)
-        counts = counts[counts.sum(axis=1) > 0]  # a slice without brain has no distribution
-        if not len(counts):
-            continue
-        densities = bins * counts / counts.sum(axis=1, keepdims=True)
-        low, middle, high = np.percentile(densities, [5, 50, 95], axis=0)
-        (line,) = axis.plot(centres, middle, label=name)
-        axis.fill_between(centres, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
-    axis.set(xlabel="intensity inside the brain", ylabel="density", ylim=(0, None))
-    axis.legend()
-    _save(figure, path)
-
-
 def save_picture(picture, path):
     """Saves one picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
     pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)

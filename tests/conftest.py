@@ -64,7 +64,11 @@ def template():
 @pytest.fixture(scope="session")
 def brains(template):
     """Eight invented axial slices, float32 (8, 96, 80) in [0, 1]: every second pixel."""
-    pictures = [invent_slices(template, n, "axial", (0.5, 0.5), "fraction", 1)[0] for n in range(8)]
+    return invent_heads(template, range(8))
+
+
+def invent_heads(template, numbers):
+    pictures = [invent_slices(template, n, "axial", (0.5, 0.5), "fraction", 1)[0] for n in numbers]
     pictures = np.concatenate(pictures)[:, 6:198:2, 4:164:2]
     return (pictures / pictures.max()).clip(0, 1)
 
@@ -117,17 +121,19 @@ def data_dir(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory, brains):
+def place(tmp_path_factory, template, brains):
     """A folder with slices of twelve invented subjects and a run trained on them."""
-    return made_once(tmp_path_factory, "place", lambda place: train_on_invented(brains, place))
+
+    def make(place):
+        train_on_invented([*brains, *invent_heads(template, range(8, 12))], place)
+
+    return made_once(tmp_path_factory, "place", make)
 
 
-def train_on_invented(brains, place):
+def train_on_invented(heads, place):
     (place / "slices").mkdir()
     for n in range(24):
-        # Twelve heads of eight: a mirrored one is another.
-        head = brains[n // 2 % 8][:, :: 1 if n < 16 else -1]
-        pixels = np.roll(head, n % 2, axis=0) * 200
+        pixels = np.roll(heads[n // 2], n % 2, axis=0) * 200
         name = f"case_{n // 2:03d}_slice_{n % 2}.png"
         Image.fromarray(pixels.astype(np.uint8)).save(place / "slices" / name)
     rows = [f"case_{n:03d},{20 + 5 * n},{'FM'[n % 2]},{'' if n < 6 else 0.5}" for n in range(12)]
@@ -135,6 +141,18 @@ def train_on_invented(brains, place):
     import train  # not at the top: most tests do without TensorFlow's scripts
 
     assert run_main(train, *train_flags(place), "--run-dir", place / "run") == 0
+
+
+@pytest.fixture(scope="module")
+def short_judgements():
+    """Makes quick judgements of new brains quicker: fewer draws, and a shorter training."""
+    from oasisvq.evaluation import judge, judgement  # not at the top: they import TensorFlow
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judgement, "QUICK_DRAWS", 8)
+        patch.setattr(judgement, "QUICK_STEPS", 2)
+        patch.setattr(judge, "PARTS", 2)
+        yield
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pandas
 import tensorflow as tf
-from sklearn.metrics import roc_auc_score
 
 from oasisvq.core.checks import finite
 from oasisvq.evaluation.image_scores import BACKGROUND
@@ -23,7 +22,7 @@ LARGEST_NOISE = 0.1  # standard deviation in units of intensity
 SHARPEST = 0.3  # standard deviation in pixels: hardly any blur, and still interpolates
 
 
-def build_feature_network(image_shape):
+def build_feature_network(image_shape, seed=0):
     """Builds the untrained network.
 
     Every scale is averaged over the slice, the finest too, so the features describe grain and
@@ -31,6 +30,7 @@ def build_feature_network(image_shape):
 
     Args:
         image_shape: `(H, W)` in pixels.
+        seed: Integer, draws the first weights.
 
     Returns:
         `keras.Model` from `(B, H, W, 1)` in [0, 1] to a dictionary: `"features"`,
@@ -41,19 +41,19 @@ def build_feature_network(image_shape):
     # The mirror image is a second channel, so that the network compares left and right.
     x = keras.layers.Concatenate()([images, keras.ops.flip(images, axis=2)])
     summaries = []
-    for seed, filters in enumerate((16, 32, 64, 64, 64)):
+    for number, filters in enumerate((16, 32, 64, 64, 64), start=8 * seed):
         options = {"strides": 2, "padding": "same", "activation": "relu"}
-        start = keras.initializers.HeNormal(seed)
+        start = keras.initializers.HeNormal(number)
         x = keras.layers.Conv2D(filters, 3, kernel_initializer=start, **options)(x)
         summaries.append(keras.layers.GlobalAveragePooling2D()(x))
         summaries.append(keras.layers.GlobalMaxPooling2D()(x))
     glorot = keras.initializers.GlorotUniform
     x = keras.layers.Concatenate()(summaries)
-    x = keras.layers.Dense(128, "relu", kernel_initializer=glorot(5))(x)
-    raw = keras.layers.Dense(FEATURES, kernel_initializer=glorot(6))(x)
+    x = keras.layers.Dense(128, "relu", kernel_initializer=glorot(8 * seed + 5))(x)
+    raw = keras.layers.Dense(FEATURES, kernel_initializer=glorot(8 * seed + 6))(x)
     # Mean and variance are weights, and saved with the others.
     standardised = keras.layers.Normalization(name="standardise")(raw)
-    predictions = keras.layers.Dense(len(TASKS), kernel_initializer=glorot(7))
+    predictions = keras.layers.Dense(len(TASKS), kernel_initializer=glorot(8 * seed + 7))
     outputs = {"features": standardised, "predictions": predictions(keras.layers.ReLU()(raw))}
     return keras.Model(images, outputs, name="features")
 
@@ -85,7 +85,7 @@ def train_feature_network(images, rows, table, seed, steps):
             f"expected uint8 images, one for each row of the table. Received: {len(rows)} of "
             f"{images.dtype} for {len(table)} rows"
         )
-    model = build_feature_network(images.shape[1:])
+    model = build_feature_network(images.shape[1:], seed)
     learner = keras.Model(model.input, model.output["predictions"])
     learner.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)),
@@ -121,39 +121,6 @@ def network_outputs(model, images, name="features"):
         batch = batch / np.float32(255) if batch.dtype == np.uint8 else batch
         outputs.append(finite(model(batch)[name].numpy(), "features"))
     return np.concatenate(outputs)
-
-
-def measure_skill(model, images, glued, table):
-    """Returns how well the network predicts slices that it was not trained on.
-
-    Args:
-        model: See `train_feature_network`.
-        images, glued: Float arrays `(n, H, W, 1)` in [0, 1]: slices, and the same slices with half
-            of another head.
-        table: As for `train_feature_network`.
-
-    Returns:
-        Dictionary: for `position` and `age` the correlation with the predictions; for `sex` and
-        `mixed` the area under the ROC curve, 0.5 for guesses. `None` if it is unknown.
-    """
-    known, predictions = _known_targets(table), []
-    for some in (images, glued):
-        arrays = network_outputs(model, some, "predictions")
-        predictions.append(pandas.DataFrame(arrays, known.index, TASKS))
-    whole, of_glued = predictions
-    skill = {}
-    for name in ("position", "age"):
-        correlation = known[name].corr(whole[name])
-        skill[name] = float(correlation) if np.isfinite(correlation) else None
-    sex, mixed = known["sex"].notna(), np.repeat([0, 1], len(images))
-    skill["sex"] = _area_under_curve(known["sex"][sex], whole["sex"][sex])
-    skill["mixed"] = _area_under_curve(mixed, pandas.concat([whole["mixed"], of_glued["mixed"]]))
-    return skill
-
-
-def _area_under_curve(labels, predicted):
-    """Returns the area under the ROC curve, or `None` if all labels are equal."""
-    return float(roc_auc_score(labels, predicted)) if len(np.unique(labels)) > 1 else None
 
 
 def distort(images, others, seed):

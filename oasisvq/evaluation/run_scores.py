@@ -1,18 +1,16 @@
-"""Scores a run: its reconstructions and codes slice by slice, and its new brains."""
+"""Scores a run slice by slice: its reconstructions and its codes."""
 
-import functools
 import math
 
 import numpy as np
 import pandas
 
+from oasisvq.core.arrays import array_on_disk
 from oasisvq.core.checks import finite
 from oasisvq.core.progress import Progress
 from oasisvq.evaluation.code_scores import bits_by_position, cells_with_brain
-from oasisvq.evaluation.features import measure_skill, network_outputs
 from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
 from oasisvq.evaluation.intervals import interval_by_subject
-from oasisvq.evaluation.population import compare
 from oasisvq.nn.metrics import CodebookUse
 
 BATCH_SIZE = 32
@@ -20,8 +18,6 @@ BASELINES = ("black", "mean_slice")
 # A decoder needs four bytes besides the codes: the intensity of 1.0, the position of the slice, the
 # age of the subject, and sex with CDR.
 SIDE_INFORMATION_BITS = 32
-CLOSEST_SHOWN = 8
-MIXED_ROWS, MIXED_COLUMNS = "ABCD", 8
 
 
 def score_slices(vqvae, prior, slices, rows, conditions, mean_slices, frequencies):
@@ -109,58 +105,18 @@ def choose_extremes(table):
     return chosen, titles
 
 
-def choose_whole_subjects(subjects, count, seed):
-    """Returns the slices of randomly drawn subjects, as many as have at least `count` slices.
-
-    Args:
-        subjects: Array `(n,)`, the subject of each slice.
-        count: Integer, the least number of slices.
-        seed: Integer, draws the subjects.
-
-    Returns:
-        Boolean array `(n,)`.
-    """
-    order = np.random.default_rng(seed).permutation(np.unique(subjects))
-    sizes = np.cumsum([(subjects == subject).sum() for subject in order])
-    return np.isin(subjects, order[: np.searchsorted(sizes, count) + 1])
-
-
-def decode_into(slices, vqvae, codes):
-    """Decodes code grids `(n, h, w)` into a uint8 array `(n, H, W)`, which may be on disk."""
-    starts = range(0, len(codes), BATCH_SIZE)
-    for start in Progress(starts, desc="Training slices", unit="batch", leave=False):
+def decode(vqvae, codes, description):
+    """Decodes code grids `(n, h, w)` to slices, uint8 `(n, H, W)` in a temporary file."""
+    slices = array_on_disk((len(codes), *vqvae.image_shape))
+    for start in Progress(range(0, len(codes), BATCH_SIZE), desc=description, unit="batch"):
         images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
         slices[start : start + BATCH_SIZE] = np.round(finite(images, "pixels") * 255)
+    return slices
 
 
-def score_new_brains(network, real, reconstructed, generated, train, table, keys, seed):
-    """Compares new brains with real ones, and chooses some for the figures.
-
-    Args:
-        network: The trained feature network.
-        real, reconstructed, generated, train, keys, seed: See `population.compare`.
-        table: Table of the real slices, see `OASIS.labels`.
-
-    Returns:
-        The report, a dictionary for JSON, and the dictionary of `compare` for the figures with
-        `closest` (the new brains nearest to training slices, these slices, and the distances),
-        `mixed` (real and generated slices in random order, half of each) and `mixed_names`.
-    """
-    outputs = functools.partial(network_outputs, network)
-    subjects = table["subject"]
-    report, shown = compare(real, reconstructed, generated, subjects, keys, train, outputs, seed)
-    report["training_slices"] = len(train)
-    report["network_skill"] = measure_skill(network, real, shown["glued"], table)
-
-    order = np.argsort(shown["distances"])[:CLOSEST_SHOWN]
-    pairs = generated[order, ..., 0], train[shown["rows"][order]] / 255
-    shown["closest"] = *pairs, shown["distances"][order]
-    # A generated slice and a real one in this figure never belong to the same conditions.
-    random = np.random.default_rng([seed, 2])
-    rows = random.permutation(len(real))[: len(MIXED_ROWS) * MIXED_COLUMNS]
-    is_real = random.permutation(np.arange(len(rows)) % 2 == 0)
-    shown["mixed"] = np.where(is_real[:, None, None], real[rows, ..., 0], generated[rows, ..., 0])
-    names = [f"{row}{column}" for row in MIXED_ROWS for column in range(1, MIXED_COLUMNS + 1)]
-    shown["mixed_names"] = names[: len(rows)]
-    report["mixed_real"] = [name for name, one in zip(names, is_real, strict=False) if one]
-    return report, shown
+def bits_of(prior, codes, conditions):
+    """Returns the bits per code of grids `(n, h, w)` under their conditions `(n, 4)`: `(n,)`."""
+    starts = range(0, len(codes), BATCH_SIZE)
+    parts = [slice(start, start + BATCH_SIZE) for start in starts]
+    bits = [prior.bits_per_code(codes[part], conditions[part]).numpy() for part in parts]
+    return finite(np.concatenate(bits), "bits")

@@ -1,9 +1,10 @@
 """Prints the report of a run as tables."""
 
+import textwrap
+
 from oasisvq.core.words import counted
 from oasisvq.evaluation.intervals import format_interval
 
-DIVERSITY_TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM", None: "similarity"}
 INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
 0.50 to 0.69    fair
@@ -44,52 +45,103 @@ def print_report(report):
     print(INTERPRETATION.format(mean_slice=mean_slice, verdict=verdict))
 
 
-def print_panel(panel):
-    """Prints the measures of new brains, each with its floor."""
-    diversity = DIVERSITY_TITLES[panel["diversity_score"]]
-    print(
-        f"\n{counted(panel['slices'], 'new brain')}, one for each slice of "
-        f"{counted(panel['subjects'], 'subject')}; mean (standard deviation) over\n"
-        f"{panel['halvings']} halvings of the subjects. The floor compares real subjects with "
-        "other real subjects;\na value below it is not better (above it, for density and "
-        "coverage). Glued are real heads\nwhose right half is of another head: the effect of wrong "
-        f"anatomy. Diversity is the mean\n{diversity} of two subjects' slices: above the floor, "
-        "they are too alike. In brackets: slices a side"
+def print_judgement(judgement):
+    """Prints what tells new brains from real ones, each measure with its floor and its power."""
+    print()
+    _say(
+        f"{counted(judgement['brains'], 'new brain')} beside "
+        f"{counted(judgement['persons'], 'real person')} ({counted(judgement['slices'], 'slice')})"
     )
-    columns = ("floor", "reconstructed", "generated", "glued")
-    print(f"{'':22}" + "".join(f"{name:>15}" for name in columns) + f"{'new / floor':>18}")
-    for name, entry in panel.items():
-        if not isinstance(entry, dict) or "floor" not in entry:
-            continue
-        if entry["reason"]:
-            print(f"{name.replace('_', ' '):22}  {entry['reason']}")
-            continue
-        title = f"{name.replace('_', ' ')} ({entry['slices_a_side']:.0f})"
-        cells = [f"{entry[c]['mean']:.3f} ({entry[c]['sd']:.3f})" for c in columns]
-        ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}, "
-        above = f"{ratio}above {entry['above_floor']:.0%}"
-        print(f"{title:22}" + "".join(f"{cell:>15}" for cell in cells) + f"{above:>18}")
-    skills = panel["network_skill"]
-    print(
-        "network: skill on these slices: "
-        + ", ".join(
-            f"{name} ({'unknown' if value is None else f'{value:.2f}'})"
-            for name, value in skills.items()
+    if "reason" in judgement:
+        _say(f"Not judged: {judgement['reason']}")
+        return
+    _say(
+        f"The floor compares real persons with {counted(judgement['other_persons'], 'other')}; p "
+        "is the share of draws of real persons that are as far apart as the new brains are. Below "
+        "each measure stand the planted failures that it misses."
+    )
+    _print_measures(judgement["measures"])
+    _print_tissue(judgement["tissue"])
+    _print_predictions(judgement["predictions"])
+    if "classifier" in judgement:
+        new, real = (judgement["classifier"][name] for name in ("new", "real"))
+        _say(
+            f"a network trained to tell them apart: area under the curve {new['area']:.3f} "
+            f"(p = {new['p']:.2g}); for other real persons {real['area']:.3f}"
         )
-        + "; correlations for position and age, areas under the ROC curve for sex and mixed "
-        "(glued) heads, where 0.5 is a guess"
+    _print_copies(judgement["copies"], judgement["searched"])
+    if judgement.get("membership") is not None:
+        _say(
+            "membership: bits per code tell training from test persons with an area under the "
+            f"curve of {judgement['membership']:.3f}"
+        )
+
+
+def _say(text, indent=0):
+    """Prints a text in lines of at most 100 characters."""
+    space = " " * indent
+    print(textwrap.fill(text, 100, initial_indent=space, subsequent_indent=space))
+
+
+def _print_measures(measures):
+    """Prints the measures that catch a planted failure, and names those that catch none."""
+    print(f"{'':24}{'new':>10}{'floor (sd)':>20}{'new / floor':>13}{'p':>8}")
+    seeing = {name: entry for name, entry in measures.items() if entry["caught"]}
+    for name, entry in seeing.items():
+        floor = f"{entry['floor']:.4g} ({entry['floor_sd']:.2g})"
+        ratio = "" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
+        title = name.replace("_", " ")
+        print(f"{title:24}{entry['value']:>10.4g}{floor:>20}{ratio:>13}{entry['p']:>8.2g}")
+        _say(f"misses: {', '.join(entry['missed']) or 'none of the planted failures'}", 4)
+    blind = ", ".join(name.replace("_", " ") for name in measures if name not in seeing)
+    _say(f"left out, they catch no planted failure: {blind or 'none'}")
+    planted = {name for entry in measures.values() for name in entry["planted"]}
+    caught = {name for entry in measures.values() for name in entry["caught"]}
+    _say(
+        f"planted failures that no measure catches: {', '.join(sorted(planted - caught)) or 'none'}"
     )
-    found = panel["memorisation"]
-    copies = (
-        "copies cannot be recognised: these slices are as close to training slices as copies are"
+
+
+def _print_tissue(tissue):
+    """Prints how the tissue fraction goes with age."""
+    if tissue is None:
+        return
+    bands = ", ".join(
+        f"{band['ages']}: " + ("too few" if band["d"] is None else f"{band['d']:+.2f}")
+        for band in tissue["bands"]
     )
-    if found["copies"] is not None:
-        copies = f"{found['copies']} copies, closer than {found['copy_distance']:.4f}"
-    print(
-        f"memorisation: the median distance (root mean square) to the nearest of "
-        f"{panel['training_slices']:,} training slices is {found['generated_median']:.4f} for new "
-        f"brains, {found['test_median']:.4f} for test slices (one-sided Mann-Whitney test that new "
-        f"brains are closer: p = {found['closer_p']:.2g}); {copies}"
+    slope = "unknown" if tissue["slope_ratio"] is None else f"{tissue['slope_ratio']:.2f}"
+    _say(
+        f"tissue fraction by age: Cohen's d at {bands}; slope {slope} and spread "
+        f"{tissue['spread_ratio']:.2f} times those of real brains"
+    )
+
+
+def _print_predictions(predictions):
+    """Prints how well age, sex and CDR are told from new brains."""
+    known = {target: entry for target, entry in predictions.items() if entry is not None}
+    for target, entry in known.items():
+        cells = {
+            name: f"{score['error']:.1f} years, slope {score['slope']:.2f}"
+            if target == "age"
+            else f"{score:.3f}"
+            for name, score in entry.items()
+        }
+        _say(
+            f"{target} told from new brains: {cells['on_new']}; from real ones: "
+            f"{cells['on_real']}; from real ones after learning from new brains: "
+            f"{cells['trained_on_new']}"
+        )
+
+
+def _print_copies(copies, searched):
+    """Prints how many new brains are copies, and what the search finds."""
+    found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
+    _say(
+        f"copies among {counted(searched, 'known slice')}: "
+        f"{counted(copies['copies'], 'new brain')} of a whole head, "
+        f"{copies['half_copies']} of half a head. The search finds of planted copies: {found}; "
+        f"and it takes {copies['false_alarms']:.1%} of real slices for copies"
     )
 
 

@@ -6,6 +6,7 @@ from oasisvq.core.errors import RunFolderError
 
 CONFIG = "config.json"
 PRIOR_FACTS = "pixelcnn.json"
+DRAWN = "brains.json"  # how predict.py drew the brains of a folder
 
 
 def find_run(folder: str | Path | None) -> Path:

@@ -30,14 +30,13 @@ from oasisvq.runs.finished import CONFIG, PRIOR_FACTS, find_run
 SPLIT = "split.csv"
 VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
-FEATURE_WEIGHTS = "features.weights.h5"
 TRAINING_FACTS = "training.json"
 REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 # The files that belong together: the codes of a prior are meaningless for another VQ-VAE.
 RECORDED = [
-    *(CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, FEATURE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS),
+    *(CONFIG, SPLIT, MEAN_SLICES, VQVAE_WEIGHTS, TRAINING_CODES, PRIOR_WEIGHTS),
     *(f"{TEST_SLICES}/{name}" for name in PREPARED),
 ]
 LARGEST_SIDE = 8192  # pixels of a slice
@@ -252,6 +251,21 @@ class Run:
         """Reads the training slices' conditions, float32 `(n, 4)`, see `OASIS.conditions`."""
         return self._learned["conditions"]
 
+    def training_persons(self) -> np.ndarray:
+        """Reads the number of the person of each training slice, `(n,)`.
+
+        Runs of before did not keep it. The slices of a person follow one another in the order of
+        their positions: where the age, sex or CDR changes, or the position does not grow, another
+        person begins.
+        """
+        if "persons" in self._learned:
+            return self._learned["persons"]
+        positions, *labels = self.training_conditions().T
+        same = np.diff(positions) > 0
+        for label in labels:
+            same &= (np.diff(label) == 0) | (np.isnan(label[1:]) & np.isnan(label[:-1]))
+        return np.concatenate([[0], np.cumsum(~same)])
+
     def smoothing(self) -> float:
         """Reads the weight of the overall frequencies, see `frequencies_by_position`."""
         return float(self._learned["smoothing"])
@@ -270,6 +284,8 @@ class Run:
             if not set(sexes[~np.isnan(sexes)].tolist()) <= set(LETTERS):
                 raise ValueError(f"conditions: expected the sexes {LETTERS}")
             check_array("smoothing", arrays["smoothing"], (), "f", 1e-6, 1e6)
+            if "persons" in arrays:
+                check_array("persons", arrays["persons"], (len(codes),), "iu", 0, len(codes))
 
         return self._read_arrays(TRAINING_CODES, check)
 

@@ -90,9 +90,31 @@ def _chosen_scores(report: dict[str, Any]) -> dict[str, str]:
     intervals = {name: reconstruction[name] for name in ("ssim", "ssim_brain", "psnr")}
     intervals["no model: the mean training slice, ssim"] = report["baselines"]["mean_slice"]["ssim"]
     intervals["prior, bits per code"] = prior["bits_per_code_interval"]
-    return {
+    card = {
         "of": f"{counted(report['subjects'], 'test subject')}, "
         f"{counted(report['slices'], 'slice')}",
         **{name: format_interval(interval, ".4g") for name, interval in intervals.items()},
         "prior, bits per pixel": f"{prior['bits_per_pixel']:.4g}",
     }
+    judgement = report.get("judgement", {})
+    if "copies" in judgement:
+        card |= _privacy(judgement)
+    return card
+
+
+def _privacy(judgement: dict[str, Any]) -> dict[str, str]:
+    """Returns the rows on what the model may give away of the persons that it learned from."""
+    copies = judgement["copies"]
+    found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
+    facts = {
+        "copies of training slices": f"{copies['copies']} whole, {copies['half_copies']} by half, "
+        f"of {counted(judgement['brains'], 'new brain')}, searched among "
+        f"{counted(judgement['searched'], 'training slice')}; planted copies found: {found}; real "
+        f"slices of other persons taken for copies: {copies['false_alarms']:.1%}"
+    }
+    if "membership" in judgement:
+        facts["membership"] = (
+            "bits per code tell training from test persons with an area under the ROC curve of "
+            f"{judgement['membership']:.3f} (0.5: not at all)"
+        )
+    return facts

@@ -1,11 +1,10 @@
-"""The three stages of a training, each from where an earlier process has left it."""
+"""The two stages of a training, each from where an earlier process has left it."""
 
 import contextlib
 import functools
 import hashlib
 import math
 import sys
-import time
 
 import keras
 import numpy as np
@@ -13,8 +12,7 @@ import tensorflow as tf
 
 from oasisvq.core.arrays import write_array
 from oasisvq.core.errors import DatasetError, HyperparameterError
-from oasisvq.core.files import save_weights, whole_file, write_text
-from oasisvq.core.script import peak_memory
+from oasisvq.core.files import whole_file, write_text
 from oasisvq.core.tables import write_table
 from oasisvq.data.splits import TEST_SLICES
 from oasisvq.evaluation.code_scores import (
@@ -23,10 +21,9 @@ from oasisvq.evaluation.code_scores import (
     count_codes,
     frequencies_by_position,
 )
-from oasisvq.evaluation.features import train_feature_network
 from oasisvq.figures import save_curves
 from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE, WINDOW_SIZE
-from oasisvq.runs.folder import FEATURE_WEIGHTS, MEAN_SLICES, SPLIT, TRAINING_CODES
+from oasisvq.runs.folder import MEAN_SLICES, SPLIT, TRAINING_CODES
 from oasisvq.training.batches import Batches
 from oasisvq.training.checkpoint import Checkpoint
 from oasisvq.training.codebook import collapse_warning, start_codebook
@@ -121,20 +118,6 @@ def train_vqvae(vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=
     record(loop, run)
 
 
-def train_features(dataset, run):
-    """Trains the small network with which `similarity.py` compares new brains with real ones."""
-    if (run.folder / FEATURE_WEIGHTS).is_file():
-        return  # an earlier process of this run has trained it
-    began, settings, rows = time.monotonic(), run.hyperparameters.run, dataset.rows("train")
-    network = train_feature_network(
-        dataset.slices, rows, dataset.labels(rows), settings.seed, settings.feature_steps
-    )
-    save_weights(network, run.folder / FEATURE_WEIGHTS)
-    minutes = (time.monotonic() - began) / 60
-    run.record_stage("features", minutes, peak_memory(), steps=settings.feature_steps)
-    print(f"features: {minutes:.1f} minutes")
-
-
 def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad_steps=0):
     """Trains the prior over the codes of the finished VQ-VAE.
 
@@ -151,6 +134,7 @@ def train_prior(prior, vqvae, dataset, run, checkpoint_minutes=math.inf, max_bad
     smoothing = choose_smoothing(counts, codes[count:])
     if is_chief():
         learned = {"codes": codes[:count], "conditions": conditions[:count]}
+        learned["persons"] = np.unique(dataset.persons(rows[:count]), return_inverse=True)[1]
         with whole_file(run.folder / TRAINING_CODES) as partial:
             np.savez_compressed(partial, **learned, smoothing=smoothing)
     prior.condition.adapt(conditions[:count])

@@ -37,7 +37,6 @@ STAGES = (
     "check_trainable",
     "save_slices",
     "train_vqvae",
-    "train_features",
     "train_prior",
 )
 

@@ -25,8 +25,10 @@ from oasisvq.evaluation.code_scores import (
 )
 from oasisvq.evaluation.image_scores import slice_scores
 from oasisvq.runs.folder import open_run
-from oasisvq.sampling import incremental
 from support.scripts import refusal, run_main, train_flags
+
+pytestmark = pytest.mark.usefixtures("short_judgements")
+COUNTS = {"brains": 1, "persons": 1, "slices": 2, "other_persons": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,45 +37,73 @@ def scored(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scored")
     run, printed = shutil.copytree(place / "run", folder / "run"), folder / "printed.txt"
     with contextlib.chdir(folder), printed.open("w") as file, contextlib.redirect_stdout(file):
-        assert run_main(similarity, "--run-dir", run) == 0
+        assert run_main(similarity, "--run-dir", run, "--panel-slices", 30, "--quick") == 0
     return run, printed.read_text()
 
 
-def test_similarity_panel(scored, copy):
+def test_new_brains_of_a_run_are_judged(scored, copy):
     run, printed = scored
-    report = json.loads((run / "similarity.json").read_text())
-    panel = report["panel"]
-    assert panel["subjects"] == report["subjects"]
-    assert panel["slices"] == report["slices"]
-    assert (
-        panel["training_slices"]
-        == 2 * (pandas.read_csv(run / "split.csv")["split"] == "train").sum()
-    )
-    assert panel["diversity_score"] == "ssim"
-    assert panel["memorisation"]["copies"] == 0
-    shown = min(32, panel["slices"])
-    assert len(panel["mixed_real"]) == shown // 2
-    for name in ("closest", "intensities", "mixed"):
+    judgement = json.loads((run / "similarity.json").read_text())["judgement"]
+    split = pandas.read_csv(run / "split.csv")["split"]
+    assert judgement["brains"] == 30
+    assert judgement["persons"] == (split == "test").sum()
+    assert judgement["other_persons"] == (split == "train").sum()
+    assert judgement["slices"] == 2 * judgement["persons"]
+    assert 0 <= judgement["membership"] <= 1
+    assert len(judgement["mixed_real"]) == judgement["slices"]
+    for name in ("closest", "samples", "mixed"):
         assert (run / f"figures/similarity_{name}.png").is_file()
-    assert "memorisation" in printed
-    for earlier in ({}, {"panel": {"an": "earlier one"}}):
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 7
+    brains = pandas.read_csv(run / "similarity_brains.csv")
+    assert len(brains) == 30
+    assert "30 new brains beside" in printed
+    assert "membership" in (run / "model_card.md").read_text()
+    for earlier in ({}, {"judgement": {"reason": "an earlier one", **COUNTS}}):
         (copy / "similarity.json").write_text(json.dumps(earlier))
         assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
         written = json.loads((copy / "similarity.json").read_text())
-        assert {name: written[name] for name in written if name == "panel"} == earlier
+        assert {name: written[name] for name in written if name == "judgement"} == earlier
 
 
-def test_a_prior_that_repeats_training_slices_is_found_out(copy, monkeypatch):
-    codes = open_run(copy, Hyperparameters).training_codes()
-    monkeypatch.setattr(
-        incremental,
-        "sample_code_grids",
-        lambda prior, uniforms, *_: np.resize(codes, uniforms.shape),
-    )
-    assert run_main(similarity, "--run-dir", copy) == 0
-    found = json.loads((copy / "similarity.json").read_text())["panel"]["memorisation"]
-    assert found["copies"] == json.loads((copy / "similarity.json").read_text())["slices"]
-    assert found["closer_p"] < 0.2
+def test_brains_of_any_program_are_judged_without_a_run(place, copy, tmp_path, capfd):
+    """Those that predict.py drew, beside its other pictures, and plain pictures with a sheet."""
+    assert run_main(predict, "--run-dir", copy, "--num-samples", 12) == 0
+    flags = ["--dataset", place / "slices", "--data-dir", place / "data", "--quick"]
+    with contextlib.chdir(tmp_path):
+        assert run_main(similarity, "--generated", copy / "samples", *flags) == 0
+    report = json.loads((tmp_path / "runs/judged_samples/similarity.json").read_text())
+    assert report["judgement"]["brains"] == 12
+    assert report["judgement"]["persons"] == report["judgement"]["other_persons"]  # halves
+    assert report["judgement"]["tissue"] is None  # the brains have no sheet of ages
+    assert (tmp_path / "runs/judged_samples/report.html").is_file()
+    shutil.copytree(place / "slices", tmp_path / "others")
+    names = sorted(path.stem for path in (tmp_path / "others").glob("*.png"))
+    rows = [f"{name},{20 + number}" for number, name in enumerate(names)]
+    (tmp_path / "others/sheet.csv").write_text("\n".join(["ID,Age", *rows]))
+    output = tmp_path / "judged/others.json"
+    more = ["--generated", tmp_path / "others", "--output", output, "--split", "train"]
+    assert run_main(similarity, *more, *flags) == 0
+    judgement = json.loads(output.read_text())["judgement"]
+    assert judgement["brains"] == 24
+    assert judgement["copies"]["share"] == 1
+    assert judgement["tissue"] is not None
+    brains = pandas.read_csv(output.with_name("others_brains.csv"), dtype={"subject": str})
+    assert sorted(brains["subject"]) == names
+    assert brains["age"].tolist() == [20 + names.index(name) for name in brains["subject"]]
+    assert "Page to read" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--generated", "."], "--dataset"),
+        (["--generated", "nowhere", "--dataset", "demo"], "nowhere"),
+        (["--generated", ".", "--dataset", "demo", "--run-dir", "runs/demo"], "--run-dir"),
+    ],
+)
+def test_flags_that_do_not_go_with_brains_of_another_program_are_refused(capfd, flags, said):
+    assert said in refusal(capfd, similarity, *flags)
 
 
 def test_a_position_of_another_unit_is_unknown_to_the_prior(copy):
@@ -134,7 +164,7 @@ def test_similarity_scores_what_the_codes_give_back(scored):
 
 def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypatch):
     monkeypatch.setattr(run_scores, "BATCH_SIZE", 3)
-    assert run_main(similarity, "--run-dir", copy) == 0
+    assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
     table = pandas.read_csv(copy / "similarity.csv")
     opened = open_run(copy, Hyperparameters)
     whole = OASIS(opened.hyperparameters.data, place / "data")
@@ -161,42 +191,13 @@ def test_baselines_and_prior_are_recomputed_slice_by_slice(copy, place, monkeypa
     np.testing.assert_allclose(table["prior_bits_per_code_by_position"], expected, rtol=1e-6)
 
 
-def test_new_brains_are_drawn_for_the_conditions_of_the_slices_beside_them(copy, monkeypatch):
-    drawn, shown = [], []
-    sample, compare = incremental.sample_code_grids, run_scores.compare
-
-    def watch_sample(prior, uniforms, config, conditions):
-        drawn.append(conditions)
-        return sample(prior, uniforms, config, conditions)
-
-    def watch_compare(real, *others):
-        shown.append((real, *others))
-        return compare(real, *others)
-
-    monkeypatch.setattr(incremental, "sample_code_grids", watch_sample)
-    monkeypatch.setattr(run_scores, "compare", watch_compare)
-    assert run_main(similarity, "--run-dir", copy, "--panel-slices", 2, "--seed", 3) == 0
-    opened = open_run(copy, Hyperparameters)
-    slices = open_test_slices(opened)
-    owners = slices.table["subject"].to_numpy()
-    rows = np.flatnonzero(run_scores.choose_whole_subjects(owners, 2, 3))
-    assert 0 < len(rows) < len(slices.table)
-    ((real, reconstructed, generated, subjects, keys, *_),) = shown
-    np.testing.assert_array_equal(drawn[0], slices.conditions(rows))
-    np.testing.assert_array_equal(real, slices.images(rows))
-    assert list(subjects) == list(slices.table["subject"].iloc[rows])
-    assert list(keys) == list(slices.position_keys(rows))
-    vqvae = load_vqvae(opened)
-    np.testing.assert_allclose(reconstructed, vqvae.decode(vqvae.encode(real)).numpy(), atol=1e-5)
-    assert (generated != reconstructed).any()
-
-
 def test_similarity_on_a_source_of_another_size(copy, tmp_path, random, capfd):
     for n in range(2):
         pixels = random.integers(0, 255, (60, 130)).astype(np.uint8)
         (tmp_path / "other").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / f"other/stranger{n}_slice_0.png")
     flags = ["--run-dir", copy, "--dataset", tmp_path / "other", "--split", "all"]
+    flags += ["--panel-slices", 20, "--quick"]
     flags += ["--data-dir", tmp_path / "data", "--output", tmp_path / "out/strangers.json"]
     assert run_main(similarity, *flags) == 0
     assert json.loads((tmp_path / "out/strangers.json").read_text())["subjects"] == 2
@@ -209,7 +210,10 @@ def test_scoring_training_subjects_is_warned_of(copy, place, capfd):
     assert run_main(similarity, *flags) == 0
     split = pandas.read_csv(copy / "split.csv")
     known = (split["split"] != "test").sum()
-    assert f"warning: {known} of these subjects" in capfd.readouterr().err
+    said = capfd.readouterr()
+    assert f"warning: {known} of these subjects" in said.err
+    assert "not judged beside persons that the run was trained on" in said.out
+    assert "judgement" not in json.loads((copy / "similarity_slices_all.json").read_text())
     assert (copy / "similarity_slices_all.json").is_file()  # beside the run's own report
     assert not (copy / "similarity.json").exists()
 

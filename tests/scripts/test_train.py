@@ -35,7 +35,6 @@ def test_train_leaves_a_whole_run(place):
         "figures",
         "tensorboard",
         "test_slices",
-        "features.weights.h5",
         "training_codes.npz",
         "mean_slices.npz",
         "training.json",
@@ -61,7 +60,7 @@ def test_the_whole_line_with_a_codebook_learned_by_gradient(place, tmp_path):
     flags = [*train_flags(place), "--run-dir", tmp_path / "run", "--codebook-update", "gradient"]
     assert run_main(train, *flags) == 0
     assert run_main(predict, "--run-dir", tmp_path / "run", "--num-samples", 1) == 0
-    assert run_main(similarity, "--run-dir", tmp_path / "run") == 0
+    assert run_main(similarity, "--run-dir", tmp_path / "run", "--panel-slices", 0) == 0
 
 
 def test_one_line_is_all_that_stands_on_standard_error(tmp_path):

@@ -39,7 +39,6 @@ FILES = (
     "pixelcnn.json",
     "vqvae.weights.h5",
     "pixelcnn.weights.h5",
-    "features.weights.h5",
     "training_codes.npz",
     "mean_slices.npz",
     "split.csv",
@@ -176,7 +175,6 @@ def open_mutated(pipe, run, seed, tasks):
     import_tensorflow_quietly()
     import modules
     from oasisvq.core.files import sha256
-    from oasisvq.evaluation.features import build_feature_network
     from oasisvq.runs.folder import PRIOR_FACTS
 
     facts = (run / PRIOR_FACTS).read_bytes()
@@ -184,8 +182,7 @@ def open_mutated(pipe, run, seed, tasks):
     # Of the same configuration, models need to be built but once.
     modules.build_vqvae = remembered(modules.build_vqvae, models)
     modules.build_prior = remembered(modules.build_prior, models)
-    build_features = remembered(build_feature_network, models)
-    pipe.send(outcome(run, build_features))
+    pipe.send(outcome(run))
     for name, number in tasks:
         pristine = (run / name).read_bytes()
         draw = random.Random(f"{seed} {name} {number // 2}")
@@ -193,7 +190,7 @@ def open_mutated(pipe, run, seed, tasks):
         if number % 2 and name != PRIOR_FACTS:
             known = json.loads(facts) | {name: sha256(run / name)}
             (run / PRIOR_FACTS).write_text(json.dumps(known))
-        pipe.send(outcome(run, build_features))
+        pipe.send(outcome(run))
         (run / name).write_bytes(pristine)
         (run / PRIOR_FACTS).write_bytes(facts)
 
@@ -210,7 +207,7 @@ def remembered(build, models):
     return once
 
 
-def outcome(folder, build_features):
+def outcome(folder):
     """Opens a run: returns `"refused"`, `"loaded"`, or what else happened."""
     from dataset import open_test_slices
     from hyperparameters import Hyperparameters
@@ -224,10 +221,10 @@ def outcome(folder, build_features):
         slices.images(np.arange(min(2, len(slices.table))))
         load_vqvae(run)
         load_prior(run)
-        run.load_weights(build_features(run.image_shape))
         run.split()
         run.training_codes()
         run.training_conditions()
+        run.training_persons()
         run.smoothing()
         run.mean_slices()
         run.training_facts()

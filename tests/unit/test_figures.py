@@ -174,19 +174,6 @@ def test_histogram_counts_all_slices_and_marks_the_baselines(drawn, random):
     assert "reconstructions, n = 1,234 slices" in texts
 
 
-def test_intensities_are_densities_of_the_slices_with_brain(drawn, random):
-    counts = random.integers(0, 50, (6, 256))
-    counts[2] = 0
-    figures.save_intensities(counts, np.zeros((3, 256)), "intensities.png")
-    (axis,) = drawn["intensities.png"].axes
-    (line,) = axis.lines  # of the generated slices none has any brain
-    assert line.get_label() == "real"
-    bins = counts[[0, 1, 3, 4, 5]].reshape(5, 64, 4).sum(axis=2)
-    expected = np.median(64 * bins / bins.sum(axis=1, keepdims=True), axis=0)
-    np.testing.assert_allclose(line.get_ydata(), expected)
-    np.testing.assert_allclose(line.get_xdata()[[0, -1]], [1 / 128, 127 / 128])
-
-
 def test_a_saved_picture_has_its_own_size_and_intensities(tmp_path):
     picture = np.array([[0, 0.5, 1], [-1, 2, 0.25]])
     figures.save_picture(picture, tmp_path / "grey.png")

@@ -15,7 +15,6 @@ from oasisvq.evaluation.features import (
     _wave_matrices,
     build_feature_network,
     distort,
-    measure_skill,
     network_outputs,
     train_feature_network,
 )
@@ -186,28 +185,6 @@ def test_only_the_given_rows_are_learned_and_mixed_in(random):
     images[rows] = 0
     batches = _distorted_batches(images, rows, unknown(len(rows)), seed=0, steps=8)
     assert max(pixels.numpy().max() for pixels, _ in batches) == 0
-
-
-def test_skill_is_that_of_telling_apart():
-    class Network:
-        """It says the mean intensity of everything."""
-
-        def __call__(self, images):
-            means = tf.reduce_mean(tf.constant(images), axis=(1, 2, 3))
-            return {"predictions": tf.tile(means[:, None], [1, len(TASKS)])}
-
-    images = np.linspace(0.1, 0.8, 8, dtype="float32")[:, None, None, None] * np.ones((8, 4, 4, 1))
-    table = pandas.DataFrame(
-        {"position": np.arange(8), "age": -np.arange(8), "sex": list("MMFFMMFF")}
-    )
-    found = measure_skill(Network(), images, images[[7] * 8], table)
-    assert found["position"] == pytest.approx(1) == -found["age"]
-    assert found["sex"] == 12 / 16
-    assert found["mixed"] == (7 + 0.5) / 8
-    found = measure_skill(Network(), images[[3] * 8], images, table)  # it says the same of all
-    assert found["position"] is found["age"] is None
-    found = measure_skill(Network(), images[:1], images[:1], unknown(1))
-    assert found == {"position": None, "age": None, "sex": None, "mixed": 0.5}
 
 
 def test_resampling_is_the_identity_shifted_in_a_wave():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from oasisvq.evaluation.summary import print_panel, print_report
+from oasisvq.evaluation.summary import print_judgement, print_report
 
 
 def interval(mean, low=None, high=None):
@@ -55,48 +55,80 @@ def test_the_mean_slice_is_read_as_usual(report, capsys, mean, verdict):
     assert f'"{verdict}"' in capsys.readouterr().out
 
 
-def panel(**changes):
-    columns = ("floor", "reconstructed", "generated", "glued")
-    measure = {name: {"mean": n + 0.5, "sd": 0.25} for n, name in enumerate(columns)}
+@pytest.fixture
+def judgement():
+    failures = {"replayed": 0.01, "glued": 0.2}
+    entry = {
+        "value": 1.25,
+        "floor": 1.0,
+        "floor_sd": 0.125,
+        "ratio": 1.25,
+        "p": 0.04,
+        "spread": None,
+        "planted": {name: {"p": p} for name, p in failures.items()},
+        "caught": ["replayed"],
+        "missed": ["glued"],
+    }
+    blind = {**entry, "caught": [], "missed": list(failures)}
+    told = {"error": 6.5, "slope": 0.75}
+    bands = [{"ages": "0 to 29", "d": -0.125}, {"ages": "30 to 49", "d": None}]
     return {
-        "slices": 40,
-        "subjects": 4,
-        "halvings": 20,
-        "diversity_score": "ssim",
-        "training_slices": 100,
-        "coverage": {
-            **measure,
-            "ratio": None,
-            "above_floor": 0.35,
-            "slices_a_side": 20.0,
-            "reason": None,
+        "brains": 500,
+        "persons": 28,
+        "slices": 280,
+        "other_persons": 1,
+        "searched": 2490,
+        "measures": {"brain_area": entry, "fine_detail": blind},
+        "tissue": {"bands": bands, "slope_ratio": 0.95, "spread_ratio": 1.5},
+        "predictions": {
+            "age": dict.fromkeys(("on_new", "on_real", "trained_on_new"), told),
+            "sex": None,
+            "cdr": {"on_new": 0.625, "on_real": 0.75, "trained_on_new": 0.5},
         },
-        "density": {"floor": {"mean": None}, "reason": "needs 5 real slices"},
-        "network_skill": {"age": 0.5, "sex": None},
-        "memorisation": {
-            "generated_median": 0.12,
-            "test_median": 0.125,
-            "closer_p": 0.5,
-            "copies": 2,
-            "copy_distance": 0.0625,
+        "copies": {
+            "copies": 1,
+            "half_copies": 3,
+            "found": {"mirrored": 0.995},
+            "false_alarms": 0.0125,
         },
-        **changes,
+        "classifier": {"new": {"area": 0.875, "p": 0.001}, "real": {"area": 0.5}},
+        "membership": 0.9375,
     }
 
 
-def test_measures_stand_beside_their_floor_or_their_reason(capsys):
-    print_panel(panel())
+def test_each_measure_stands_with_its_floor_its_p_and_what_it_misses(judgement, capsys):
+    print_judgement(judgement)
+    lines = capsys.readouterr().out.splitlines()
+    (number,) = [n for n, line in enumerate(lines) if line.startswith("brain area")]
+    assert lines[number].split() == ["brain", "area", "1.25", "1", "(0.12)", "1.25", "0.04"]
+    assert lines[number + 1].strip() == "misses: glued"
+    assert not any(line.startswith("fine detail ") for line in lines)
+    assert "left out, they catch no planted failure: fine detail" in lines
+    assert "planted failures that no measure catches: glued" in lines
+    assert lines[1] == "500 new brains beside 28 real persons (280 slices)"
+    assert max(map(len, lines)) <= 100
+    text = " ".join(lines)
+    assert "0 to 29: -0.12, 30 to 49: too few; slope 0.95 and spread 1.50 times" in text
+    assert "age told from new brains: 6.5 years, slope 0.75" in text
+    assert "cdr told from new brains: 0.625; from real ones: 0.750" in text
+    assert "sex told" not in text
+    assert "1 new brain of a whole head, 3 of half a head" in text
+    assert "1.2% of real slices" in text
+    assert "area under the curve 0.875" in text
+    assert "curve of 0.938" in text
+
+
+def test_a_quick_judgement_without_ages_or_a_run_has_less_to_say(judgement, capsys):
+    del judgement["classifier"], judgement["membership"]
+    judgement["tissue"], judgement["predictions"] = None, dict.fromkeys(("age", "sex", "cdr"))
+    print_judgement(judgement)
     printed = capsys.readouterr().out
-    (line,) = [line for line in printed.splitlines() if line.startswith("coverage")]
-    assert line.split()[:4] == ["coverage", "(20)", "0.500", "(0.250)"]
-    assert line.endswith("above 35%")
-    assert max(map(len, printed.splitlines()[:6])) <= 100
-    assert "needs 5 real slices" in printed
-    assert "age (0.50), sex (unknown)" in printed
-    assert "2 copies, closer than 0.0625" in printed
+    for word in ("network", "membership", "told from", "tissue"):
+        assert word not in printed
 
 
-def test_copies_that_cannot_be_told_are_not_counted(capsys):
-    found = {**panel()["memorisation"], "copies": None, "copy_distance": None}
-    print_panel(panel(memorisation=found))
-    assert "copies cannot be recognised" in capsys.readouterr().out
+def test_too_few_brains_are_said_to_be_too_few(capsys):
+    print_judgement({"brains": 1, "persons": 1, "slices": 2, "reason": "1 new brain is too few"})
+    printed = capsys.readouterr().out
+    assert "1 new brain beside 1 real person (2 slices)" in printed
+    assert "Not judged: 1 new brain is too few" in printed
