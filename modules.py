@@ -288,9 +288,9 @@ class VQVAETrainer(keras.Model):
 
     The loss is `MSE / variance + ssim_weight (1 - SSIM) + commitment`, with the codebook loss
     beside them if `codebook_update` is `"gradient"`. The first term is relative to what the mean
-    intensity alone would leave; SSIM is taken on reconstructions clipped to [0, 1]. The first two
-    terms are the `distortion`, by which the best epoch is chosen: the others fall when the latents
-    merely shrink.
+    intensity alone would leave; in it, an output below 0 on black ground is no error. SSIM is taken
+    on reconstructions clipped to [0, 1]. The first two terms are the `distortion`, by which the
+    best epoch is chosen: the others fall when the latents merely shrink.
 
     Args:
         image_shape: `(H, W)` of the slices in pixels, of any size.
@@ -395,7 +395,10 @@ class VQVAETrainer(keras.Model):
             losses["commitment_loss"] = self.config.commitment_cost * _mean_square(distances)
             codes = self.quantizer(latents, training=training, code_indices=code_indices)
         reconstructions = self.decoder(codes, training=training)
-        losses["reconstruction_loss"] = _mean_square(reconstructions - images) / self.variance
+        # Below 0 is black: on black ground such an output is no error, and what is left of the
+        # decoder's ripples there falls below 0 instead of about it.
+        shown = tf.where(images > 0, reconstructions, tf.maximum(reconstructions, 0.0))
+        losses["reconstruction_loss"] = _mean_square(shown - images) / self.variance
         losses["ssim"] = ssim(images, tf.clip_by_value(reconstructions, 0.0, 1.0))
         losses["distortion"] = losses["reconstruction_loss"]
         if self.config.ssim_weight:  # its gradient costs time

@@ -130,7 +130,11 @@ def test_validation_subjects_change_nothing_but_their_scores_and_the_smoothing(r
             for name in ("none", "validation")
         )
         same = (before == after).all()
-        assert set(same.index[~same]) == {name for name in same.index if name.startswith("val_")}
+        validation = {name for name in same.index if name.startswith("val_")}
+        # The share of 16 codes that are used may happen to be the same.
+        assert set(same.index[~same]) | {"val_codebook_usage"} == validation | {
+            "val_codebook_usage"
+        }
     before, after = (np.load(runs / name / f"run/{codes}") for name in ("none", "validation"))
     changed = {name for name in before if before[name].tobytes() != after[name].tobytes()}
     assert changed == {"smoothing"}

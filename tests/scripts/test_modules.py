@@ -348,7 +348,8 @@ def test_loss_is_the_sum_of_its_documented_terms(brains):
     latents = vqvae.encoder(images)
     codes = vqvae.quantizer.code_vectors(vqvae.quantizer.code_indices(latents))
     raw = vqvae.decoder(codes).numpy()
-    error = ((raw - images) ** 2).numpy().mean() / 0.1
+    shown = np.where(brains[..., None] > 0, raw, raw.clip(0))  # below 0 is black
+    error = ((shown - brains[..., None]) ** 2).mean() / 0.1
     commitment = 0.25 * ((codes - latents) ** 2).numpy().mean()
     ssim = tf.reduce_mean(tf.image.ssim(images, raw.clip(0, 1), 1.0)).numpy()
     assert float(logs["reconstruction_loss"]) == pytest.approx(error, rel=1e-4)
@@ -356,6 +357,20 @@ def test_loss_is_the_sum_of_its_documented_terms(brains):
     assert float(logs["ssim"]) == pytest.approx(ssim, rel=1e-4)
     total = error + 0.5 * (1 - ssim) + commitment
     assert float(logs["loss"]) == pytest.approx(total, rel=1e-4)
+
+
+def test_an_output_below_0_on_black_ground_is_no_error(brains, monkeypatch):
+    vqvae = small_vqvae(ssim_weight=0.0)
+    images = tf.constant(brains[..., None])
+    darker = tf.where(images > 0, images, -0.3)
+    monkeypatch.setattr(vqvae, "decoder", lambda codes, training: darker)
+    losses, _ = vqvae.slice_losses(images, training=False)
+    np.testing.assert_array_equal(losses["reconstruction_loss"], 0)
+    # Above 0 there, or below 0 in the brain, it is one.
+    for wrong in (tf.where(images > 0, images, 0.3), tf.where(images > 0, -0.3, images)):
+        monkeypatch.setattr(vqvae, "decoder", lambda codes, training, wrong=wrong: wrong)
+        losses, _ = vqvae.slice_losses(images, training=False)
+        assert losses["reconstruction_loss"].numpy().min() > 0
 
 
 def test_training_lowers_the_loss(brains):
