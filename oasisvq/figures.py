@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from oasisvq.core.files import whole_file
+from oasisvq.core.intensities import as_levels
 
 CURVES = {
     "loss": "loss",
@@ -165,7 +166,7 @@ def save_histogram(values, baselines, path):
 
 def save_picture(picture, path):
     """Saves one picture as PNG at its own size: grey `(H, W)` or RGB `(H, W, 3)` in [0, 1]."""
-    pixels = np.round(np.asarray(picture, np.float64).clip(0, 1) * 255).astype(np.uint8)
+    pixels = as_levels(np.asarray(picture, np.float64))
     with whole_file(path) as partial:
         Image.fromarray(pixels).save(partial)
 

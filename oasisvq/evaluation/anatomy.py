@@ -7,7 +7,8 @@ import numpy as np
 import pandas
 from scipy import ndimage
 
-LEVELS = 256  # of intensity, those of 8-bit slices
+from oasisvq.core.intensities import LEVELS, as_levels
+
 HEAD = 0.1  # intensity above which a pixel may be brain; the ground of new brains is below it
 START = (0.25, 0.55, 0.8)  # intensities of fluid, grey and white matter to begin with
 ROUNDS = 60  # of the fit, after which it hardly changes
@@ -72,7 +73,7 @@ def label_tissues(images, brains):
     Returns:
         uint8 array `(n, H, W)`.
     """
-    levels = np.round(images * (LEVELS - 1)).astype(np.uint8)
+    levels = as_levels(images)
     pairs = zip(levels, brains, strict=True)
     counts = np.array([np.bincount(one[brain], minlength=LEVELS) for one, brain in pairs])
     tissues = _fit_mixture(counts).argmax(axis=2).astype(np.uint8) + FLUID  # (n, 256)

@@ -7,6 +7,7 @@ A copy may be moved, turned, enlarged or mirrored a little: slices are compared 
 import numpy as np
 from scipy import ndimage
 
+from oasisvq.core.intensities import as_floats, as_levels
 from oasisvq.data.near_duplicates import CELLS, details
 from oasisvq.evaluation.planted import enlarged
 
@@ -26,7 +27,7 @@ def describe(images):
     for start in range(0, len(images), BLOCK):
         block = images[start : start + BLOCK]
         if block.dtype != np.uint8:
-            block = (np.clip(block, 0, 1) * 255).round().astype(np.uint8)
+            block = as_levels(block)
         parts.append(details(np.where(block > FAINT, block, 0)))
     return np.concatenate(parts).reshape(-1, CELLS, CELLS)
 
@@ -84,7 +85,7 @@ def _normalised(described):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def find_copies(generated, real, train, seed=0, persons=None, train_persons=None):
+def find_copies(generated, real, train, seed=0, persons=None, train_persons=None, brains=None):
     """Returns which generated slices are copies of training slices, and what the test can find.
 
     Two limits, one for whole slices and one for halves, are set on real slices. What they find of
@@ -98,12 +99,14 @@ def find_copies(generated, real, train, seed=0, persons=None, train_persons=None
         seed: Integer, draws the planted copies.
         persons, train_persons: Arrays `(r,)` and `(m,)`, whom the real and the training slices
             show, if some show the same: a slice is no copy of its own person's.
+        brains: Array `(n,)`, which brain each generated slice is of. Default: each is a brain.
 
     Returns:
-        The report: `copies` and `half_copies`, numbers of generated slices; `share`; `whole_limit`
-        and `half_limit`; `false_alarms`, the share of real slices that are flagged; and `found`,
-        the share found of each kind of planted copy. And for the figures `alike` `(n,)` and `rows`
-        `(n,)`, the most similar training slices, and `copies` `(n,)`, which are copies.
+        The report: `copies` and `half_copies`, numbers of brains with such a slice; `share` of
+        brains; `whole_limit` and `half_limit`; `false_alarms`, the share of real slices that are
+        flagged; and `found`, the share found of each kind of planted copy. And for the figures
+        `alike` `(n,)` and `rows` `(n,)`, the most similar training slices, and `copies` `(n,)`,
+        which are copies.
     """
     references = References(describe(train), train_persons)
     of_real = references.most_alike(real, persons)[0]
@@ -113,10 +116,12 @@ def find_copies(generated, real, train, seed=0, persons=None, train_persons=None
     alike, rows = references.most_alike(generated)
     flagged = alike > limits  # (2, n)
     copies = flagged.any(axis=0)
+    brains = np.arange(len(generated)) if brains is None else np.asarray(brains)
+    whole, either = (len(np.unique(brains[some])) for some in (flagged[0], copies))
     report = {
-        "copies": int(flagged[0].sum()),
-        "half_copies": int((copies & ~flagged[0]).sum()),
-        "share": float(copies.mean()),
+        "copies": whole,
+        "half_copies": either - whole,
+        "share": either / len(np.unique(brains)),
         "whole_limit": float(limits[0, 0]),
         "half_limit": float(limits[1, 0]),
         "false_alarms": float(np.concatenate(false, axis=1).any(axis=0).mean()),
@@ -126,6 +131,15 @@ def find_copies(generated, real, train, seed=0, persons=None, train_persons=None
         },
     }
     return report, {"alike": alike[0], "rows": rows, "copies": copies}
+
+
+def describe_search(copies):
+    """Returns a text on what the search finds, from the report of `find_copies`."""
+    found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
+    return (
+        f"planted copies found: {found}; {copies['false_alarms']:.1%} of real slices of other "
+        "persons are taken for copies"
+    )
 
 
 def _limits(alike):
@@ -145,7 +159,7 @@ def plant_copies(train, others, seed):
     """
     random = np.random.default_rng([seed, 5])
     rows = random.permutation(len(train))[:PLANTED]
-    images = train[rows] / np.float32(255)
+    images = as_floats(train[rows])
     yield "moved by up to 3 pixels", np.stack([_moved(image, random) for image in images])
     yield "turned by 2 degrees", np.stack([_turned(image, random) for image in images])
     yield "2% larger", np.stack([enlarged(image) for image in images])

@@ -8,6 +8,7 @@ import pandas
 import tensorflow as tf
 
 from oasisvq.core.checks import finite
+from oasisvq.core.intensities import as_floats
 from oasisvq.evaluation.image_scores import BACKGROUND
 
 BATCH_SIZE = 32
@@ -118,7 +119,7 @@ def network_outputs(model, images, name="features"):
     outputs = []
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
-        batch = batch / np.float32(255) if batch.dtype == np.uint8 else batch
+        batch = as_floats(batch) if batch.dtype == np.uint8 else batch
         outputs.append(finite(model(batch)[name].numpy(), "features"))
     return np.concatenate(outputs)
 

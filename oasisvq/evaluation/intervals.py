@@ -45,3 +45,8 @@ def format_interval(interval, precision):
         return "-"
     text = f"{mean:{precision}}"
     return text if low is None else f"{text} [{low:{precision}}, {high:{precision}}]"
+
+
+def format_score(interval):
+    """Returns what `format_interval` does, in fewer digits for decibels than for parts of 1."""
+    return format_interval(interval, ".2f" if (interval["mean"] or 0) > 1 else ".4f")

@@ -128,7 +128,7 @@ class Draws:
         """Returns a measure of `count` draws of real persons: `(count, networks)`."""
         values, owners = [], self.real.population.persons
         for number in range(count):
-            random = np.random.default_rng([self.seed, number])
+            random = np.random.default_rng([self.seed, 0, number])
             order = random.permutation(self.persons)
             some = self.pool[np.isin(owners[self.pool], order[: self.size])]
             rest = self.pool[np.isin(owners[self.pool], order[self.size :][: self.part])]

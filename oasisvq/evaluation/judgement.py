@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 from sklearn.metrics import roc_auc_score
 
+from oasisvq.core.intensities import as_floats, as_levels
 from oasisvq.core.progress import Progress
 from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.evaluation.anatomy import QUANTITIES, measure_anatomy
@@ -90,7 +91,7 @@ def judge_brains(
     test = test.at_most(most, np.random.default_rng([seed, 11]))
     others = others.at_most(most, np.random.default_rng([seed, 10]))
     report = {
-        "brains": len(new.table),
+        "brains": new.persons(),
         "persons": test.persons(),
         "slices": len(test.table),
         "other_persons": others.persons(),
@@ -111,7 +112,7 @@ def judge_brains(
     raw = None if raw is None else describe_brains(raw, *tools)
     planted = {
         name: describe_brains(brains, *tools, owners)
-        for name, brains, owners in planted_brains(others, len(new.table), seed)
+        for name, brains, owners in planted_brains(others, new.persons(), seed)
         if name != WRONG_AGES or new.table["age"].notna().any()
     }
     report["measures"] = judge(
@@ -124,7 +125,7 @@ def judge_brains(
         as_floats(test.images),
         known.images,
         seed,
-        *(group.table["subject"].to_numpy() for group in (test, known)),
+        *(group.table["subject"].to_numpy() for group in (test, known, new)),
     )
     if not quick:
         report["classifier"] = classify(new, test, others, seed)
@@ -210,16 +211,6 @@ def halved(images):
     cells = images[:, : height // 2 * 2, : width // 2 * 2]
     cells = cells.reshape(len(images), height // 2, 2, width // 2, 2)
     return cells.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)
-
-
-def as_floats(images):
-    """Returns uint8 images as float32 in [0, 1]."""
-    return images / np.float32(255)
-
-
-def as_levels(images):
-    """Returns images in [0, 1] as uint8."""
-    return (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _pictured(brains):

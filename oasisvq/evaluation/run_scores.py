@@ -7,6 +7,7 @@ import pandas
 
 from oasisvq.core.arrays import array_on_disk
 from oasisvq.core.checks import finite
+from oasisvq.core.intensities import as_levels
 from oasisvq.core.progress import Progress
 from oasisvq.evaluation.code_scores import bits_by_position, cells_with_brain
 from oasisvq.evaluation.image_scores import SCORE_NAMES, slice_scores
@@ -110,7 +111,7 @@ def decode(vqvae, codes, description):
     slices = array_on_disk((len(codes), *vqvae.image_shape))
     for start in Progress(range(0, len(codes), BATCH_SIZE), desc=description, unit="batch"):
         images = vqvae.decode(codes[start : start + BATCH_SIZE]).numpy()[..., 0]
-        slices[start : start + BATCH_SIZE] = np.round(finite(images, "pixels") * 255)
+        slices[start : start + BATCH_SIZE] = as_levels(finite(images, "pixels"))
     return slices
 
 

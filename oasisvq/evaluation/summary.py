@@ -3,7 +3,8 @@
 import textwrap
 
 from oasisvq.core.words import counted
-from oasisvq.evaluation.intervals import format_interval
+from oasisvq.evaluation.copies import describe_search
+from oasisvq.evaluation.intervals import format_score
 
 INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
@@ -23,7 +24,7 @@ def print_report(report):
     columns = {"reconstruction": report["reconstruction"], **report["baselines"]}
     print(f"{'':12}" + "".join(f"{label.replace('_', ' '):>26}" for label in columns))
     for name in report["reconstruction"]:
-        cells = (f"{_cell(scores[name]):>26}" for scores in columns.values())
+        cells = (f"{format_score(scores[name]):>26}" for scores in columns.values())
         print(f"{name.replace('_', ' '):12}" + "".join(cells))
     codebook, prior = report["codebook"], report["prior"]
     print(
@@ -136,15 +137,8 @@ def _print_predictions(predictions):
 
 def _print_copies(copies, searched):
     """Prints how many new brains are copies, and what the search finds."""
-    found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
     _say(
         f"copies among {counted(searched, 'known slice')}: "
         f"{counted(copies['copies'], 'new brain')} of a whole head, "
-        f"{copies['half_copies']} of half a head. The search finds of planted copies: {found}; "
-        f"and it takes {copies['false_alarms']:.1%} of real slices for copies"
+        f"{copies['half_copies']} of half a head; {describe_search(copies)}"
     )
-
-
-def _cell(interval):
-    """Returns a mean with its interval, in fewer digits for decibels."""
-    return format_interval(interval, ".2f" if (interval["mean"] or 0) > 1 else ".4f")

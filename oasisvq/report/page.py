@@ -11,7 +11,7 @@ import jinja2
 from oasisvq.core.files import write_text
 from oasisvq.core.words import counted
 from oasisvq.evaluation.anatomy import QUANTITIES
-from oasisvq.evaluation.intervals import format_interval
+from oasisvq.evaluation.intervals import format_score
 from oasisvq.evaluation.judge import CAUGHT
 
 # What each measure looks at.
@@ -118,7 +118,7 @@ def write_page(path, title, report, pictures, facts):
     )
     environment.filters |= {
         "number": format_number,
-        "interval": lambda one: format_interval(one, ".2f" if (one["mean"] or 0) > 1 else ".4f"),
+        "interval": format_score,
         "heading": _heading,
         "counted": counted,
     }

@@ -6,6 +6,7 @@ from oasisvq.core.errors import RunFolderError
 
 CONFIG = "config.json"
 PRIOR_FACTS = "pixelcnn.json"
+REPORT = "similarity.json"  # of the run's own test subjects
 DRAWN = "brains.json"  # how predict.py drew the brains of a folder
 
 

@@ -25,13 +25,12 @@ from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.data.prepare import PREPARED
 from oasisvq.data.splits import SPLITS, TEST_SLICES
 from oasisvq.nn.losses import LEAST_VARIANCE, MOST_VARIANCE
-from oasisvq.runs.finished import CONFIG, PRIOR_FACTS, find_run
+from oasisvq.runs.finished import CONFIG, PRIOR_FACTS, REPORT, find_run
 
 SPLIT = "split.csv"
 VQVAE_WEIGHTS = "vqvae.weights.h5"
 PRIOR_WEIGHTS = "pixelcnn.weights.h5"
 TRAINING_FACTS = "training.json"
-REPORT = "similarity.json"
 TRAINING_CODES = "training_codes.npz"
 MEAN_SLICES = "mean_slices.npz"
 # The files that belong together: the codes of a prior are meaningless for another VQ-VAE.

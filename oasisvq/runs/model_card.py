@@ -6,8 +6,10 @@ from oasisvq.core.errors import RunFolderError
 from oasisvq.core.files import write_text
 from oasisvq.core.words import counted
 from oasisvq.data.oasis import COLLECTIONS
+from oasisvq.evaluation.copies import describe_search
 from oasisvq.evaluation.intervals import format_interval
-from oasisvq.runs.folder import CONFIG, REPORT, Run, read_facts
+from oasisvq.runs.finished import CONFIG, REPORT
+from oasisvq.runs.folder import Run, read_facts
 
 CARD = "model_card.md"
 THANKS = "\n>\n".join(f"> {part.acknowledgement}." for part in COLLECTIONS["oasis"])
@@ -105,12 +107,10 @@ def _chosen_scores(report: dict[str, Any]) -> dict[str, str]:
 def _privacy(judgement: dict[str, Any]) -> dict[str, str]:
     """Returns the rows on what the model may give away of the persons that it learned from."""
     copies = judgement["copies"]
-    found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
     facts = {
         "copies of training slices": f"{copies['copies']} whole, {copies['half_copies']} by half, "
         f"of {counted(judgement['brains'], 'new brain')}, searched among "
-        f"{counted(judgement['searched'], 'training slice')}; planted copies found: {found}; real "
-        f"slices of other persons taken for copies: {copies['false_alarms']:.1%}"
+        f"{counted(judgement['searched'], 'training slice')}; {describe_search(copies)}"
     }
     if "membership" in judgement:
         facts["membership"] = (
