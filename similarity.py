@@ -13,7 +13,7 @@ from oasisvq.core.errors import DatasetError, HyperparameterError
 from oasisvq.core.files import write_text
 from oasisvq.core.script import import_tensorflow_quietly, run_script
 from oasisvq.data.sources.named import check_dataset
-from oasisvq.runs.finished import DRAWN, find_run
+from oasisvq.runs.finished import DRAWN, REPORT, find_run
 
 # The flags of train.py that also apply to another source. Their default is the run's own value.
 SOURCE_FLAGS = [
@@ -21,9 +21,10 @@ SOURCE_FLAGS = [
     *("demo_subjects", "oasis1_image", "discs", "max_bad_scans", "pixel_size"),
     *("include", "exclude", "suffix", "persons"),
 ]
-# Each file of a folder of new brains is a brain; its name without the ending is also its name in a
+MOST_BRAINS = 100_000
+# Each file of a folder of new brains is a brain; its path without the ending is also its name in a
 # sheet of ages.
-EACH_FILE = r"(?:.*/)?(?P<subject>[^/]+?)(?:\.nii)?\.\w+$"
+EACH_FILE = r"(?P<subject>.+?)(?:\.nii)?\.\w+$"
 
 
 def main():
@@ -58,8 +59,8 @@ def score_run(arguments):
         own = "dataset" not in arguments and arguments.split == "test"
         if not own:
             # The globs of the run are about the files that it was trained on.
-            chosen = run.hyperparameters.replace(include=(), exclude=()).with_flags(arguments)
-            config = chosen.data
+            settings = run.hyperparameters.replace(include=(), exclude=())
+            config = settings.with_flags(arguments).data
             if not config.pixel_size:  # as large as those of the run
                 config = dataclasses.replace(config, pixel_size=kept.pixel_size or 0.0)
             slices = OASIS(config, arguments.data_dir, run.image_shape)
@@ -81,13 +82,12 @@ def score_run(arguments):
         )
         source = slices.description["source"]
         report = {"source": source, "split": arguments.split, **scores}
-        if own and not arguments.output and not arguments.panel_slices:
-            # What an earlier scoring of this run said of its brains still holds.
-            earlier = run.report().items()
-            report |= {name: judged for name, judged in earlier if name == "judgement"}
+        if own and not arguments.output and "judgement" in run.report():
+            # What an earlier scoring of this run said of its brains holds until it is said anew.
+            report["judgement"] = run.report()["judgement"]
 
-        name = "similarity.json" if own else f"similarity_{source}_{arguments.split}.json"
-        output = Path(arguments.output or run.folder / name)
+        own_name = REPORT if own else f"similarity_{source}_{arguments.split}.json"
+        output = Path(arguments.output or run.folder / own_name)
         own_folder = output.parent == run.folder
         files = ReportFiles(output, run.folder / "figures" if own_folder else output.parent)
         write_table(files.slices, table)
@@ -114,7 +114,9 @@ def score_run(arguments):
             print("\nNew brains are not judged beside persons that the run was trained on")
         elif arguments.panel_slices:
             config = DrawConfig(num_samples=arguments.panel_slices, seed=arguments.seed)
-            new, known = draw_brains(run, vqvae, prior, config, arguments.quick)
+            planes = set(kept.table["plane"])
+            plane = planes.pop() if len(planes) == 1 else ""
+            new, known = draw_brains(run, vqvae, prior, config, plane, arguments.quick)
             raw, test = through_codes(vqvae, slices, rows)
             report["judgement"], shown = judge_brains(
                 new,
@@ -139,7 +141,9 @@ def score_run(arguments):
         curves = sorted((run.folder / "figures").glob("*_curves.png"))
         pictures |= {f"Training: {path.stem.replace('_', ' ')}": path for path in curves}
         facts = {"Run": str(run.folder), "Real slices": f"{source}, split {arguments.split}"}
-        write_page(files.page, f"New brains of {run.folder.name}", report, pictures, facts)
+        write_page(
+            files.page, f"New brains of {run.folder.resolve().name}", report, pictures, facts
+        )
         write_model_card(run)
         print(f"\nPage to read: {files.page}; report: {output}; each slice: {files.slices}")
 
@@ -201,16 +205,18 @@ def judge_folder(arguments):
         "refitted": made.refitted(made.rows("all")),
         "judgement": judgement,
     }
-    output = Path(arguments.output or f"runs/judged_{folder.resolve().name}/similarity.json")
+    output = Path(arguments.output or f"runs/judged_{folder.resolve().name}/{REPORT}")
     files = ReportFiles(output, output.parent)
     sides = common_sides([made.common_sides, real.common_sides])
     pictures = save_brains(judgement, shown, new, test, known, files, sides, arguments.seed)
     write_text(output, report)
     facts = {
         "New brains": str(folder),
-        "Real slices": f"{report['source']}, split {arguments.split}",
+        "Real slices": f"{report['source']}, "
+        + ("half of the persons" if arguments.split == "all" else f"split {arguments.split}"),
+        "Of another size, padded or shrunk": f"{report['refitted']:,} of {len(new.table):,} slices",
     }
-    write_page(files.page, f"New brains in {folder.name}", report, pictures, facts)
+    write_page(files.page, f"New brains in {folder.resolve().name}", report, pictures, facts)
     print_judgement(judgement)
     print(f"\nPage to read: {files.page}; report: {output}")
 
@@ -269,6 +275,10 @@ def parse_flags():
     for flag, value in (("--panel-slices", arguments.panel_slices), ("--seed", arguments.seed)):
         if value < 0:
             raise HyperparameterError(f"{flag} must be at least 0. Received: {value}")
+    if arguments.panel_slices > MOST_BRAINS:
+        raise HyperparameterError(
+            f"--panel-slices must be at most {MOST_BRAINS}. Received: {arguments.panel_slices}"
+        )
     output = Path(arguments.output or "similarity.json")
     if output.suffix != ".json" or (arguments.output and output.is_dir()):
         raise HyperparameterError(f"--output must be the name of a .json file. Received: {output}")

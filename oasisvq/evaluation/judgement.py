@@ -238,19 +238,20 @@ def brains_of(slices, rows, persons=None):
     return Brains(slices.slices[rows], table)
 
 
-def training_table(conditions, persons):
+def training_table(conditions, persons, plane=""):
     """Returns the table of `Brains` of a run's training slices, whose names it does not keep.
 
     Args:
         conditions: Float array `(n, 4)`, see `OASIS.conditions`.
         persons: Array `(n,)`, see `Run.training_persons`.
+        plane: Text, `""` if it is unknown.
     """
     table = pandas.DataFrame(conditions, columns=list(CONDITIONS))
     return table.assign(
         subject=[f"training person {number}" for number in persons],
         sex=table["sex"].map(LETTERS),
         key=position_keys(table["position"]),
-        plane="",
+        plane=plane,
     )
 
 

@@ -53,11 +53,13 @@ def compare_predictions(brains, real, test):
 def _compare(brains, real, test, target, make, score):
     groups = [_with_target(group, target) for group in (brains, real, test)]
     (new, new_values), (others, other_values), (held, held_values) = groups
-    few = np.linspace(0, len(others) - 1, min(len(new), len(others))).astype(int)
-    others, other_values = others[few], other_values[few]
-    if min(map(_fewest, (new_values, other_values, held_values))) < FEWEST:
+    # As many of either to learn from, evenly spaced.
+    count = min(len(new), len(others))
+    few, few_others = (np.linspace(0, len(x) - 1, count).astype(int) for x in (new, others))
+    if min(map(_fewest, (new_values[few], other_values[few_others], held_values))) < FEWEST:
         return None
-    learned, of_new = make().fit(others, other_values), make().fit(new, new_values)
+    learned = make().fit(others[few_others], other_values[few_others])
+    of_new = make().fit(new[few], new_values[few])
     return {
         "on_new": score(learned, new, new_values),
         "on_real": score(learned, held, held_values),

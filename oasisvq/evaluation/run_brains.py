@@ -18,13 +18,14 @@ from oasisvq.evaluation.run_scores import bits_of, decode
 from oasisvq.sampling.incremental import sample_code_grids
 
 
-def draw_brains(run, vqvae, prior, config, quick=False):
+def draw_brains(run, vqvae, prior, config, plane="", quick=False):
     """Draws new brains under the conditions of training slices, and decodes those.
 
     Args:
         run: `Run`.
         vqvae, prior: Its trained models.
         config: `DrawConfig`.
+        plane: Text, that of the run's slices, if they have one.
         quick: Whether fewer brains are drawn, and not all training slices decoded.
 
     Returns:
@@ -35,7 +36,7 @@ def draw_brains(run, vqvae, prior, config, quick=False):
         run.training_conditions(),
         run.training_persons(),
     )
-    table, random = training_table(conditions, persons), np.random.default_rng(config.seed)
+    table, random = training_table(conditions, persons, plane), np.random.default_rng(config.seed)
     count = min(config.num_samples, QUICK_BRAINS) if quick else config.num_samples
     rows = random.integers(len(codes), size=count)
     uniforms = random.random((count, *vqvae.code_shape))

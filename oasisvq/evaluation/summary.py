@@ -5,6 +5,7 @@ import textwrap
 from oasisvq.core.words import counted
 from oasisvq.evaluation.copies import describe_search
 from oasisvq.evaluation.intervals import format_score
+from oasisvq.evaluation.judge import CAUGHT
 
 INTERPRETATION = """SSIM            usual reading
 0.70 and more   good
@@ -94,8 +95,12 @@ def _print_measures(measures):
         title = name.replace("_", " ")
         print(f"{title:24}{entry['value']:>10.4g}{floor:>20}{ratio:>13}{entry['p']:>8.2g}")
         _say(f"misses: {', '.join(entry['missed']) or 'none of the planted failures'}", 4)
-    blind = ", ".join(name.replace("_", " ") for name in measures if name not in seeing)
-    _say(f"left out, they catch no planted failure: {blind or 'none'}")
+    blind = {name: entry for name, entry in measures.items() if not entry["caught"]}
+    titles = ", ".join(name.replace("_", " ") for name in blind)
+    _say(f"left out, they catch no planted failure: {titles or 'none'}")
+    further = [name.replace("_", " ") for name, entry in blind.items() if entry["p"] <= CAUGHT]
+    if further:
+        _say(f"yet by these the new brains are further than real persons are: {', '.join(further)}")
     planted = {name for entry in measures.values() for name in entry["planted"]}
     caught = {name for entry in measures.values() for name in entry["caught"]}
     _say(

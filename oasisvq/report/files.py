@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from oasisvq.core.intensities import as_floats
 from oasisvq.core.tables import write_table
 from oasisvq.figures import save_pairs, save_pictures, save_rows
 from oasisvq.runs.finished import REPORT
@@ -64,16 +63,16 @@ def save_brains(report, shown, new, test, known, files, sides, seed):
     random = np.random.default_rng([seed, 2])
     pictures = {"New brains, drawn at random": files.figure("samples")}
     rows = random.permutation(len(new.table))[:SAMPLES]
-    save_pictures(as_floats(new.images[rows]), files.figure("samples"), sides)
+    save_pictures(new.images[rows] / 255, files.figure("samples"), sides)
     if shown is None:
         return pictures
     write_table(files.brains, shown["brains"])
     likeness = shown["brains"]["likeness"].to_numpy()
     order = np.argsort(-likeness, kind="stable")[:CLOSEST]
     titles = [f"likeness {likeness[row]:.3f}" for row in order]
-    nearest = as_floats(known.images[shown["rows"][order]])
+    nearest = known.images[shown["rows"][order]] / 255
     names = ["new"] * len(order)
-    save_pairs(as_floats(new.images[order]), names, nearest, titles, files.figure("closest"), sides)
+    save_pairs(new.images[order] / 255, names, nearest, titles, files.figure("closest"), sides)
     count = min(len(MIXED_ROWS) * MIXED_COLUMNS, 2 * len(test.table), 2 * len(new.table))
     mixed, report["mixed_real"] = mix(new.images, test.images, count // 2 * 2, random)
     names = mixed_names(len(mixed))
@@ -102,7 +101,7 @@ def mix(new, real, count, random):
     is_real = random.permutation(np.arange(count) % 2 == 0)
     mixed = np.empty((count, *new.shape[1:]), np.float32)
     for chosen, images in ((is_real, real), (~is_real, new)):
-        mixed[chosen] = as_floats(images[np.sort(random.permutation(len(images))[: count // 2])])
+        mixed[chosen] = images[np.sort(random.permutation(len(images))[: count // 2])] / 255
     return mixed, [n for n, real in zip(mixed_names(count), is_real, strict=True) if real]
 
 

@@ -91,6 +91,13 @@ def test_brains_of_any_program_are_judged_without_a_run(place, copy, tmp_path, c
     brains = pandas.read_csv(output.with_name("others_brains.csv"), dtype={"subject": str})
     assert sorted(brains["subject"]) == names
     assert brains["age"].tolist() == [20 + names.index(name) for name in brains["subject"]]
+    for number, name in enumerate(names):  # two folders with the same names
+        folder = tmp_path / "nested" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / f"others/{name}.png", folder / f"{number // 2:03d}.png")
+    more = ["--generated", tmp_path / "nested", "--output", output]
+    assert run_main(similarity, *more, *flags) == 0
+    assert json.loads(output.read_text())["judgement"]["brains"] == 24
     assert "Page to read" in capfd.readouterr().out
 
 

@@ -139,6 +139,14 @@ def test_copies_are_counted_once_whole_or_by_half(train, real):
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+def test_a_brain_of_many_slices_is_a_copy_once(train, real):
+    generated = real[:20].copy()
+    generated[[4, 5, 9]] = train[[8, 9, 31]] / np.float32(255)
+    brains = np.repeat(list("abcde"), 4)  # two of the copies are of b, one of c
+    report, _ = find_copies(generated, real[20:], train, brains=brains)
+    assert (report["copies"], report["half_copies"], report["share"]) == (2, 0, 2 / 5)
+
+
 def test_limits_lie_a_tenth_of_the_way_from_real_slices_to_a_copy(train, real):
     report, _ = find_copies(real[:1], real, train)
     alike, _ = References(describe(train)).most_alike(real)

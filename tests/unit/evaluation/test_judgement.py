@@ -40,7 +40,8 @@ pytestmark = pytest.mark.usefixtures("short_judgements")
 def groups(brains):
     random = np.random.default_rng(3)
     sizes = {"new": 20, "test": 6, "other": 14}
-    return {name: invented(brains, random, size, name) for name, size in sizes.items()}
+    made = {name: invented(brains, random, size, name) for name, size in sizes.items()}
+    return {**made, "new": new_brains(made["new"].images, made["new"].table)}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,16 @@ def test_replayed_training_brains_are_copies(groups):
     report, shown = judge_brains(new, groups["test"], known, steps=2, quick=True)
     assert report["copies"]["copies"] == 10
     np.testing.assert_array_equal(known.images[shown["rows"]], new.images)
+
+
+def test_a_brain_of_many_slices_is_one_brain(groups):
+    new = groups["new"]
+    names = np.repeat([f"volume {number}" for number in range(10)], 4)
+    volumes = Brains(new.images, new.table.assign(subject=names))
+    report, shown = judge_brains(volumes, groups["test"], groups["other"], steps=2, quick=True)
+    assert report["brains"] == 10
+    assert len(shown["brains"]) == 40
+    assert report["copies"]["share"] in [number / 10 for number in range(11)]
 
 
 def test_of_many_slices_each_person_keeps_one_first(groups):

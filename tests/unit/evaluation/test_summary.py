@@ -118,6 +118,15 @@ def test_each_measure_stands_with_its_floor_its_p_and_what_it_misses(judgement, 
     assert "curve of 0.938" in text
 
 
+def test_a_measure_that_catches_nothing_is_named_if_new_brains_are_far_off(judgement, capsys):
+    line = "yet by these the new brains are further than real persons are: fine detail"
+    print_judgement(judgement)
+    assert line in capsys.readouterr().out
+    judgement["measures"]["fine_detail"]["p"] = 0.06
+    print_judgement(judgement)
+    assert "yet" not in capsys.readouterr().out
+
+
 def test_a_quick_judgement_without_ages_or_a_run_has_less_to_say(judgement, capsys):
     del judgement["classifier"], judgement["membership"]
     judgement["tissue"], judgement["predictions"] = None, dict.fromkeys(("age", "sex", "cdr"))

@@ -247,6 +247,14 @@ def test_a_measure_stands_beside_its_floor_its_spread_and_raw_slices(read):
     assert "over networks" not in read(judged(measures={"spectrum": measure()})).text
 
 
+def test_other_real_persons_stand_in_the_place_of_the_new_brains(read):
+    unchanged = {"value": 0.27, "p": 0.034}
+    text = read(judged(measures={"spectrum": measure(unchanged=unchanged)})).text
+    assert "Other real persons in the place of the new brains stand at 0.270, p = 0.034." in text
+    for nothing in (read(judged(measures={"spectrum": measure(unchanged=None)})), read(RUN)):
+        assert "in the place of" not in nothing.text
+
+
 def test_it_says_what_a_measure_catches_and_what_it_misses(read):
     text = read(RUN).text
     assert "Catches mirrored (9.00). Misses two heads glued (0.200)." in text
