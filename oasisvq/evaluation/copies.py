@@ -8,10 +8,11 @@ import numpy as np
 from scipy import ndimage
 
 from oasisvq.core.intensities import as_floats, as_levels
+from oasisvq.core.threads import in_blocks
 from oasisvq.data.near_duplicates import CELLS, details
 from oasisvq.evaluation.planted import enlarged
 
-BLOCK = 256  # slices described at a time
+BLOCK = 64  # slices that a thread describes at a time
 FAINT = 25  # of 255: noise on the ground, however faint, would make a head look larger
 # Of real slices, this share is less alike to training slices than some likeness; a copy is more so
 # by this part of what is left to 1.
@@ -23,13 +24,13 @@ HALVES = slice(0, CELLS // 2), slice(CELLS // 2, CELLS)
 
 def describe(images):
     """Returns what tells one head from another, of slices in [0, 1] or uint8: `(n, 32, 32)`."""
-    parts = []
-    for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        if block.dtype != np.uint8:
-            block = as_levels(block)
-        parts.append(details(np.where(block > FAINT, block, 0)))
-    return np.concatenate(parts).reshape(-1, CELLS, CELLS)
+
+    def describe_block(block):
+        block = block if block.dtype == np.uint8 else as_levels(block)
+        return details(np.where(block > FAINT, block, 0))
+
+    described = np.concatenate(in_blocks(describe_block, images, size=BLOCK))
+    return described.reshape(-1, CELLS, CELLS)
 
 
 class References:
@@ -58,8 +59,7 @@ class References:
             the rows `(n,)` of the references that are most alike as a whole.
         """
         persons = np.full(len(images), None) if persons is None else np.asarray(persons)
-        parts = [slice(start, start + BLOCK) for start in range(0, len(images), BLOCK)]
-        found = [self._most_alike(describe(images[part]), persons[part]) for part in parts]
+        found = in_blocks(self._most_alike, describe(images), persons, size=BLOCK)
         return tuple(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
 
     def _most_alike(self, described, persons):

@@ -1,11 +1,8 @@
 """Scores how alike two slices are: SSIM, MS-SSIM and PSNR."""
 
-import concurrent.futures
-import os
-
 import numpy as np
 
-from oasisvq.core.threads import one_blas_thread
+from oasisvq.core.threads import in_blocks
 from oasisvq.nn.losses import WINDOW_SIZE, blur_matrix, luminance_and_contrast, maps_to_blur
 
 # The fastest of 8 to 166 rows or columns per product, and of 1 to 8 slices per thread.
@@ -42,11 +39,8 @@ def slice_scores(images, others):
     images, others = check_intensities(images=images, others=others).values()
     if min(images.shape[1:3]) < WINDOW_SIZE:
         raise ValueError(f"expected sides of at least {WINDOW_SIZE}. Received: {images.shape}")
-    parts = [slice(n, n + SLICES_AT_ONCE) for n in range(0, len(images), SLICES_AT_ONCE)]
-    # Each thread takes some slices; with threads of BLAS as well there would be too many.
-    with one_blas_thread(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = pool.map(lambda some: _scores(images[some, ..., 0], others[some, ..., 0]), parts)
-        scores = np.concatenate(list(scores), axis=1)  # (4, B)
+    scores = in_blocks(_scores, images[..., 0], others[..., 0], size=SLICES_AT_ONCE)
+    scores = np.concatenate(scores, axis=1)  # (4, B)
     return dict(zip(SCORE_NAMES, scores, strict=True))
 
 
