@@ -49,7 +49,8 @@ def judge(brains, real, planted, raw=None, seed=0, draws=None):
     The floor is what a measure gives for real persons against other real persons: as many persons
     as there are in `test` are drawn from all, and compared with one slice each of the others. In
     the same way the generated brains, which are a person each, are compared with the persons in
-    `test`. p is the share of draws of real persons that are as far apart as the generated brains.
+    `test`, in parts. p is the share of draws of real persons that are as far apart as a part of the
+    generated brains is, the mean over the parts.
 
     Failures are planted in slices of the others, who differ from `test` by chance. How far they are
     above the floor while nothing is changed is taken off before a failure counts as caught.
@@ -77,23 +78,24 @@ def judge(brains, real, planted, raw=None, seed=0, draws=None):
     draw = Draws(real, len(np.unique(brains.persons)), seed)
     report = {}
     for name, measure in MEASURES.items():
-        value = draw.value(brains, measure)
-        if not np.isfinite(value).all():  # no ages
+        values = draw.values(brains, measure)
+        if not np.isfinite(values).all():  # no ages
             continue
         floor = draw.floor(measure, draws or DRAWS)
         if not np.isfinite(floor).all():  # too few ages
             continue
-        entry = _against(value, floor)
-        entry["planted"] = {
-            failure: _against(draw.value(population, measure), floor)
-            for failure, population in planted.items()
+        wrong = {name: draw.values(population, measure) for name, population in planted.items()}
+        unchanged = wrong.pop(UNCHANGED, None)
+        # Of a skewed measure the mean of the floor is rare itself.
+        usual = float(np.median(floor.mean(axis=1)))
+        excess = 0.0 if unchanged is None else max(unchanged.mean() - usual, 0.0)
+        caught = [one for one, values in wrong.items() if _p(values - excess, floor) <= CAUGHT]
+        entry = _against(values, floor) | {
+            "planted": {failure: _against(values, floor) for failure, values in wrong.items()},
+            "unchanged": None if unchanged is None else _against(unchanged, floor),
+            "caught": caught,
+            "missed": [failure for failure in wrong if failure not in caught],
         }
-        entry["unchanged"] = unchanged = entry["planted"].pop(UNCHANGED, None)
-        usual = float(np.median(floor.mean(axis=1)))  # of a skewed measure, the mean is rare itself
-        excess = max(unchanged["value"] - usual, 0.0) if unchanged else 0.0
-        values = {failure: one["value"] - excess for failure, one in entry["planted"].items()}
-        entry["caught"] = [one for one, value in values.items() if _p(value, floor) <= CAUGHT]
-        entry["missed"] = [one for one in values if one not in entry["caught"]]
         if raw is not None:
             entry["raw"] = {
                 "new": float(draw.value(brains, measure, raw).mean()),
@@ -138,7 +140,11 @@ class Draws:
         return np.array(values)
 
     def value(self, brains, measure, real=None):
-        """Returns a measure of brains beside `test`, or others, the mean over parts of them."""
+        """Returns a measure of brains, the mean over parts of them: `(networks,)`; see `values`."""
+        return self.values(brains, measure, real).mean(axis=0)
+
+    def values(self, brains, measure, real=None):
+        """Returns a measure of parts of brains beside `test`, or others: `(parts, networks)`."""
         values = []
         for number in range(PARTS):
             random = np.random.default_rng([self.seed, 6, number])
@@ -146,7 +152,7 @@ class Draws:
             values.append(
                 np.atleast_1d(measure(brains.part(rows), self.test if real is None else real))
             )
-        return np.mean(values, axis=0)  # (networks,)
+        return np.array(values)
 
 
 def _one_each(rows, owners, random):
@@ -156,19 +162,25 @@ def _one_each(rows, owners, random):
 
 
 def _against(values, floor):
-    """Returns a value beside its floor, both the means over the networks."""
+    """Returns the mean of values `(parts, networks)` beside that of a floor `(draws, networks)`."""
+    of_networks = values.mean(axis=0)
     value, mean = float(values.mean()), float(floor.mean())
     return {
         "value": value,
-        "spread": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "spread": float(of_networks.std(ddof=1)) if len(of_networks) > 1 else None,
         "floor": mean,
         "floor_sd": float(floor.mean(axis=1).std(ddof=1)),
         "ratio": value / mean if mean > 0 else None,
-        "p": _p(value, floor),
+        "p": _p(values, floor),
     }
 
 
-def _p(value, floor):
-    """Returns the share of draws, and of the value itself, that are at least as large as it."""
-    draws = floor.mean(axis=1)
-    return float((1 + (draws >= value).sum()) / (1 + len(draws)))
+def _p(values, floor):
+    """Returns the share of draws that are at least as large as a part's value, the mean over parts.
+
+    Every part counts itself as a draw. Single draws are compared with single parts: the mean over
+    parts varies less than a draw does.
+    """
+    draws, parts = floor.mean(axis=1), values.mean(axis=1)
+    reached = (draws >= parts[:, None]).sum(axis=1).mean()
+    return float((1 + reached) / (1 + len(draws)))
