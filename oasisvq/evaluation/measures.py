@@ -125,9 +125,13 @@ def _likeness(population):
 
 
 def quantity_distance(number, brains, real):
-    """Returns the 1-Wasserstein distance of a quantity of the anatomy, in standard deviations."""
+    """Returns the 1-Wasserstein distance of a quantity of the anatomy, in standard deviations.
+
+    They are those of both groups together: one of them may hardly vary.
+    """
     own, others = brains.anatomy[:, number], real.anatomy[:, number]
-    return wasserstein_distance(own, others) / max(others.std(), 1e-9)
+    deviation = np.concatenate([own, others]).std()
+    return wasserstein_distance(own, others) / max(deviation, 1e-9)
 
 
 def tissue_by_age(brains, real):
