@@ -259,8 +259,8 @@ def parse_flags():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a rough judgement of at most 150 new brains, with one feature network in place of "
-        "five, without a classifier; copies are searched among 500 real slices",
+        help="a rough judgement of at most 100 new brains, with one feature network in place of "
+        "five, without a classifier; copies are searched among 300 real slices",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed gives other brains (default: %(default)s)"

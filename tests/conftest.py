@@ -146,12 +146,12 @@ def train_on_invented(heads, place):
 @pytest.fixture(scope="module")
 def short_judgements():
     """Makes quick judgements of new brains quicker: fewer draws, and a shorter training."""
-    from oasisvq.evaluation import judge, judgement  # not at the top: they import TensorFlow
+    from oasisvq.evaluation import judgement  # not at the top: it imports TensorFlow
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judgement, "QUICK_DRAWS", 8)
         patch.setattr(judgement, "QUICK_STEPS", 2)
-        patch.setattr(judge, "PARTS", 2)
+        patch.setattr(judgement, "QUICK_PARTS", 2)
         yield
 
 

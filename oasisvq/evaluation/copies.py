@@ -85,7 +85,16 @@ def _normalised(described):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def find_copies(generated, real, train, seed=0, persons=None, train_persons=None, brains=None):
+def find_copies(
+    generated,
+    real,
+    train,
+    seed=0,
+    persons=None,
+    train_persons=None,
+    brains=None,
+    planted=PLANTED,
+):
     """Returns which generated slices are copies of training slices, and what the test can find.
 
     Two limits, one for whole slices and one for halves, are set on real slices. What they find of
@@ -100,6 +109,7 @@ def find_copies(generated, real, train, seed=0, persons=None, train_persons=None
         persons, train_persons: Arrays `(r,)` and `(m,)`, whom the real and the training slices
             show, if some show the same: a slice is no copy of its own person's.
         brains: Array `(n,)`, which brain each generated slice is of. Default: each is a brain.
+        planted: Integer, copies of each kind.
 
     Returns:
         The report: `copies` and `half_copies`, numbers of brains with such a slice; `share` of
@@ -127,7 +137,7 @@ def find_copies(generated, real, train, seed=0, persons=None, train_persons=None
         "false_alarms": float(np.concatenate(false, axis=1).any(axis=0).mean()),
         "found": {
             name: float((references.most_alike(images)[0] > limits).any(axis=0).mean())
-            for name, images in plant_copies(train, real, seed)
+            for name, images in plant_copies(train, real, seed, planted)
         },
     }
     return report, {"alike": alike[0], "rows": rows, "copies": copies}
@@ -148,7 +158,7 @@ def _limits(alike):
     return usual + MARGIN * (1 - usual)
 
 
-def plant_copies(train, others, seed):
+def plant_copies(train, others, seed, count=PLANTED):
     """Yields the name of each kind of copy, and copies of training slices `(n, H, W)`.
 
     Args:
@@ -156,9 +166,10 @@ def plant_copies(train, others, seed):
         others: Float array `(r, H, W)`, slices of persons who were not trained on; the other half
             of a head comes from one of them.
         seed: Integer.
+        count: Integer, copies of each kind.
     """
     random = np.random.default_rng([seed, 5])
-    rows = random.permutation(len(train))[:PLANTED]
+    rows = random.permutation(len(train))[:count]
     images = as_floats(train[rows])
     yield "moved by up to 3 pixels", np.stack([_moved(image, random) for image in images])
     yield "turned by 2 degrees", np.stack([_turned(image, random) for image in images])

@@ -43,7 +43,7 @@ class Real:
     others: np.ndarray
 
 
-def judge(brains, real, planted, raw=None, seed=0, draws=None):
+def judge(brains, real, planted, raw=None, seed=0, draws=DRAWS, parts=PARTS):
     """Compares generated brains with real ones by every measure.
 
     The floor is what a measure gives for real persons against other real persons: as many persons
@@ -63,7 +63,8 @@ def judge(brains, real, planted, raw=None, seed=0, draws=None):
         raw: `measures.Population` of the slices of `test` as they are, if `real` has them through
             the codes of a run.
         seed: Integer, draws persons and slices.
-        draws: Integer, draws of real persons for each floor. Default: 200.
+        draws: Integer, draws of real persons for each floor.
+        parts: Integer, parts of the generated brains.
 
     Returns:
         Dictionary by measure, without those that lack ages: `value`, `floor` and `floor_sd`,
@@ -75,13 +76,13 @@ def judge(brains, real, planted, raw=None, seed=0, draws=None):
     Raises:
         TooFewSlicesError: See `check_numbers`.
     """
-    draw = Draws(real, len(np.unique(brains.persons)), seed)
+    draw = Draws(real, len(np.unique(brains.persons)), seed, parts)
     report = {}
     for name, measure in MEASURES.items():
         values = draw.values(brains, measure)
         if not np.isfinite(values).all():  # no ages
             continue
-        floor = draw.floor(measure, draws or DRAWS)
+        floor = draw.floor(measure, draws)
         if not np.isfinite(floor).all():  # too few ages
             continue
         wrong = {name: draw.values(population, measure) for name, population in planted.items()}
@@ -112,10 +113,11 @@ class Draws:
         real: `Real`.
         brains: Integer, number of generated brains. One slice of each is compared.
         seed: Integer.
+        parts: Integer, parts of the generated brains.
     """
 
-    def __init__(self, real, brains, seed):
-        self.real, self.seed = real, seed
+    def __init__(self, real, brains, seed, parts=PARTS):
+        self.real, self.seed, self.parts = real, seed, parts
         owners = real.population.persons
         self.pool = np.concatenate([real.test, real.others])
         self.persons = np.unique(owners[self.pool])
@@ -146,7 +148,7 @@ class Draws:
     def values(self, brains, measure, real=None):
         """Returns a measure of parts of brains beside `test`, or others: `(parts, networks)`."""
         values = []
-        for number in range(PARTS):
+        for number in range(self.parts):
             random = np.random.default_rng([self.seed, 6, number])
             rows = _one_each(np.arange(len(brains.persons)), brains.persons, random)[: self.part]
             values.append(

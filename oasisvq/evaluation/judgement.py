@@ -11,9 +11,9 @@ from oasisvq.core.progress import Progress
 from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.evaluation.anatomy import QUANTITIES, measure_anatomy
 from oasisvq.evaluation.classifier import tell_apart
-from oasisvq.evaluation.copies import describe, find_copies
+from oasisvq.evaluation.copies import PLANTED, describe, find_copies
 from oasisvq.evaluation.features import network_outputs, train_feature_network
-from oasisvq.evaluation.judge import Real, check_numbers, judge
+from oasisvq.evaluation.judge import DRAWS, PARTS, Real, check_numbers, judge
 from oasisvq.evaluation.measures import Population, TooFewSlicesError, power_spectra
 from oasisvq.evaluation.planted import WRONG_AGES, draw_slices, plant_failures
 from oasisvq.evaluation.predictors import (
@@ -26,7 +26,8 @@ from oasisvq.evaluation.predictors import (
 NETWORKS = 5  # feature networks, each from a seed of its own
 LARGEST_SIDE = 128  # pixels; the networks see larger slices at half their size
 MOST = 3000  # real slices of either group that are measured
-QUICK_BRAINS, QUICK_SLICES, QUICK_STEPS, QUICK_DRAWS = 150, 500, 100, 60
+QUICK_BRAINS, QUICK_SLICES, QUICK_STEPS = 100, 300, 60
+QUICK_DRAWS, QUICK_PARTS, QUICK_COPIES = 60, 6, 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +75,16 @@ def judge_brains(
         steps: Integer, training steps of each feature network.
         seed: Integer.
         quick: Whether one network is trained in place of five, and no classifier, and fewer real
-            slices are measured.
+            slices are measured, fewer persons drawn and fewer copies planted.
 
     Returns:
         The report, a dictionary for JSON: `brains`, `persons`, `slices`, `other_persons`,
         `searched` (slices that copies are searched among), `quick`, `seed`, `measures` (see
         `judge`), `tissue`, `predictions`, `copies` and `classifier`; with too few persons or brains
-        only the numbers and the `reason`. And what the figures show: `rows`, for each new brain the
-        row of `known` that it is most like, and `brains`, a table with a row a new brain: its
-        quantities, how like that row it is, and whether it is a copy.
+        only the numbers and the `reason`. `tissue` has the part `real`, the same of `test` beside
+        `others`. And what the figures show: `rows`, for each new brain the row of `known` that it
+        is most like, and `brains`, a table with a row a new brain: its quantities, how like that
+        row it is, and whether it is a copy.
     """
     most = QUICK_SLICES if quick else MOST
     known = others if known is None else known
@@ -116,16 +118,26 @@ def judge_brains(
         if name != WRONG_AGES or new.table["age"].notna().any()
     }
     report["measures"] = judge(
-        brains, Real(real, *parts), planted, raw, seed, QUICK_DRAWS if quick else None
+        brains,
+        Real(real, *parts),
+        planted,
+        raw,
+        seed,
+        draws=QUICK_DRAWS if quick else DRAWS,
+        parts=QUICK_PARTS if quick else PARTS,
     )
     report["predictions"] = compare_predictions(*map(_pictured, (new, others, test)))
-    report["tissue"] = compare_tissue(_with_tissue(new, brains), _with_tissue(everybody, real))
+    fractions = _with_tissue(everybody, real)
+    report["tissue"] = compare_tissue(_with_tissue(new, brains), fractions)
+    if report["tissue"] is not None:  # how far apart real persons are
+        report["tissue"]["real"] = compare_tissue(*(fractions.iloc[part] for part in parts))
     report["copies"], shown = find_copies(
         as_floats(new.images),
         as_floats(test.images),
         known.images,
         seed,
         *(group.table["subject"].to_numpy() for group in (test, known, new)),
+        planted=QUICK_COPIES if quick else PLANTED,
     )
     if not quick:
         report["classifier"] = classify(new, test, others, seed)

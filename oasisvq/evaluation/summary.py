@@ -112,15 +112,20 @@ def _print_tissue(tissue):
     """Prints how the tissue fraction goes with age."""
     if tissue is None:
         return
+    _say(f"tissue fraction by age: {_describe_tissue(tissue)} times those of real brains")
+    if tissue.get("real") is not None:
+        real = _describe_tissue(tissue["real"])
+        _say(f"the real persons in their place, beside the other ones: {real} times theirs", 4)
+
+
+def _describe_tissue(tissue):
+    """Returns a text on the differences at each age, and on the slope and the spread."""
     bands = ", ".join(
         f"{band['ages']}: " + ("too few" if band["d"] is None else f"{band['d']:+.2f}")
         for band in tissue["bands"]
     )
     slope = "unknown" if tissue["slope_ratio"] is None else f"{tissue['slope_ratio']:.2f}"
-    _say(
-        f"tissue fraction by age: Cohen's d at {bands}; slope {slope} and spread "
-        f"{tissue['spread_ratio']:.2f} times those of real brains"
-    )
+    return f"Cohen's d at {bands}; slope {slope} and spread {tissue['spread_ratio']:.2f}"
 
 
 def _print_predictions(predictions):

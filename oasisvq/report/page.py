@@ -204,21 +204,34 @@ def limits_of_tissue(tissue):
     """Returns the `Limit`s of tissue by age, from what `compare_tissue` returned."""
     if not tissue:
         return []
+    real = tissue.get("real") or {"slope_ratio": None, "spread_ratio": None}
+    of_real = {band["ages"]: band["d"] for band in real.get("bands", [])}
     bands = [
         Limit(
             f"Cohen's d at {band['ages']} years",
             band["d"],
             -MOST_EFFECT,
             MOST_EFFECT,
-            note=f"{band['new']:,} new and {counted(band['real'], 'real slice')}",
+            note=f"{band['new']:,} new and {counted(band['real'], 'real slice')}; "
+            + _of_real(of_real.get(band["ages"])),
         )
         for band in tissue["bands"]
     ]
+    slopes, spreads = (_of_real(real[name]) for name in ("slope_ratio", "spread_ratio"))
     return [
         *bands,
-        Limit("Slope against age, new to real", tissue["slope_ratio"], *SLOPES),
-        Limit("Spread about that line, new to real", tissue["spread_ratio"], *SPREADS),
+        Limit("Slope against age, new to real", tissue["slope_ratio"], *SLOPES, note=slopes),
+        Limit(
+            "Spread about that line, new to real", tissue["spread_ratio"], *SPREADS, note=spreads
+        ),
     ]
+
+
+def _of_real(value):
+    """Returns a text on what real persons have in the place of new brains."""
+    return (
+        f"of real persons beside others: {'not known' if value is None else format_number(value)}"
+    )
 
 
 def limits_of_predictions(predictions):

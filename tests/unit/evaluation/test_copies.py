@@ -118,9 +118,8 @@ def test_planted_copies_are_what_their_names_say(train, real):
     assert 10 < lefts < 50
 
 
-def test_at_most_so_many_copies_are_planted(train, real, monkeypatch):
-    monkeypatch.setattr(copies_module, "PLANTED", 7)
-    assert {len(copies) for _, copies in plant_copies(train, real, 0)} == {7}
+def test_at_most_so_many_copies_are_planted(train, real):
+    assert {len(copies) for _, copies in plant_copies(train, real, 0, count=7)} == {7}
 
 
 def test_copies_are_counted_once_whole_or_by_half(train, real):

@@ -121,8 +121,8 @@ def test_p_counts_the_draws_that_are_as_far_apart(use):
         number = next(values) - judge_module.PARTS
         return 7.0 if number < 0 else float(number)
 
-    use({"counted": counted}, DRAWS=10)
-    entry = judge(invent(9, seed=1), real_of(5, 9), {})["counted"]
+    use({"counted": counted})
+    entry = judge(invent(9, seed=1), real_of(5, 9), {}, draws=10)["counted"]
     assert entry == {
         "value": 7.0,
         "spread": None,
@@ -138,21 +138,21 @@ def test_p_counts_the_draws_that_are_as_far_apart(use):
 
 
 def test_the_networks_are_averaged_and_their_spread_is_told(use):
-    use({"pair": lambda brains, real: np.array([1.0, 3.0])}, DRAWS=5)
-    entry = judge(invent(9, seed=1), real_of(5, 9), {})["pair"]
+    use({"pair": lambda brains, real: np.array([1.0, 3.0])})
+    entry = judge(invent(9, seed=1), real_of(5, 9), {}, draws=5)["pair"]
     assert (entry["value"], entry["floor"], entry["p"]) == (2, 2, 1)
     assert entry["spread"] == pytest.approx(np.sqrt(2))
 
 
 def test_there_is_no_ratio_to_a_floor_of_0(use):
-    use({"nothing": lambda brains, real: 0.0}, DRAWS=5)
-    assert judge(invent(9, seed=1), real_of(5, 9), {})["nothing"]["ratio"] is None
+    use({"nothing": lambda brains, real: 0.0})
+    assert judge(invent(9, seed=1), real_of(5, 9), {}, draws=5)["nothing"]["ratio"] is None
 
 
 def test_failures_are_caught_or_missed(use):
-    use({"apart": mean_apart}, DRAWS=50)
+    use({"apart": mean_apart})
     planted = {"far": invent(20, seed=2, shift=3), "near": invent(20, seed=3)}
-    entry = judge(invent(20, seed=1), real_of(10, 30), planted)["apart"]
+    entry = judge(invent(20, seed=1), real_of(10, 30), planted, draws=50)["apart"]
     assert entry["caught"] == ["far"]
     assert entry["missed"] == ["near"]
     assert entry["planted"]["near"]["p"] > 0.05
@@ -160,44 +160,46 @@ def test_failures_are_caught_or_missed(use):
 
 
 def test_failures_are_not_caught_because_others_differ_from_the_test_by_chance(use):
-    use({"apart": mean_apart}, DRAWS=50)
+    use({"apart": mean_apart})
     planted = {name: invent(20, seed=2, shift=3) for name in ("nothing changed", "the same")}
     planted["worse"] = invent(20, seed=3, shift=6)
-    entry = judge(invent(20, seed=1), real_of(10, 30), planted)["apart"]
+    entry = judge(invent(20, seed=1), real_of(10, 30), planted, draws=50)["apart"]
     assert entry["planted"]["the same"]["p"] == entry["unchanged"]["p"] == 1 / 51
     assert entry["caught"] == ["worse"]
     assert entry["missed"] == ["the same"]
 
 
 def test_brains_and_others_stand_beside_the_raw_slices(use):
-    use({"apart": mean_apart}, DRAWS=5)
+    use({"apart": mean_apart})
     real, brains = real_of(6, 14), invent(14, seed=1)
     raw = dataclasses.replace(real.population.part(real.test))
     raw = dataclasses.replace(raw, anatomy=raw.anatomy + 5)
-    entry = judge(brains, real, {}, raw)["apart"]
+    entry = judge(brains, real, {}, raw, draws=5)["apart"]
     assert entry["raw"]["new"] == pytest.approx(mean_apart(brains, raw))
     others = Draws(real, 14, seed=0).others
     assert len(set(others.persons)) == len(others.persons) == 14
     assert entry["raw"]["codes"] == pytest.approx(mean_apart(others, raw))
     assert entry["value"] < 1.5
-    assert "raw" not in judge(brains, real, {})["apart"]
+    assert "raw" not in judge(brains, real, {}, draws=5)["apart"]
 
 
 def test_p_of_a_perfect_generator_is_as_often_below_a_tenth_as_it_should(use):
-    use({"apart": mean_apart}, DRAWS=39, PARTS=3)
+    use({"apart": mean_apart})
     ps = []
     for seed in range(60):
         everybody = invent(60, 3, seed=seed + 5)
         rows = np.arange(180)
         real, new = Real(everybody, rows[:60], rows[60:120]), everybody.part(rows[120::3])
-        ps.append(judge(new, real, {}, seed=seed)["apart"]["p"])
+        ps.append(judge(new, real, {}, seed=seed, draws=39, parts=3)["apart"]["p"])
     assert np.mean(np.array(ps) <= 0.1) < 0.25
     assert 0.3 < np.mean(ps) < 0.7
 
 
 def test_the_seed_decides(use):
-    use({name: MEASURES[name] for name in ("feature_distance", "twins", "islands")}, DRAWS=10)
-    judged = [judge(invent(20, seed=1), real_of(6, 14), {}, seed=seed) for seed in (0, 0, 1)]
+    use({name: MEASURES[name] for name in ("feature_distance", "twins", "islands")})
+    judged = [
+        judge(invent(20, seed=1), real_of(6, 14), {}, seed=seed, draws=10) for seed in (0, 0, 1)
+    ]
     assert judged[0] == judged[1]
     for name, entry in judged[2].items():
         assert entry["floor"] != judged[0][name]["floor"] or name == "twins"
@@ -216,26 +218,24 @@ def test_too_few_are_refused_in_a_sentence(few):
 
 @pytest.mark.parametrize("black", [False, True])
 @pytest.mark.parametrize(("brains", "test", "others"), [(5, 5, 5), (40, 5, 6), (5, 12, 5)])
-def test_the_fewest_give_a_whole_report(brains, test, others, black, use):
-    use(DRAWS=4, PARTS=2)
+def test_the_fewest_give_a_whole_report(brains, test, others, black):
     new = invent(brains, seed=1)
     if black:
         numbers = ("features", "anatomy", "sides", "spectra", "details")
         new = dataclasses.replace(new, **{name: 0 * getattr(new, name) for name in numbers})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = judge(new, real_of(test, others, slices=1), {"same": new})
+        report = judge(new, real_of(test, others, slices=1), {"same": new}, draws=4, parts=2)
     assert set(report) == set(MEASURES)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 @pytest.mark.real_data
-def test_real_failures_are_caught_and_other_persons_are_not(real_data, use):
-    use(DRAWS=60)
+def test_real_failures_are_caught_and_other_persons_are_not(real_data):
     real, populations = real_populations(real_data)
     perfect = populations["perfect"]
     chosen = "nothing changed", "blurred by half a pixel", "two heads glued", "one in three doubled"
-    report = judge(perfect, real, {name: populations[name] for name in chosen})
+    report = judge(perfect, real, {name: populations[name] for name in chosen}, draws=60)
     caught = {name: entry["caught"] for name, entry in report.items()}
     assert sum(entry["p"] <= 0.05 for entry in report.values()) <= 2  # of 17
     for name in ("spectrum", "islands", "ribbon", "fine_detail", "form_of_white_matter"):

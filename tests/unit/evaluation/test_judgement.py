@@ -62,6 +62,8 @@ def test_a_judgement_has_all_parts_and_counts_persons(judged, groups):
     assert {"ages of others", "two heads glued", "mirrored"} <= set(entry["planted"])
     assert set(report["predictions"]) == {"age", "sex", "cdr"}
     assert "classifier" not in report
+    numbers = [part["bands"][-1] for part in (report["tissue"], report["tissue"]["real"])]
+    assert numbers[0]["real"] == numbers[1]["new"] + numbers[1]["real"] > 0
     table = shown["brains"]
     assert list(table["subject"]) == list(groups["new"].table["subject"])
     assert table["tissue_fraction"].between(0, 1).all()

@@ -79,7 +79,12 @@ def judgement():
         "other_persons": 1,
         "searched": 2490,
         "measures": {"brain_area": entry, "fine_detail": blind},
-        "tissue": {"bands": bands, "slope_ratio": 0.95, "spread_ratio": 1.5},
+        "tissue": {
+            "bands": bands,
+            "slope_ratio": 0.95,
+            "spread_ratio": 1.5,
+            "real": {"bands": bands[1:], "slope_ratio": None, "spread_ratio": 0.75},
+        },
         "predictions": {
             "age": dict.fromkeys(("on_new", "on_real", "trained_on_new"), told),
             "sex": None,
@@ -107,8 +112,9 @@ def test_each_measure_stands_with_its_floor_its_p_and_what_it_misses(judgement, 
     assert "planted failures that no measure catches: glued" in lines
     assert lines[1] == "500 new brains beside 28 real persons (280 slices)"
     assert max(map(len, lines)) <= 100
-    text = " ".join(lines)
+    text = " ".join(line.strip() for line in lines)
     assert "0 to 29: -0.12, 30 to 49: too few; slope 0.95 and spread 1.50 times" in text
+    assert "Cohen's d at 30 to 49: too few; slope unknown and spread 0.75 times theirs" in text
     assert "age told from new brains: 6.5 years, slope 0.75" in text
     assert "cdr told from new brains: 0.625; from real ones: 0.750" in text
     assert "sex told" not in text

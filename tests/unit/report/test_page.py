@@ -80,6 +80,11 @@ JUDGEMENT = {
         ],
         "slope_ratio": 0.95,
         "spread_ratio": 0.9,
+        "real": {
+            "bands": [{"ages": "0 to 29", "d": -0.25}, {"ages": "30 to 49", "d": None}],
+            "slope_ratio": 1.2,
+            "spread_ratio": None,
+        },
     },
     "copies": {
         "copies": 1,
@@ -330,8 +335,16 @@ def test_a_limit_is_kept_up_to_its_end(section, row, path, good, bad):
 def test_what_is_not_known_is_neither_kept_nor_missed(value, read):
     assert Limit("what", value, most=1).kept is None
     text = read({"judgement": changed("tissue.bands.0.d", value)}).text
-    assert "110 new and 840 real slices – −0.2 to 0.2 not known" in text
+    assert "110 new and 840 real slices; of real persons beside others: −0.250 – −0.2 to" in text
     assert "2 of 2 limits kept" in text  # of those that are known
+
+
+def test_real_persons_stand_beside_the_limits_of_tissue():
+    notes = [limit.note for limit in describe_judgement(JUDGEMENT)["tissue"]]
+    of_real = [note.split("of real persons beside others: ")[1] for note in notes]
+    assert of_real == ["\N{MINUS SIGN}0.250", "not known", "1.20", "not known"]
+    unknown = describe_judgement(changed("tissue.real", None))["tissue"]
+    assert all(limit.note.endswith("others: not known") for limit in unknown)
 
 
 def test_limits_are_told_in_words():
