@@ -49,7 +49,7 @@ def score_run(arguments):
     from oasisvq.evaluation.run_scores import choose_extremes, score_slices
     from oasisvq.evaluation.summary import print_judgement, print_report
     from oasisvq.figures import save_extremes, save_histogram
-    from oasisvq.report.files import ReportFiles, save_brains
+    from oasisvq.report.files import ReportFiles, pictures_of_brains, save_brains
     from oasisvq.report.page import write_page
     from oasisvq.runs.folder import locked_run
     from oasisvq.runs.model_card import write_model_card
@@ -135,9 +135,11 @@ def score_run(arguments):
             # Letters that differ would tell the real slices from the new ones.
             sides = common_sides([slices.common_sides, kept.common_sides])
             judged = report["judgement"], shown
-            pictures |= save_brains(*judged, new, test, known, files, sides, arguments.seed)
+            save_brains(*judged, new, test, known, files, sides, arguments.seed)
             write_text(files.output, report)
             print_judgement(report["judgement"])
+        if "judgement" in report:
+            pictures |= pictures_of_brains(report["judgement"], files)
         curves = sorted((run.folder / "figures").glob("*_curves.png"))
         pictures |= {f"Training: {path.stem.replace('_', ' ')}": path for path in curves}
         facts = {"Run": str(run.folder), "Real slices": f"{source}, split {arguments.split}"}
@@ -161,7 +163,12 @@ def judge_folder(arguments):
         judge_brains,
     )
     from oasisvq.evaluation.summary import print_judgement
-    from oasisvq.report.files import ReportFiles, save_brains
+    from oasisvq.report.files import (
+        ReportFiles,
+        pictures_of_brains,
+        report_on,
+        save_brains,
+    )
     from oasisvq.report.page import write_page
 
     folder, config = Path(arguments.generated), Hyperparameters().with_flags(arguments).data
@@ -205,10 +212,11 @@ def judge_folder(arguments):
         "refitted": made.refitted(made.rows("all")),
         "judgement": judgement,
     }
-    output = Path(arguments.output or f"runs/judged_{folder.resolve().name}/{REPORT}")
+    output = Path(arguments.output or report_on(folder))
     files = ReportFiles(output, output.parent)
     sides = common_sides([made.common_sides, real.common_sides])
-    pictures = save_brains(judgement, shown, new, test, known, files, sides, arguments.seed)
+    save_brains(judgement, shown, new, test, known, files, sides, arguments.seed)
+    pictures = pictures_of_brains(judgement, files)
     write_text(output, report)
     facts = {
         "New brains": str(folder),

@@ -55,8 +55,8 @@ class References:
                 Default: nobody among the references.
 
         Returns:
-            Float array `(2, n)`, the highest correlation of whole slices and that of halves, and
-            the rows `(n,)` of the references that are most alike as a whole.
+            Two arrays `(2, n)`, each for whole slices and for halves: the highest correlation, and
+            the row of the reference that has it.
         """
         persons = np.full(len(images), None) if persons is None else np.asarray(persons)
         found = in_blocks(self._most_alike, describe(images), persons, size=BLOCK)
@@ -71,11 +71,12 @@ class References:
 
         whole = np.max([likeness(one, self.whole) for one in orientations], axis=0)  # (n, m)
         halves = [
-            likeness(one[:, :, half], references).max(axis=1)
+            likeness(one[:, :, half], references)
             for one in orientations
             for half, references in zip(HALVES, self.halves, strict=True)
         ]
-        return np.stack([whole.max(axis=1), np.max(halves, axis=0)]), whole.argmax(axis=1)
+        both = np.stack([whole, np.max(halves, axis=0)])  # (2, n, m)
+        return both.max(axis=2), both.argmax(axis=2)
 
 
 def _normalised(described):
@@ -115,8 +116,8 @@ def find_copies(
         The report: `copies` and `half_copies`, numbers of brains with such a slice; `share` of
         brains; `whole_limit` and `half_limit`; `false_alarms`, the share of real slices that are
         flagged; and `found`, the share found of each kind of planted copy. And for the figures
-        `alike` `(n,)` and `rows` `(n,)`, the most similar training slices, and `copies` `(n,)`,
-        which are copies.
+        `copies` `(n,)`, which are copies; `halves` `(n,)`, which are so by half only; `alike`
+        `(n,)` and `rows` `(n,)`, how like which training slices, whole or by half.
     """
     references = References(describe(train), train_persons)
     of_real = references.most_alike(real, persons)[0]
@@ -127,6 +128,7 @@ def find_copies(
     flagged = alike > limits  # (2, n)
     copies = flagged.any(axis=0)
     brains = np.arange(len(generated)) if brains is None else np.asarray(brains)
+    halves = copies & ~flagged[0]
     whole, either = (len(np.unique(brains[some])) for some in (flagged[0], copies))
     report = {
         "copies": whole,
@@ -140,7 +142,8 @@ def find_copies(
             for name, images in plant_copies(train, real, seed, planted)
         },
     }
-    return report, {"alike": alike[0], "rows": rows, "copies": copies}
+    alike, rows = (np.where(halves, one[1], one[0]) for one in (alike, rows))
+    return report, {"alike": alike, "rows": rows, "copies": copies, "halves": halves}
 
 
 def describe_search(copies):

@@ -84,7 +84,7 @@ def judge_brains(
         only the numbers and the `reason`. `tissue` has the part `real`, the same of `test` beside
         `others`. And what the figures show: `rows`, for each new brain the row of `known` that it
         is most like, and `brains`, a table with a row a new brain: its quantities, how like that
-        row it is, and whether it is a copy.
+        row it is, and `copy`: `"whole"`, `"half"` or nothing.
     """
     most = QUICK_SLICES if quick else MOST
     known = others if known is None else known
@@ -145,7 +145,7 @@ def judge_brains(
         **dict(zip(QUANTITIES, brains.anatomy.T, strict=True)),
         predicted_age=brains.predicted_ages,
         likeness=shown["alike"],
-        copy=shown["copies"],
+        copy=np.select([shown["halves"], shown["copies"]], ["half", "whole"], ""),
     )
     return report, {"brains": table, "rows": shown["rows"]}
 

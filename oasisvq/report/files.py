@@ -1,6 +1,8 @@
 """Names the files of a report, and writes what it shows of new brains."""
 
 import dataclasses
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,19 +59,22 @@ def save_brains(report, shown, new, test, known, files, sides, seed):
         sides: The letters on the left and the right of all slices, see `save_rows`.
         seed: Integer, chooses and mixes the pictures.
 
-    Returns:
-        Dictionary from the caption to the path of each picture.
     """
     random = np.random.default_rng([seed, 2])
-    pictures = {"New brains, drawn at random": files.figure("samples")}
     rows = random.permutation(len(new.table))[:SAMPLES]
     save_pictures(new.images[rows] / 255, files.figure("samples"), sides)
     if shown is None:
-        return pictures
-    write_table(files.brains, shown["brains"])
-    likeness = shown["brains"]["likeness"].to_numpy()
-    order = np.argsort(-likeness, kind="stable")[:CLOSEST]
-    titles = [f"likeness {likeness[row]:.3f}" for row in order]
+        return
+    table = shown["brains"]
+    write_table(files.brains, table)
+    order = table.assign(nobodys=table["copy"] == "").sort_values(
+        ["nobodys", "likeness"], ascending=[True, False], kind="stable"
+    )
+    order = order.index[:CLOSEST].to_numpy()  # copies first
+    titles = [
+        f"{copy or 'likeness'} {likeness:.3f}"
+        for copy, likeness in table.loc[order, ["copy", "likeness"]].to_numpy()
+    ]
     nearest = known.images[shown["rows"][order]] / 255
     names = ["new"] * len(order)
     save_pairs(new.images[order] / 255, names, nearest, titles, files.figure("closest"), sides)
@@ -79,12 +84,42 @@ def save_brains(report, shown, new, test, known, files, sides, seed):
     starts = range(0, len(mixed), MIXED_COLUMNS)
     rows, names = ([some[start:][:MIXED_COLUMNS] for start in starts] for some in (mixed, names))
     save_rows(rows, names, files.figure("mixed"), sides)
-    return {
-        **pictures,
-        "Above, the new brains that are most like a real one that the generator may have copied; "
-        "below, that real one": files.figure("closest"),
-        f"Which are real? Half of them: {', '.join(report['mixed_real'])}": files.figure("mixed"),
-    }
+
+
+def pictures_of_brains(report, files):
+    """Returns a dictionary from the caption to the path of each picture of new brains.
+
+    Args:
+        report: The report of `judge_brains`, which `save_brains` has seen.
+        files: `ReportFiles`.
+    """
+    pictures = {"New brains, drawn at random": files.figure("samples")}
+    if "mixed_real" in report:
+        pictures |= {
+            "Above, the new brains that are most like a real one that the generator may have "
+            "copied; below, that real one": files.figure("closest"),
+            f"Which are real? Half of them: {', '.join(report['mixed_real'])}": files.figure(
+                "mixed"
+            ),
+        }
+    return {caption: path for caption, path in pictures.items() if path.is_file()}
+
+
+def report_on(folder):
+    """Returns the path of the report on brains in a folder: not that of another folder."""
+    name = f"judged_{folder.resolve().name}"
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    paths = (Path("runs") / name / REPORT for name in names)
+    return next(path for path in paths if not _is_on_another(path, folder))
+
+
+def _is_on_another(path, folder):
+    """Tells whether a file is a report on brains in another folder than this one."""
+    try:
+        earlier = Path(json.loads(path.read_text("utf-8"))["generated"])
+    except (OSError, ValueError, LookupError, TypeError):  # none, or no report
+        return False
+    return earlier.resolve() != folder.resolve()
 
 
 def mix(new, real, count, random):

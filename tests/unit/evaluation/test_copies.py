@@ -70,14 +70,14 @@ def slow_likeness(images, train):
 def test_likeness_against_brute_force_over_several_blocks(train, real, monkeypatch):
     monkeypatch.setattr(copies_module, "BLOCK", 3)
     images = np.concatenate([real[:5], real[3:5, :, ::-1], train[7:8] / np.float32(255)])
-    (whole, half), rows = References(describe(train[:10])).most_alike(images)
+    (whole, half), (rows, half_rows) = References(describe(train[:10])).most_alike(images)
     expected = slow_likeness(images, train[:10])
     np.testing.assert_allclose(whole, expected[0], atol=1e-5)
     np.testing.assert_allclose(half, expected[1], atol=1e-5)
     np.testing.assert_array_equal(rows, expected[2])
     np.testing.assert_allclose(whole[3:5], whole[5:7], atol=1e-5)  # mirrored
     assert (whole[7], half[7]) == (pytest.approx(1), pytest.approx(1))
-    assert rows[7] == 7
+    assert rows[7] == half_rows[7] == 7
 
 
 def test_slices_are_described_alike_as_bytes_and_as_floats(train):
@@ -130,8 +130,10 @@ def test_copies_are_counted_once_whole_or_by_half(train, real):
     generated[15, :, :20] = train[50, :, :20] / 255
     report, found = find_copies(generated, real[20:], train)
     assert np.flatnonzero(found["copies"]).tolist() == [4, 9, 15]
-    assert found["rows"][[4, 9]].tolist() == [8, 31]
+    assert np.flatnonzero(found["halves"]).tolist() == [15]
+    assert found["rows"][[4, 9, 15]].tolist() == [8, 31, 50]
     np.testing.assert_allclose(found["alike"][[4, 9]], 1, atol=1e-5)
+    assert found["alike"][15] > report["half_limit"]
     assert (report["copies"], report["half_copies"]) == (2, 1)
     assert report["share"] == 3 / 20
     assert list(report["found"]) == KINDS

@@ -1,5 +1,6 @@
 """The files of a report, and the pictures and the table of new brains."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,14 @@ import pytest
 
 from oasisvq.evaluation.judgement import Brains
 from oasisvq.report import files
-from oasisvq.report.files import ReportFiles, mix, mixed_names, save_brains
+from oasisvq.report.files import (
+    ReportFiles,
+    mix,
+    mixed_names,
+    pictures_of_brains,
+    report_on,
+    save_brains,
+)
 
 
 def test_all_files_bear_the_name_of_the_report():
@@ -42,7 +50,7 @@ def judged(random):
         groups.append(
             Brains(images, pandas.DataFrame({"subject": [f"{name} {n}" for n in range(20)]}))
         )
-    table = groups[0].table.assign(likeness=random.random(20), copy=False)
+    table = groups[0].table.assign(likeness=random.random(20), copy="")
     return groups, {"brains": table, "rows": random.permutation(20)}
 
 
@@ -53,7 +61,7 @@ def test_the_closest_new_brains_come_first_above_the_real_ones_that_they_resembl
     pairs = []
     monkeypatch.setattr(files, "save_pairs", lambda *arguments: pairs.append(arguments))
     report, paths = {}, ReportFiles(tmp_path / "similarity.json", tmp_path)
-    pictures = save_brains(report, shown, new, test, known, paths, ("", ""), seed=1)
+    save_brains(report, shown, new, test, known, paths, ("", ""), seed=1)
     ((above, _, below, titles, path, _),) = pairs
     order = np.argsort(-shown["brains"]["likeness"].to_numpy())[:8]
     np.testing.assert_array_equal(above, new.images[order] / 255)
@@ -61,7 +69,10 @@ def test_the_closest_new_brains_come_first_above_the_real_ones_that_they_resembl
     assert titles[0] == f"likeness {shown['brains']['likeness'].max():.3f}"
     assert path == tmp_path / "similarity_closest.png"
     assert len(report["mixed_real"]) == 16
-    assert set(pictures.values()) >= {path, paths.figure("samples"), paths.figure("mixed")}
+    pictures = pictures_of_brains(report, paths)
+    assert list(pictures.values()) == [paths.figure("samples"), paths.figure("mixed")]
+    path.touch()  # a picture that is there is shown
+    assert path in pictures_of_brains(report, paths).values()
     assert len(pandas.read_csv(paths.brains)) == 20
     assert paths.figure("samples").is_file()
     assert paths.figure("mixed").is_file()
@@ -70,6 +81,36 @@ def test_the_closest_new_brains_come_first_above_the_real_ones_that_they_resembl
 def test_brains_that_were_not_judged_are_shown_alone(judged, tmp_path):
     (new, test, known), _ = judged
     paths = ReportFiles(tmp_path / "similarity.json", tmp_path)
-    pictures = save_brains({}, None, new, test, known, paths, ("", ""), seed=1)
-    assert list(pictures.values()) == [paths.figure("samples")]
+    save_brains({}, None, new, test, known, paths, ("", ""), seed=1)
+    assert list(pictures_of_brains({}, paths).values()) == [paths.figure("samples")]
     assert not paths.brains.exists()
+
+
+def test_copies_are_shown_before_all_others(judged, tmp_path, monkeypatch):
+    (new, test, known), shown = judged
+    shown["brains"].loc[[3, 7], "copy"] = ["half", "whole"]
+    shown["brains"].loc[[3, 7], "likeness"] = [-0.5, -0.25]  # less than all others
+    pairs = []
+    monkeypatch.setattr(files, "save_pairs", lambda *arguments: pairs.append(arguments))
+    paths = ReportFiles(tmp_path / "similarity.json", tmp_path)
+    save_brains({}, shown, new, test, known, paths, ("", ""), seed=1)
+    ((above, _, _, titles, *_),) = pairs
+    np.testing.assert_array_equal(above[:2], new.images[[7, 3]] / 255)
+    assert titles[:2] == ["whole -0.250", "half -0.500"]
+    assert titles[2].startswith("likeness")
+
+
+def test_a_report_does_not_take_the_place_of_one_on_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = Path("first/brains"), Path("second/brains")
+    assert report_on(first) == Path("runs/judged_brains/similarity.json")
+    for folder, name in ((first, "judged_brains"), (second, "judged_brains_2")):
+        path = report_on(folder)
+        assert path == Path("runs") / name / "similarity.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"generated": str(folder)}))
+    assert report_on(first) == report_on(tmp_path / "first/brains")
+    assert report_on(first).parent.name == "judged_brains"
+    assert report_on(Path("third/brains")).parent.name == "judged_brains_3"
+    report_on(first).write_text("no report")
+    assert report_on(second).parent.name == "judged_brains"
