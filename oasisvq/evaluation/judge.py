@@ -9,9 +9,10 @@ from oasisvq.evaluation.planted import UNCHANGED
 
 FEWEST = 2  # new brains, persons to compare them with, and other persons
 DRAWS = 200  # of real persons against real persons, for the floor and for p
-PARTS = 20  # of the generated brains, whose mean is the value
+PARTS = 20  # of the generated brains, the middle one of which is the value
 LARGEST = 250  # brains compared at a time
 CAUGHT = 0.05  # p of a failure that counts as caught
+FAINT = 1e-9  # a smaller deviation is that of rounding
 
 
 def check_numbers(brains, persons, others):
@@ -49,8 +50,8 @@ def judge(brains, real, planted, raw=None, seed=0, draws=DRAWS, parts=PARTS):
     The floor is what a measure gives for real persons against other real persons: as many persons
     as there are in `test` are drawn from all, and compared with one slice each of the others. In
     the same way the generated brains, which are a person each, are compared with the persons in
-    `test`, in parts. p is the share of draws of real persons that are as far apart as a part of the
-    generated brains is, the mean over the parts.
+    `test`, in parts; the value is the middle of the parts. p is the share of draws of real persons
+    that are as far apart. It is careful: the middle of parts varies less than a draw does.
 
     Failures are planted in slices of the others, who differ from `test` by chance. How far they are
     above the floor while nothing is changed is taken off before a failure counts as caught.
@@ -69,30 +70,37 @@ def judge(brains, real, planted, raw=None, seed=0, draws=DRAWS, parts=PARTS):
     Returns:
         Dictionary by measure, without those that lack ages: `value`, `floor` and `floor_sd`,
         `ratio`, `p`, `spread` (standard deviation over the networks, `None` without), `planted`
-        (the value and p of each failure), `unchanged`, the same without a failure, `caught` and
-        `missed`, the names of failures. With `raw` also `raw`: how far the new brains, and other
-        real persons through the codes, are from it.
+        (the value and p of each failure for which the measure is defined), `unchanged`, the same
+        without a failure, `caught` and `missed`, the names of failures. Distances of quantities of
+        the anatomy are in standard deviations of all real slices. With `raw` also `raw`: how far
+        the new brains, and other real persons through the codes, are from it.
 
     Raises:
         TooFewSlicesError: See `check_numbers`.
     """
+    deviations = real.population.anatomy.std(axis=0)
+    deviations[deviations < FAINT] = 1  # of what never varies
+    brains, raw = brains.in_units(deviations), raw and raw.in_units(deviations)
+    real = dataclasses.replace(real, population=real.population.in_units(deviations))
+    planted = {name: population.in_units(deviations) for name, population in planted.items()}
     draw = Draws(real, len(np.unique(brains.persons)), seed, parts)
     report = {}
     for name, measure in MEASURES.items():
-        values = draw.values(brains, measure)
-        if not np.isfinite(values).all():  # no ages
+        value = draw.value(brains, measure)
+        if not np.isfinite(value).all():  # no ages
             continue
         floor = draw.floor(measure, draws)
         if not np.isfinite(floor).all():  # too few ages
             continue
-        wrong = {name: draw.values(population, measure) for name, population in planted.items()}
+        wrong = {name: draw.value(population, measure) for name, population in planted.items()}
+        wrong = {name: one for name, one in wrong.items() if np.isfinite(one).all()}
         unchanged = wrong.pop(UNCHANGED, None)
         # Of a skewed measure the mean of the floor is rare itself.
         usual = float(np.median(floor.mean(axis=1)))
         excess = 0.0 if unchanged is None else max(unchanged.mean() - usual, 0.0)
-        caught = [one for one, values in wrong.items() if _p(values - excess, floor) <= CAUGHT]
-        entry = _against(values, floor) | {
-            "planted": {failure: _against(values, floor) for failure, values in wrong.items()},
+        caught = [name for name, one in wrong.items() if _p(one - excess, floor) <= CAUGHT]
+        entry = _against(value, floor) | {
+            "planted": {failure: _against(one, floor) for failure, one in wrong.items()},
             "unchanged": None if unchanged is None else _against(unchanged, floor),
             "caught": caught,
             "missed": [failure for failure in wrong if failure not in caught],
@@ -142,19 +150,19 @@ class Draws:
         return np.array(values)
 
     def value(self, brains, measure, real=None):
-        """Returns a measure of brains, the mean over parts of them: `(networks,)`; see `values`."""
-        return self.values(brains, measure, real).mean(axis=0)
+        """Returns a measure of brains beside `test`, or others, the middle of parts: `(networks,)`.
 
-    def values(self, brains, measure, real=None):
-        """Returns a measure of parts of brains beside `test`, or others: `(parts, networks)`."""
-        values = []
-        for number in range(self.parts):
+        Not their mean: of a skewed measure, that is larger than most draws are.
+        """
+        values, count = [], len(brains.persons)
+        alone = count == len(np.unique(brains.persons)) <= self.part  # all parts are the same
+        for number in range(1 if alone else self.parts):
             random = np.random.default_rng([self.seed, 6, number])
-            rows = _one_each(np.arange(len(brains.persons)), brains.persons, random)[: self.part]
+            rows = _one_each(np.arange(count), brains.persons, random)[: self.part]
             values.append(
                 np.atleast_1d(measure(brains.part(rows), self.test if real is None else real))
             )
-        return np.array(values)
+        return np.median(values, axis=0)
 
 
 def _one_each(rows, owners, random):
@@ -163,26 +171,20 @@ def _one_each(rows, owners, random):
     return random.permutation(rows[np.unique(owners[rows], return_index=True)[1]])
 
 
-def _against(values, floor):
-    """Returns the mean of values `(parts, networks)` beside that of a floor `(draws, networks)`."""
-    of_networks = values.mean(axis=0)
-    value, mean = float(values.mean()), float(floor.mean())
+def _against(value, floor):
+    """Returns a value `(networks,)`, the mean over networks, beside a floor `(draws, networks)`."""
+    mean, of_all = float(floor.mean()), float(value.mean())
     return {
-        "value": value,
-        "spread": float(of_networks.std(ddof=1)) if len(of_networks) > 1 else None,
+        "value": of_all,
+        "spread": float(value.std(ddof=1)) if len(value) > 1 else None,
         "floor": mean,
         "floor_sd": float(floor.mean(axis=1).std(ddof=1)),
-        "ratio": value / mean if mean > 0 else None,
-        "p": _p(values, floor),
+        "ratio": of_all / mean if mean > 0 else None,
+        "p": _p(value, floor),
     }
 
 
-def _p(values, floor):
-    """Returns the share of draws that are at least as large as a part's value, the mean over parts.
-
-    Every part counts itself as a draw. Single draws are compared with single parts: the mean over
-    parts varies less than a draw does.
-    """
-    draws, parts = floor.mean(axis=1), values.mean(axis=1)
-    reached = (draws >= parts[:, None]).sum(axis=1).mean()
-    return float((1 + reached) / (1 + len(draws)))
+def _p(value, floor):
+    """Returns the share of draws that are at least as large as a value, which counts as one too."""
+    draws = floor.mean(axis=1)
+    return float((1 + (draws >= value.mean()).sum()) / (1 + len(draws)))

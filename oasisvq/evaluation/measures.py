@@ -32,7 +32,7 @@ class Population:
         persons: Array `(n,)`, whom each slice shows; each generated brain is a person.
         keys: Array `(n,)`, the position of each slice, as text or a number for each text.
         features: Float array `(n, networks, 64)`, see `features.network_outputs`.
-        anatomy: Float array `(n, quantities)`, see `anatomy.QUANTITIES`.
+        anatomy: Float array `(n, quantities)`, see `anatomy.QUANTITIES`, in any unit.
         sides: Float array `(n, cells)`, the differences of left and right.
         spectra: Float array `(n, bands)`, see `power_spectra`.
         details: Float array `(n, cells)`, see `near_duplicates.details`.
@@ -53,6 +53,10 @@ class Population:
     def part(self, rows):
         """Returns the population of these rows."""
         return Population(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def in_units(self, units):
+        """Returns the population with each quantity of its anatomy in a unit `(quantities,)`."""
+        return dataclasses.replace(self, anatomy=self.anatomy / units)
 
 
 def power_spectra(images):
@@ -125,13 +129,8 @@ def _likeness(population):
 
 
 def quantity_distance(number, brains, real):
-    """Returns the 1-Wasserstein distance of a quantity of the anatomy, in standard deviations.
-
-    They are those of both groups together: one of them may hardly vary.
-    """
-    own, others = brains.anatomy[:, number], real.anatomy[:, number]
-    deviation = np.concatenate([own, others]).std()
-    return wasserstein_distance(own, others) / max(deviation, 1e-9)
+    """Returns the 1-Wasserstein distance of a quantity of the anatomy, in its unit."""
+    return wasserstein_distance(brains.anatomy[:, number], real.anatomy[:, number])
 
 
 def tissue_by_age(brains, real):

@@ -113,4 +113,7 @@ def real_populations(folder):
     for name, brains, chosen, _ in plant_failures(others, of_others, 40, seed=0):
         persons = [f"{name} {number}" for number in range(len(brains))]
         populations[name] = describe_heads(brains, persons, of_others["key"][chosen])
-    return Real(real, rows[:80], rows[80:]), types.MappingProxyType(populations)
+    units = real.anatomy.std(axis=0)
+    populations = {name: brains.in_units(units) for name, brains in populations.items()}
+    real = Real(real.in_units(units), rows[:80], rows[80:])
+    return real, types.MappingProxyType(populations)

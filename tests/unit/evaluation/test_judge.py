@@ -96,7 +96,7 @@ def test_brains_are_compared_with_the_test_in_parts_of_as_many_as_there_are_othe
     brains, real = invent(50, seed=1), real_of(6, 14)
     value = Draws(real, 50, seed=0).value(brains, measure)
     assert len(seen) == judge_module.PARTS
-    assert value == pytest.approx(np.mean([part.anatomy[:, 0].mean() for part, _ in seen]))
+    assert value == pytest.approx(np.median([part.anatomy[:, 0].mean() for part, _ in seen]))
     for part, test in seen:
         assert len(part.persons) == 14
         np.testing.assert_array_equal(test.persons, real.population.persons[real.test])
@@ -114,15 +114,10 @@ def test_of_a_brain_of_many_slices_one_is_compared():
         assert len(set(part.persons)) == len(part.persons) == 8
 
 
-def test_p_counts_the_draws_that_are_as_far_apart(use):
-    values = iter(range(100))
-
-    def counted(brains, real):  # the brains' parts come first, then draws 0 to 9
-        number = next(values) - judge_module.PARTS
-        return 7.0 if number < 0 else float(number)
-
-    use({"counted": counted})
-    entry = judge(invent(9, seed=1), real_of(5, 9), {}, draws=10)["counted"]
+def test_p_counts_the_draws_that_are_as_far_apart_as_the_middle_part(use):
+    values = iter([*[0.0] * 9, *[7.0] * 2, *[1000.0] * 9, *map(float, range(10))])
+    use({"counted": lambda brains, real: next(values)})  # 20 parts of the brains, then 10 draws
+    entry = judge(invent(20, seed=1), real_of(5, 9), {}, draws=10)["counted"]
     assert entry == {
         "value": 7.0,
         "spread": None,
@@ -135,6 +130,44 @@ def test_p_counts_the_draws_that_are_as_far_apart(use):
         "caught": [],
         "missed": [],
     }
+
+
+def test_brains_that_are_all_compared_at_once_are_one_part(use):
+    parts = []
+    use({"counted": lambda brains, real: parts.append(brains) or 0.0})
+    judge(invent(9, seed=1), real_of(5, 9), {}, draws=10)
+    assert len(parts) == 1 + 10
+    judge(invent(9, slices=2, seed=1), real_of(5, 9), {}, draws=10, parts=3)
+    assert len(parts) == 11 + 3 + 10
+
+
+def test_a_single_wild_brain_hides_no_difference(use):
+    use({name: MEASURES[name] for name in ("islands", "holes")})
+    real, brains = real_of(10, 30), invent(60, seed=1)
+    wild = brains.anatomy.copy()
+    wild[:, QUANTITIES.index("islands")] += 3.0
+    reports = []
+    for outlier in (0, 1e6):
+        wild[7, QUANTITIES.index("islands")] += outlier
+        reports.append(judge(dataclasses.replace(brains, anatomy=wild), real, {}, draws=20))
+    for report in reports:
+        assert report["islands"]["p"] == 1 / 21
+        assert 0.7 < report["islands"]["value"] < 1e6  # deviations of real slices
+    assert reports[0]["islands"]["value"] <= reports[1]["islands"]["value"]
+    assert reports[0]["holes"] == reports[1]["holes"]
+
+
+def test_a_measure_that_a_failure_leaves_undefined_neither_catches_nor_misses_it(use):
+    def apart(brains, real):
+        return np.nan if str(brains.persons[0]).startswith("9") else mean_apart(brains, real)
+
+    use({"apart": apart})
+    planted = {"far": invent(20, seed=2, shift=3), "unknown": invent(20, seed=9)}
+    planted["nothing changed"] = invent(20, seed=9)
+    entry = judge(invent(20, seed=1), real_of(10, 30), planted, draws=50)["apart"]
+    assert entry["caught"] == list(entry["planted"]) == ["far"]
+    assert entry["missed"] == []
+    assert entry["unchanged"] is None
 
 
 def test_the_networks_are_averaged_and_their_spread_is_told(use):
@@ -175,10 +208,11 @@ def test_brains_and_others_stand_beside_the_raw_slices(use):
     raw = dataclasses.replace(real.population.part(real.test))
     raw = dataclasses.replace(raw, anatomy=raw.anatomy + 5)
     entry = judge(brains, real, {}, raw, draws=5)["apart"]
-    assert entry["raw"]["new"] == pytest.approx(mean_apart(brains, raw))
+    deviation = real.population.anatomy[:, 0].std()
+    assert entry["raw"]["new"] == pytest.approx(mean_apart(brains, raw) / deviation)
     others = Draws(real, 14, seed=0).others
     assert len(set(others.persons)) == len(others.persons) == 14
-    assert entry["raw"]["codes"] == pytest.approx(mean_apart(others, raw))
+    assert entry["raw"]["codes"] == pytest.approx(mean_apart(others, raw) / deviation)
     assert entry["value"] < 1.5
     assert "raw" not in judge(brains, real, {}, draws=5)["apart"]
 
