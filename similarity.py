@@ -72,6 +72,9 @@ def score_run(arguments):
                 f"{slices.folder}: no slice in split {arguments.split}. Give --split all"
             )
         trained_on = warn_of_training_subjects(run, slices, rows)
+        anew = arguments.panel_slices and not trained_on
+        # What an earlier scoring of this run said of its brains holds until it is said anew.
+        earlier = {} if anew or not own or arguments.output else judged_earlier(run)
         vqvae, prior = load_vqvae(run), load_prior(run)
         counts = count_codes(run.training_codes(), vqvae.num_embeddings)
         frequencies = frequencies_by_position(counts, run.smoothing())
@@ -81,10 +84,7 @@ def score_run(arguments):
             vqvae, prior, slices, rows, conditions, mean_slices, frequencies
         )
         source = slices.description["source"]
-        report = {"source": source, "split": arguments.split, **scores}
-        if own and not arguments.output and "judgement" in run.report():
-            # What an earlier scoring of this run said of its brains holds until it is said anew.
-            report["judgement"] = run.report()["judgement"]
+        report = {"source": source, "split": arguments.split, **scores, **earlier}
 
         own_name = REPORT if own else f"similarity_{source}_{arguments.split}.json"
         output = Path(arguments.output or run.folder / own_name)
@@ -110,9 +110,9 @@ def score_run(arguments):
             "SSIM of all reconstructions": files.figure("histogram"),
         }
 
-        if arguments.panel_slices and trained_on:
+        if arguments.panel_slices and not anew:
             print("\nNew brains are not judged beside persons that the run was trained on")
-        elif arguments.panel_slices:
+        elif anew:
             config = DrawConfig(num_samples=arguments.panel_slices, seed=arguments.seed)
             planes = set(kept.table["plane"])
             plane = planes.pop() if len(planes) == 1 else ""
@@ -222,7 +222,8 @@ def judge_folder(arguments):
         "New brains": str(folder),
         "Real slices": f"{report['source']}, "
         + ("half of the persons" if arguments.split == "all" else f"split {arguments.split}"),
-        "Of another size, padded or shrunk": f"{report['refitted']:,} of {len(new.table):,} slices",
+        "Of another size, padded or shrunk": f"{report['refitted']:,} of {len(made.table):,} "
+        "slices",
     }
     write_page(files.page, f"New brains in {folder.resolve().name}", report, pictures, facts)
     print_judgement(judgement)
@@ -330,6 +331,12 @@ def warn_of_training_subjects(run, slices, rows):
             file=sys.stderr,
         )
     return "train" in seen
+
+
+def judged_earlier(run):
+    """Returns what an earlier scoring of a run said of its brains, as a part of the report."""
+    judgement = run.report().get("judgement")
+    return {"judgement": judgement} if isinstance(judgement, dict) else {}
 
 
 def known_conditions(slices, rows, kept):

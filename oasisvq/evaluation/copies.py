@@ -114,8 +114,9 @@ def find_copies(
 
     Returns:
         The report: `copies` and `half_copies`, numbers of brains with such a slice; `share` of
-        brains; `whole_limit` and `half_limit`; `false_alarms`, the share of real slices that are
-        flagged; and `found`, the share found of each kind of planted copy. And for the figures
+        brains; `whole_limit` and `half_limit`; `false_alarms`, the share of real slices, or of
+        groups of as many slices as a brain has, that are flagged; and `found`, the share found of
+        each kind of planted copy. And for the figures
         `copies` `(n,)`, which are copies; `halves` `(n,)`, which are so by half only; `alike`
         `(n,)` and `rows` `(n,)`, how like which training slices, whole or by half.
     """
@@ -123,20 +124,21 @@ def find_copies(
     of_real = references.most_alike(real, persons)[0]
     limits = _limits(of_real)
     parts = np.array_split(of_real, 2, axis=1)
-    false = [one > _limits(other) for one, other in (parts, parts[::-1])]
+    false = [(one > _limits(other)).any(axis=0) for one, other in (parts, parts[::-1])]
     alike, rows = references.most_alike(generated)
     flagged = alike > limits  # (2, n)
     copies = flagged.any(axis=0)
     brains = np.arange(len(generated)) if brains is None else np.asarray(brains)
     halves = copies & ~flagged[0]
     whole, either = (len(np.unique(brains[some])) for some in (flagged[0], copies))
+    count = len(np.unique(brains))
     report = {
         "copies": whole,
         "half_copies": either - whole,
-        "share": either / len(np.unique(brains)),
+        "share": either / count,
         "whole_limit": float(limits[0, 0]),
         "half_limit": float(limits[1, 0]),
-        "false_alarms": float(np.concatenate(false, axis=1).any(axis=0).mean()),
+        "false_alarms": _share_of_groups(np.concatenate(false), len(generated) // max(count, 1)),
         "found": {
             name: float((references.most_alike(images)[0] > limits).any(axis=0).mean())
             for name, images in plant_copies(train, real, seed, planted)
@@ -153,6 +155,12 @@ def describe_search(copies):
         f"planted copies found: {found}; {copies['false_alarms']:.1%} of real slices of other "
         "persons are taken for copies"
     )
+
+
+def _share_of_groups(flags, size):
+    """Returns the share of groups of `size` neighbouring slices `(n,)` with one that is flagged."""
+    starts = range(0, len(flags) - len(flags) % size or 1, size)
+    return float(np.mean([flags[start : start + size].any() for start in starts]))
 
 
 def _limits(alike):

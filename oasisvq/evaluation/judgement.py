@@ -79,12 +79,13 @@ def judge_brains(
 
     Returns:
         The report, a dictionary for JSON: `brains`, `persons`, `slices`, `other_persons`,
-        `searched` (slices that copies are searched among), `quick`, `seed`, `measures` (see
+        `new_slices` (those of the new brains), `searched` (slices that copies are searched among),
+        `quick`, `seed`, `measures` (see
         `judge`), `tissue`, `predictions`, `copies` and `classifier`; with too few persons or brains
         only the numbers and the `reason`. `tissue` has the part `real`, the same of `test` beside
-        `others`. And what the figures show: `rows`, for each new brain the row of `known` that it
-        is most like, and `brains`, a table with a row a new brain: its quantities, how like that
-        row it is, and `copy`: `"whole"`, `"half"` or nothing.
+        `others`. And what the figures show: `rows`, for each slice of a new brain the row of
+        `known` that it is most like, and `brains`, a table with a row a slice: its quantities, how
+        like that row it is, and `copy`: `"whole"`, `"half"` or nothing.
     """
     most = QUICK_SLICES if quick else MOST
     known = others if known is None else known
@@ -96,6 +97,7 @@ def judge_brains(
         "brains": new.persons(),
         "persons": test.persons(),
         "slices": len(test.table),
+        "new_slices": len(new.table),
         "other_persons": others.persons(),
         "searched": len(known.table),
         "quick": quick,

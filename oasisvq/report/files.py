@@ -2,16 +2,18 @@
 
 import dataclasses
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 
+from oasisvq.core.files import read_json
+from oasisvq.core.intensities import as_floats
 from oasisvq.core.tables import write_table
 from oasisvq.figures import save_pairs, save_pictures, save_rows
 from oasisvq.runs.finished import REPORT
 
 CLOSEST, SAMPLES = 8, 16  # brains that are shown
+COPIES = {"whole": "copy", "half": "half a copy", "": "likeness"}  # above the closest
 MIXED_ROWS, MIXED_COLUMNS = "ABCD", 8
 
 
@@ -58,11 +60,10 @@ def save_brains(report, shown, new, test, known, files, sides, seed):
         files: `ReportFiles`.
         sides: The letters on the left and the right of all slices, see `save_rows`.
         seed: Integer, chooses and mixes the pictures.
-
     """
     random = np.random.default_rng([seed, 2])
     rows = random.permutation(len(new.table))[:SAMPLES]
-    save_pictures(new.images[rows] / 255, files.figure("samples"), sides)
+    save_pictures(as_floats(new.images[rows]), files.figure("samples"), sides)
     if shown is None:
         return
     table = shown["brains"]
@@ -70,14 +71,14 @@ def save_brains(report, shown, new, test, known, files, sides, seed):
     order = table.assign(nobodys=table["copy"] == "").sort_values(
         ["nobodys", "likeness"], ascending=[True, False], kind="stable"
     )
-    order = order.index[:CLOSEST].to_numpy()  # copies first
+    order = order.drop_duplicates("subject").index[:CLOSEST].to_numpy()  # copies first
     titles = [
-        f"{copy or 'likeness'} {likeness:.3f}"
+        f"{COPIES[copy]} {likeness:.3f}"
         for copy, likeness in table.loc[order, ["copy", "likeness"]].to_numpy()
     ]
-    nearest = known.images[shown["rows"][order]] / 255
+    nearest = as_floats(known.images[shown["rows"][order]])
     names = ["new"] * len(order)
-    save_pairs(new.images[order] / 255, names, nearest, titles, files.figure("closest"), sides)
+    save_pairs(as_floats(new.images[order]), names, nearest, titles, files.figure("closest"), sides)
     count = min(len(MIXED_ROWS) * MIXED_COLUMNS, 2 * len(test.table), 2 * len(new.table))
     mixed, report["mixed_real"] = mix(new.images, test.images, count // 2 * 2, random)
     names = mixed_names(len(mixed))
@@ -96,8 +97,9 @@ def pictures_of_brains(report, files):
     pictures = {"New brains, drawn at random": files.figure("samples")}
     if "mixed_real" in report:
         pictures |= {
-            "Above, the new brains that are most like a real one that the generator may have "
-            "copied; below, that real one": files.figure("closest"),
+            "Above, copies if there are any, then the new brains that are most like a real one "
+            "that the generator may have copied; below, that real one. The number is how alike "
+            "they are, of half a copy how alike the halves are": files.figure("closest"),
             f"Which are real? Half of them: {', '.join(report['mixed_real'])}": files.figure(
                 "mixed"
             ),
@@ -116,10 +118,11 @@ def report_on(folder):
 def _is_on_another(path, folder):
     """Tells whether a file is a report on brains in another folder than this one."""
     try:
-        earlier = Path(json.loads(path.read_text("utf-8"))["generated"])
-    except (OSError, ValueError, LookupError, TypeError):  # none, or no report
+        return Path(read_json(path)["generated"]).resolve() != folder.resolve()
+    except FileNotFoundError:
         return False
-    return earlier.resolve() != folder.resolve()
+    except (OSError, ValueError, LookupError, TypeError):  # something else lies there
+        return True
 
 
 def mix(new, real, count, random):
@@ -136,7 +139,8 @@ def mix(new, real, count, random):
     is_real = random.permutation(np.arange(count) % 2 == 0)
     mixed = np.empty((count, *new.shape[1:]), np.float32)
     for chosen, images in ((is_real, real), (~is_real, new)):
-        mixed[chosen] = images[np.sort(random.permutation(len(images))[: count // 2])] / 255
+        some = np.sort(random.permutation(len(images))[: count // 2])
+        mixed[chosen] = as_floats(images[some])
     return mixed, [n for n, real in zip(mixed_names(count), is_real, strict=True) if real]
 
 

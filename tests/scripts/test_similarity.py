@@ -59,8 +59,9 @@ def test_new_brains_of_a_run_are_judged(scored, copy):
     assert len(brains) == 30
     assert "30 new brains beside" in printed
     assert "membership" in (run / "model_card.md").read_text()
-    for earlier in ({}, {"judgement": {"reason": "an earlier one", **COUNTS}}):
-        (copy / "similarity.json").write_text(json.dumps(earlier))
+    known = {"judgement": {"reason": "an earlier one", **COUNTS}}
+    for text, earlier in (("{}", {}), ('{"judgement": null}', {}), (json.dumps(known), known)):
+        (copy / "similarity.json").write_text(text)
         assert run_main(similarity, "--run-dir", copy, "--panel-slices", 0) == 0
         written = json.loads((copy / "similarity.json").read_text())
         assert {name: written[name] for name in written if name == "judgement"} == earlier

@@ -164,6 +164,14 @@ def test_false_alarms_are_of_either_half_by_the_limits_of_the_other(train, real)
     assert find_copies(real[:1], leaked, train)[0]["false_alarms"] == pytest.approx(10 / 80)
 
 
+def test_false_alarms_are_of_as_many_real_slices_as_a_brain_has(train, real):
+    leaked = real.copy()
+    leaked[40:50] = train[:10] / 255
+    generated, brains = real[:20], np.repeat(list("abcd"), 5)
+    report = find_copies(generated, leaked, train, brains=brains)[0]
+    assert report["false_alarms"] == pytest.approx(2 / 16)  # two groups of five hold all ten
+
+
 def test_the_seed_decides_which_copies_are_planted(train, real):
     first, same, other = (find_copies(real[:2], real, train, seed)[0] for seed in (3, 3, 4))
     assert first == same

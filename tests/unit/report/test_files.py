@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import pytest
 
+from oasisvq.core.intensities import as_floats
 from oasisvq.evaluation.judgement import Brains
 from oasisvq.report import files
 from oasisvq.report.files import (
@@ -64,8 +65,8 @@ def test_the_closest_new_brains_come_first_above_the_real_ones_that_they_resembl
     save_brains(report, shown, new, test, known, paths, ("", ""), seed=1)
     ((above, _, below, titles, path, _),) = pairs
     order = np.argsort(-shown["brains"]["likeness"].to_numpy())[:8]
-    np.testing.assert_array_equal(above, new.images[order] / 255)
-    np.testing.assert_array_equal(below, known.images[shown["rows"][order]] / 255)
+    np.testing.assert_array_equal(above, as_floats(new.images[order]))
+    np.testing.assert_array_equal(below, as_floats(known.images[shown["rows"][order]]))
     assert titles[0] == f"likeness {shown['brains']['likeness'].max():.3f}"
     assert path == tmp_path / "similarity_closest.png"
     assert len(report["mixed_real"]) == 16
@@ -95,8 +96,8 @@ def test_copies_are_shown_before_all_others(judged, tmp_path, monkeypatch):
     paths = ReportFiles(tmp_path / "similarity.json", tmp_path)
     save_brains({}, shown, new, test, known, paths, ("", ""), seed=1)
     ((above, _, _, titles, *_),) = pairs
-    np.testing.assert_array_equal(above[:2], new.images[[7, 3]] / 255)
-    assert titles[:2] == ["whole -0.250", "half -0.500"]
+    np.testing.assert_array_equal(above[:2], as_floats(new.images[[7, 3]]))
+    assert titles[:2] == ["copy -0.250", "half a copy -0.500"]
     assert titles[2].startswith("likeness")
 
 
@@ -112,5 +113,18 @@ def test_a_report_does_not_take_the_place_of_one_on_another_folder(tmp_path, mon
     assert report_on(first) == report_on(tmp_path / "first/brains")
     assert report_on(first).parent.name == "judged_brains"
     assert report_on(Path("third/brains")).parent.name == "judged_brains_3"
-    report_on(first).write_text("no report")
-    assert report_on(second).parent.name == "judged_brains"
+    report_on(first).write_text("no report")  # nothing is lost
+    assert report_on(first).parent.name == "judged_brains_3"
+
+
+def test_of_a_brain_of_many_slices_only_the_closest_is_shown(judged, tmp_path, monkeypatch):
+    (new, test, known), shown = judged
+    shown["brains"]["subject"] = np.repeat(["a", "b", "c", "d"], 5)
+    pairs = []
+    monkeypatch.setattr(files, "save_pairs", lambda *arguments: pairs.append(arguments))
+    paths = ReportFiles(tmp_path / "similarity.json", tmp_path)
+    save_brains({}, shown, new, test, known, paths, ("", ""), seed=1)
+    ((above, *_),) = pairs
+    best = shown["brains"].groupby("subject")["likeness"].max().sort_values(ascending=False)
+    order = [shown["brains"]["likeness"].eq(value).idxmax() for value in best]
+    np.testing.assert_array_equal(above, as_floats(new.images[order]))
