@@ -4,7 +4,7 @@
 
 For each number of persons to compare with, as many others take the generator's place, and the judge
 learns from everybody else. The table gives p of each measure for these real brains, which should be
-below 0.05 for one measure in twenty, and the planted failures that it catches.
+below 0.05 for one measure in twenty at most, and the planted failures that it catches.
 """
 
 import _project  # noqa: F401
