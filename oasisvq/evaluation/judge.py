@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from oasisvq.core.threads import one_blas_thread
 from oasisvq.evaluation.measures import MEASURES, TooFewSlicesError
 from oasisvq.evaluation.planted import UNCHANGED
 
@@ -84,34 +85,41 @@ def judge(brains, real, planted, raw=None, seed=0, draws=DRAWS, parts=PARTS):
     real = dataclasses.replace(real, population=real.population.in_units(deviations))
     planted = {name: population.in_units(deviations) for name, population in planted.items()}
     draw = Draws(real, len(np.unique(brains.persons)), seed, parts)
-    report = {}
-    for name, measure in MEASURES.items():
-        value = draw.value(brains, measure)
-        if not np.isfinite(value).all():  # no ages
-            continue
-        floor = draw.floor(measure, draws)
-        if not np.isfinite(floor).all():  # too few ages
-            continue
-        wrong = {name: draw.value(population, measure) for name, population in planted.items()}
-        wrong = {name: one for name, one in wrong.items() if np.isfinite(one).all()}
-        unchanged = wrong.pop(UNCHANGED, None)
-        # Of a skewed measure the mean of the floor is rare itself.
-        usual = float(np.median(floor.mean(axis=1)))
-        excess = 0.0 if unchanged is None else max(unchanged.mean() - usual, 0.0)
-        caught = [name for name, one in wrong.items() if _p(one - excess, floor) <= CAUGHT]
-        entry = _against(value, floor) | {
-            "planted": {failure: _against(one, floor) for failure, one in wrong.items()},
-            "unchanged": None if unchanged is None else _against(unchanged, floor),
-            "caught": caught,
-            "missed": [failure for failure in wrong if failure not in caught],
+    with one_blas_thread():  # several would mostly wait for one another in such small products
+        entries = {
+            name: _judge_by(measure, draw, draws, brains, planted, raw)
+            for name, measure in MEASURES.items()
         }
-        if raw is not None:
-            entry["raw"] = {
-                "new": float(draw.value(brains, measure, raw).mean()),
-                "codes": float(draw.value(draw.others, measure, raw).mean()),
-            }
-        report[name] = entry
-    return report
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+def _judge_by(measure, draw, draws, brains, planted, raw):
+    """Returns what `judge` says of one measure, `None` if it is not defined here."""
+    value = draw.value(brains, measure)
+    if not np.isfinite(value).all():  # no ages
+        return None
+    floor = draw.floor(measure, draws)
+    if not np.isfinite(floor).all():  # too few ages
+        return None
+    wrong = {name: draw.value(population, measure) for name, population in planted.items()}
+    wrong = {name: one for name, one in wrong.items() if np.isfinite(one).all()}
+    unchanged = wrong.pop(UNCHANGED, None)
+    # Of a skewed measure the mean of the floor is rare itself.
+    usual = float(np.median(floor.mean(axis=1)))
+    excess = 0.0 if unchanged is None else max(unchanged.mean() - usual, 0.0)
+    caught = [name for name, one in wrong.items() if _p(one - excess, floor) <= CAUGHT]
+    entry = _against(value, floor) | {
+        "planted": {failure: _against(one, floor) for failure, one in wrong.items()},
+        "unchanged": None if unchanged is None else _against(unchanged, floor),
+        "caught": caught,
+        "missed": [failure for failure in wrong if failure not in caught],
+    }
+    if raw is not None:
+        entry["raw"] = {
+            "new": float(draw.value(brains, measure, raw).mean()),
+            "codes": float(draw.value(draw.others, measure, raw).mean()),
+        }
+    return entry
 
 
 class Draws:

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from oasisvq.core.intensities import as_floats, as_levels
 from oasisvq.core.progress import Progress
+from oasisvq.core.threads import one_blas_thread
 from oasisvq.data.conditions import CONDITIONS, LETTERS
 from oasisvq.evaluation.anatomy import QUANTITIES, measure_anatomy
 from oasisvq.evaluation.classifier import tell_apart
@@ -110,7 +111,9 @@ def judge_brains(
     length = (1, min(steps, QUICK_STEPS)) if quick else (NETWORKS, steps)
     networks = train_networks(others, seed, *length)
     everybody = joined(test, others)
-    tools = networks, pixel_size, AgePredictor(*_pictured(everybody))
+    with one_blas_thread():
+        predictor = AgePredictor(*_pictured(everybody))
+    tools = networks, pixel_size, predictor
     real, brains = describe_brains(everybody, *tools), describe_brains(new, *tools)
     parts = np.arange(len(test.table)), np.arange(len(test.table), len(everybody.table))
     raw = None if raw is None else describe_brains(raw, *tools)
@@ -128,7 +131,8 @@ def judge_brains(
         draws=QUICK_DRAWS if quick else DRAWS,
         parts=QUICK_PARTS if quick else PARTS,
     )
-    report["predictions"] = compare_predictions(*map(_pictured, (new, others, test)))
+    with one_blas_thread():
+        report["predictions"] = compare_predictions(*map(_pictured, (new, others, test)))
     fractions = _with_tissue(everybody, real)
     report["tissue"] = compare_tissue(_with_tissue(new, brains), fractions)
     if report["tissue"] is not None:  # how far apart real persons are
