@@ -187,7 +187,7 @@ def _against(value, floor):
         "spread": float(value.std(ddof=1)) if len(value) > 1 else None,
         "floor": mean,
         "floor_sd": float(floor.mean(axis=1).std(ddof=1)),
-        "ratio": of_all / mean if mean > 0 else None,
+        "ratio": of_all / mean if mean > 0 and of_all >= 0 else None,
         "p": _p(value, floor),
     }
 
