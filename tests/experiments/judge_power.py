@@ -1,6 +1,6 @@
 """Tries the judge on real brains: a perfect generator, and which planted failures it catches.
 
-    python tests/experiments/judge_power.py --dataset PATH [--persons 28 60] [--quick]
+    python tests/experiments/judge_power.py --dataset PATH [--compared 28 60] [--quick]
 
 For each number of persons to compare with, as many others take the generator's place, and the judge
 learns from everybody else. The table gives p of each measure for these real brains, which should be
@@ -22,7 +22,7 @@ def main():
     """Prints a table for each number of persons."""
     parser = Parser(description=__doc__.splitlines()[0])
     add_data_dir(parser)
-    parser.add_argument("--persons", type=int, nargs="+", default=[28, 60], help="compared with")
+    parser.add_argument("--compared", type=int, nargs="+", default=[28, 60], help="persons")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     Hyperparameters.add_flags(parser, ["dataset"])
@@ -31,7 +31,7 @@ def main():
     everybody = brains_of(slices, slices.rows("all"))
     names = everybody.table["subject"].unique()
     names = np.random.default_rng(arguments.seed).permutation(names)
-    for count in arguments.persons:
+    for count in arguments.compared:
         place = everybody.table["subject"].map({name: n for n, name in enumerate(names)})
         parts = np.minimum(place.to_numpy() // count, 2)  # the generator's, compared with, others
         new, test, others = (everybody.part(np.flatnonzero(parts == n)) for n in range(3))
