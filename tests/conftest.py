@@ -43,7 +43,10 @@ def pytest_collection_modifyitems(items):
     So no process ends with a slow test while the others have nothing left to do.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    missing = pytest.mark.skip(reason=f"slices of OASIS are not at {REAL_DATA}")
+    missing = pytest.mark.skip(
+        reason="needs real brains of OASIS, whose terms keep them out of this project: there are "
+        f"none at {REAL_DATA}"
+    )
     for item in items:
         if item.get_closest_marker("real_data") and not REAL_DATA.is_dir():
             item.add_marker(missing)

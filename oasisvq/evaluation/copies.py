@@ -114,11 +114,11 @@ def find_copies(
 
     Returns:
         The report: `copies` and `half_copies`, numbers of brains with such a slice; `share` of
-        brains; `whole_limit` and `half_limit`; `false_alarms`, the share of real slices, or of
-        groups of as many slices as a brain has, that are flagged; and `found`, the share found of
-        each kind of planted copy. And for the figures
-        `copies` `(n,)`, which are copies; `halves` `(n,)`, which are so by half only; `alike`
-        `(n,)` and `rows` `(n,)`, how like which training slices, whole or by half.
+        brains; `whole_limit` and `half_limit`; `slices_each`, how many slices a brain has;
+        `false_alarms`, the share of groups of so many real slices that are flagged; and `found`,
+        the share found of each kind of planted copy. And for the figures `copies` `(n,)`, which
+        are copies; `halves` `(n,)`, which are so by half only; `alike` `(n,)` and `rows` `(n,)`,
+        how like which training slices, whole or by half.
     """
     references = References(describe(train), train_persons)
     of_real = references.most_alike(real, persons)[0]
@@ -132,13 +132,15 @@ def find_copies(
     halves = copies & ~flagged[0]
     whole, either = (len(np.unique(brains[some])) for some in (flagged[0], copies))
     count = len(np.unique(brains))
+    slices_each = len(generated) // count
     report = {
         "copies": whole,
         "half_copies": either - whole,
         "share": either / count,
         "whole_limit": float(limits[0, 0]),
         "half_limit": float(limits[1, 0]),
-        "false_alarms": _share_of_groups(np.concatenate(false), len(generated) // max(count, 1)),
+        "slices_each": slices_each,
+        "false_alarms": _share_of_groups(np.concatenate(false), slices_each),
         "found": {
             name: float((references.most_alike(images)[0] > limits).any(axis=0).mean())
             for name, images in plant_copies(train, real, seed, planted)
@@ -151,9 +153,11 @@ def find_copies(
 def describe_search(copies):
     """Returns a text on what the search finds, from the report of `find_copies`."""
     found = ", ".join(f"{name} {share:.0%}" for name, share in copies["found"].items())
+    slices_each = copies.get("slices_each", 1)  # earlier reports do not tell it
+    real = "real slices" if slices_each == 1 else f"groups of {slices_each} real slices"
     return (
-        f"planted copies found: {found}; {copies['false_alarms']:.1%} of real slices of other "
-        "persons are taken for copies"
+        f"planted copies found: {found}; {copies['false_alarms']:.1%} of {real} of other persons "
+        "are taken for copies"
     )
 
 

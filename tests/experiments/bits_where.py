@@ -28,6 +28,7 @@ from scipy import ndimage
 from dataset import OASIS, open_test_slices
 from hyperparameters import DrawConfig, Hyperparameters
 from modules import load_prior, load_vqvae
+from oasisvq.core.intensities import as_levels
 from oasisvq.core.script import run_script
 from oasisvq.evaluation.code_scores import cells_with_brain, count_codes, frequencies_by_position
 from oasisvq.evaluation.image_scores import slice_scores
@@ -163,11 +164,6 @@ def print_faint(pictures, subjects):
                 f"    {name:5} {place:22} {mean}, median {np.median(counts):.0f}, most "
                 f"{counts.max()}"
             )
-
-
-def as_levels(images):
-    """Returns images in [0, 1] as a PNG holds them, uint8."""
-    return np.round(images * 255).astype(np.uint8)
 
 
 def head_of(picture):

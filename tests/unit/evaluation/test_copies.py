@@ -8,7 +8,13 @@ import pytest
 from scipy import ndimage
 
 from oasisvq.evaluation import copies as copies_module
-from oasisvq.evaluation.copies import References, describe, find_copies, plant_copies
+from oasisvq.evaluation.copies import (
+    References,
+    describe,
+    describe_search,
+    find_copies,
+    plant_copies,
+)
 from support.heads import read_heads
 
 KINDS = [
@@ -170,6 +176,7 @@ def test_false_alarms_are_of_as_many_real_slices_as_a_brain_has(train, real):
     generated, brains = real[:20], np.repeat(list("abcd"), 5)
     report = find_copies(generated, leaked, train, brains=brains)[0]
     assert report["false_alarms"] == pytest.approx(2 / 16)  # two groups of five hold all ten
+    assert "12.5% of groups of 5 real slices" in describe_search(report)
 
 
 def test_the_seed_decides_which_copies_are_planted(train, real):
