@@ -300,7 +300,8 @@ class Run:
     def report(self) -> dict[str, Any]:
         """Returns what `similarity.py` wrote about the run's own test subjects; `{}` if nothing."""
         path = self.folder / REPORT
-        return read_facts(path) if path.is_file() else {}
+        remedy = "Delete it, and similarity.py writes another"
+        return read_facts(path, remedy) if path.is_file() else {}
 
     def split(self) -> dict[str, str]:
         """Reads the split of each subject in the training of this run."""
@@ -365,8 +366,12 @@ def locked_run(folder: str | Path | None, configuration: type[Configuration]) ->
         yield open_run(folder, configuration)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path, remedy: str = COPY_WHOLE) -> dict[str, Any]:
     """Reads the dictionary in a JSON file of a run folder.
+
+    Args:
+        path: The file.
+        remedy: What to do if it cannot be read.
 
     Raises:
         RunFolderError: If there is none, or it cannot be read.
@@ -377,7 +382,7 @@ def read_facts(path: Path) -> dict[str, Any]:
             raise ValueError("no JSON object")
         return facts
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path}: cannot be read ({error}). {COPY_WHOLE}") from error
+        raise RunFolderError(f"{path}: cannot be read ({error}). {remedy}") from error
 
 
 def versions() -> dict[str, str]:

@@ -78,7 +78,7 @@ def _scores(run: Run) -> str:
     if not (run.folder / REPORT).is_file():
         return "## Scores\n\nNone yet: similarity.py adds them.\n"
     try:
-        scores = _chosen_scores(read_facts(run.folder / REPORT))
+        scores = _chosen_scores(run.report())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(
             f"{run.folder / REPORT}: not a report of similarity.py ({error}). Delete it"

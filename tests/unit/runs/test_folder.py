@@ -195,6 +195,14 @@ def test_what_a_stage_took_is_checked(copy, facts):
         Run.read(copy, Hyperparameters).training_facts()
 
 
+def test_a_damaged_report_is_to_be_deleted_and_no_reason_to_train_again(copy):
+    run = Run.read(copy, Hyperparameters)
+    assert run.report() == {}
+    (copy / "similarity.json").write_text('{"judgement": {"bra')
+    with pytest.raises(RunFolderError, match="similarity.json: cannot be read .*Delete it"):
+        run.report()
+
+
 def test_a_split_of_another_name_is_refused(copy):
     (copy / "split.csv").write_text("subject,split\na,holdout\n")
     with pytest.raises(RunFolderError, match=r"split.csv: cannot be read"):
